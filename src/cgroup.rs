@@ -1,0 +1,186 @@
+//! The two words everything else is said in: where a cgroup is, and which controllers it has.
+//!
+//! Rests on the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A cgroup's path below the root of its hierarchy: `/`, `/kubepods`, `/kubepods/burstable`.
+///
+/// Always begins with `/`, never ends with one (but for the root), has no empty, `.` or `..` component.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CgroupPath(String);
+
+impl CgroupPath {
+    /// The root of the hierarchy.
+    pub fn root() -> Self {
+        Self("/".to_owned())
+    }
+
+    /// Reads a path as the kubelet does (`ParseCgroupfsToCgroupName`): a leading `/` may be missing, empty components
+    /// count for nothing. `None` where `.` or `..` would have to be resolved, or where the kernel would refuse the name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut path = Self::root();
+        for component in text.split('/').filter(|part| !part.is_empty()) {
+            if matches!(component, "." | "..") || component.contains(['\0', '\n']) {
+                return None;
+            }
+            path = path.join(component);
+        }
+        Some(path)
+    }
+
+    /// The group `component` inside this one.
+    pub fn join(&self, component: &str) -> Self {
+        match self.is_root() {
+            true => Self(format!("/{component}")),
+            false => Self(format!("{}/{component}", self.0)),
+        }
+    }
+
+    /// The group that holds this one; `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_root() {
+            return None;
+        }
+        let (parent, _) = self.0.rsplit_once('/')?;
+        Some(match parent {
+            "" => Self::root(),
+            parent => Self(parent.to_owned()),
+        })
+    }
+
+    /// All groups above this one, the root first.
+    pub fn ancestors(&self) -> Vec<Self> {
+        let mut above: Vec<Self> = std::iter::successors(self.parent(), Self::parent).collect();
+        above.reverse();
+        above
+    }
+
+    /// How many levels below the root.
+    pub fn depth(&self) -> usize {
+        self.ancestors().len()
+    }
+
+    /// The last component; empty for the root.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(_, name)| name)
+    }
+
+    /// Whether this is the root of the hierarchy.
+    pub fn is_root(&self) -> bool {
+        self.0 == "/"
+    }
+
+    /// Whether `other` lies below this group (a group does not lie below itself).
+    pub fn is_above(&self, other: &Self) -> bool {
+        self != other && (self.is_root() || other.0.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('/')))
+    }
+
+    /// The directory of this group under the hierarchy's mount point.
+    pub fn under(&self, mount: &Path) -> PathBuf {
+        mount.join(self.0.trim_start_matches('/'))
+    }
+
+    /// The path as text, beginning with `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CgroupPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A set of controller names, as `cgroup.controllers` and `cgroup.subtree_control` list them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Controllers(BTreeSet<String>);
+
+impl Controllers {
+    /// The words of a `cgroup.controllers` or `cgroup.subtree_control` file (which may be empty).
+    pub fn parse(text: &str) -> Self {
+        text.split_whitespace().collect()
+    }
+
+    /// Whether the set holds `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those of this set that are not in `other`.
+    pub fn minus(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).cloned().collect())
+    }
+
+    /// Those in both.
+    pub fn and(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).cloned().collect())
+    }
+
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().cloned());
+    }
+
+    /// The names in alphabetical order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Controllers {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        Self(names.into_iter().map(str::to_owned).collect())
+    }
+}
+
+impl fmt::Display for Controllers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, name) in self.iter().enumerate() {
+            let space = if index == 0 { "" } else { " " };
+            write!(f, "{space}{name}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> CgroupPath {
+        CgroupPath::parse(text).unwrap_or_else(CgroupPath::root)
+    }
+
+    #[test]
+    fn paths_are_read_as_the_kubelet_reads_them() {
+        assert_eq!(path("a//b/").as_str(), "/a/b");
+        assert_eq!(path("").as_str(), "/");
+        assert_eq!(CgroupPath::parse("/a/../b"), None);
+        assert_eq!(CgroupPath::parse("/a\nb"), None);
+    }
+
+    #[test]
+    fn families() {
+        assert_eq!(path("/a/b").ancestors(), [path("/"), path("/a")]);
+        assert_eq!(path("/a/b").depth(), 2);
+        assert!(path("/a").is_above(&path("/a/b")));
+        assert!(!path("/a").is_above(&path("/ab")));
+        assert!(!path("/a").is_above(&path("/a")));
+        assert!(path("/").is_above(&path("/a")));
+    }
+
+    #[test]
+    fn an_empty_subtree_control_is_an_empty_set() {
+        assert!(Controllers::parse("").is_empty());
+        assert_eq!(Controllers::parse("pids cpu\n").to_string(), "cpu pids");
+    }
+}

@@ -1,0 +1,121 @@
+//! Arguments in, exit status out.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::diagnosis::Occasion;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+kubepods-repair checks and repairs the cgroup tree that MicroK8s' kubelet needs.
+
+Usage: kubepods-repair [OPTION]...
+
+  -n, --dry-run    say what is wrong and what would be done; change nothing
+      --pre-start  as the service's ExecStartPre: no kubelet runs now, so that
+                   stale pod groups may go, too
+      --root DIR   examine a captured copy of a host instead of this one;
+                   implies --dry-run
+      --json       report as JSON
+  -h, --help       print this
+  -V, --version    print the version
+
+Exit status:
+  0  the kubelet would start, or there is none to care for
+  1  it would not, a repair failed, or something could not be read
+  2  wrong usage
+  3  --dry-run only: steps would be taken
+";
+
+/// What the program was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Look at a host, and repair it.
+    Run(Options),
+    /// `--help`
+    Help,
+    /// `--version`
+    Version,
+}
+
+/// How to look, and what may be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `--dry-run`
+    pub dry_run: bool,
+    /// `--pre-start` or not.
+    pub occasion: Occasion,
+    /// `--root`
+    pub root: Option<PathBuf>,
+    /// `--json`
+    pub json: bool,
+}
+
+/// The numbers of the manual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Healthy, repaired, or no business of ours.
+    Fine = 0,
+    /// The kubelet would not start, or that cannot be said.
+    Broken = 1,
+    /// Not a command line of this program.
+    Usage = 2,
+    /// A dry run, and there is something to do.
+    Pending = 3,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Reads the arguments (without the program's name).
+///
+/// # Errors
+/// For whatever is not in [`HELP`].
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    use lexopt::prelude::*;
+
+    let mut options = Options { dry_run: false, occasion: Occasion::ByHand, root: None, json: false };
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('n') | Long("dry-run") => options.dry_run = true,
+            Long("pre-start") => options.occasion = Occasion::PreStart,
+            Long("root") => {
+                options.root = Some(parser.value()?.into());
+                options.dry_run = true;
+            }
+            Long("json") => options.json = true,
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Command::Run(options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Option<Command> {
+        parse(line.split_whitespace().map(OsString::from)).ok()
+    }
+
+    #[test]
+    fn a_captured_host_is_never_repaired() {
+        let Some(Command::Run(options)) = parsed("--root /x") else { panic!("no run") };
+        assert!(options.dry_run && options.root == Some("/x".into()));
+    }
+
+    #[test]
+    fn usage() {
+        for wrong in ["--nope", "word", "--root", "-x", "--dry-run=1"] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+        assert_eq!(parsed("-n -V"), Some(Command::Version));
+        assert_eq!(parsed("--json --help"), Some(Command::Help));
+    }
+}

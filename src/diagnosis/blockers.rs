@@ -1,0 +1,111 @@
+//! Tasks for whose sake the kernel refuses a controller (`kernel/sched/core.c`, `kernel/cgroup/cpuset.c`).
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::diagnosis::catalogue::Fault;
+use crate::diagnosis::remedy::Remedy;
+use crate::diagnosis::{Case, Finding, Severity};
+use crate::host::Blockers;
+use crate::host::tasks::{Policy, Task};
+use nix::errno::Errno;
+
+/// Of more tasks than this only the number is told.
+const NAMED: usize = 5;
+
+pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
+    let Some(blockers) = &case.tree.blockers else { return Vec::new() };
+    [pinned(case, blockers), realtime(case, blockers)].into_iter().flatten().collect()
+}
+
+/// The topmost group on the way to kubepods where `controller` is not passed on.
+fn first_without(case: &Case, controller: &str) -> Option<CgroupPath> {
+    let above = case.layout.kubepods.ancestors();
+    above.into_iter().find(|path| case.lacking(path).contains(controller))
+}
+
+fn pinned(case: &Case, blockers: &Blockers) -> Option<Finding> {
+    let place = first_without(case, "cpuset")?;
+    let tasks = below(blockers, &place, |task| task.pinned);
+    let units = units(&tasks);
+    let how = format!(
+        "stop {units}, run kubepods-repair, start {units} again; so that it does not come back, let kubepods-repair run \
+         before that unit at boot, or keep it from io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in args/k8s-dqlite-env), \
+         or use a kernel from 6.3 or 6.1.110 on"
+    );
+    let effect = "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs lives outside the root \
+                  cgroup, and the kubelet then says that kubepods doesn't exist";
+    finding(case, Fault::PinnedTaskBlocksCpuset, Severity::Fatal, &place, "cpuset", &tasks, effect, how)
+}
+
+fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
+    let place = first_without(case, "cpu")?;
+    let refused = case.tree.refusals.iter().any(|refusal| refusal.controller == "cpu" && refusal.errno == Errno::EINVAL);
+    let severity = match (refused, blockers.rt_group_sched) {
+        (true, _) | (false, Some(true)) => Severity::Fatal,
+        (false, None) => Severity::Notice,
+        (false, Some(false)) => return None,
+    };
+    // Deadline tasks are refused up to 6.1 and pass in 6.12; the releases between were not read.
+    let deadline_passes = case.host.kernel.is_at_least(6, 12);
+    let tasks = below(blockers, &place, |task| task.realtime && !(deadline_passes && task.policy == Policy::Deadline));
+    let units = units(&tasks);
+    let how = format!(
+        "if {units} only prefers real time, put RestrictRealtime=yes into a drop-in for it and restart it; rtkit can be \
+         removed where nobody needs it; a kernel without CONFIG_RT_GROUP_SCHED (or, from 6.16 on, rt_group_sched=0 on \
+         its command line) does not refuse; once cpu is on, every real-time unit that starts later fails"
+    );
+    let effect = "a kernel with CONFIG_RT_GROUP_SCHED refuses +cpu (EINVAL) while a real-time task lives outside the \
+                  root cgroup, and the kubelet then says that kubepods doesn't exist";
+    finding(case, Fault::RealtimeTaskBlocksCpu, severity, &place, "cpu", &tasks, effect, how)
+}
+
+/// A write at `place` moves only the tasks below it into new groups.
+fn below<'a>(blockers: &'a Blockers, place: &CgroupPath, is_meant: impl Fn(&Task) -> bool) -> Vec<&'a Task> {
+    blockers.tasks.iter().filter(|task| is_meant(task) && place.is_above(&task.cgroup)).collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "the two callers differ in every one of them")]
+fn finding(
+    case: &Case,
+    fault: Fault,
+    severity: Severity,
+    place: &CgroupPath,
+    controller: &str,
+    tasks: &[&Task],
+    effect: &str,
+    how: String,
+) -> Option<Finding> {
+    if tasks.is_empty() {
+        return None;
+    }
+    let mut named: Vec<String> = tasks.iter().take(NAMED).map(|task| describe(task)).collect();
+    if tasks.len() > NAMED {
+        named.push(format!("and {} more", tasks.len() - NAMED));
+    }
+    let errno = case.tree.refusals.iter().find(|refusal| refusal.controller == controller).map(|refusal| refusal.errno);
+    let evidence = format!("not passed on: {controller}; in its way stands {}", named.join("; "));
+    let file = case.file(place, "cgroup.subtree_control");
+    let mut finding = Finding::new(fault, severity, file, evidence, effect, Remedy::Tell(how));
+    finding.controllers = [controller].into_iter().collect::<Controllers>();
+    finding.errno = errno;
+    Some(finding)
+}
+
+fn describe(task: &Task) -> String {
+    let of = if task.tid == task.pid { String::new() } else { format!(" of process {}", task.pid) };
+    let nature = match task.policy {
+        Policy::Fifo => format!("SCHED_FIFO priority {}", task.priority),
+        Policy::RoundRobin => format!("SCHED_RR priority {}", task.priority),
+        Policy::Deadline => "SCHED_DEADLINE".to_owned(),
+        Policy::Other if task.realtime => "with a real-time priority lent to it".to_owned(),
+        Policy::Other => "pinned to its CPUs".to_owned(),
+    };
+    format!("task {} ({}){of}, {nature}, in {}", task.tid, task.comm, task.unit().unwrap_or(task.cgroup.as_str()))
+}
+
+fn units(tasks: &[&Task]) -> String {
+    let mut units: Vec<&str> = tasks.iter().map(|task| task.unit().unwrap_or(&task.comm)).collect();
+    units.sort_unstable();
+    units.dedup();
+    units.truncate(NAMED);
+    units.join(" ")
+}

@@ -1,0 +1,425 @@
+//! Every fault this program knows: its name, its id in the journal, and its words.
+//!
+//! The journal's catalog (`systemd/catalog/`) is made from this table, and a test holds the two together.
+
+/// A fault, by what stands wrong. The names are for ever: alerts and scripts go by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the table below says of each what it means")]
+pub enum Fault {
+    CgroupRootMissing,
+    ControllerAbsent,
+    ControllerNotAnchored,
+    ControllerNotEnabled,
+    Frozen,
+    LeftoverLimits,
+    LimitsExhausted,
+    NestedRootBusy,
+    PinnedTaskBlocksCpuset,
+    QosDisabled,
+    QosGroupMissing,
+    ReadOnlyCgroupfs,
+    RealtimeTaskBlocksCpu,
+    ReservedGroupMissing,
+    RootMissing,
+    SettingsUnreadable,
+    StalePodGroups,
+    StrayProcesses,
+    Threaded,
+}
+
+/// What the catalogue says of one fault.
+#[derive(Debug)]
+pub struct Entry {
+    /// Which.
+    pub fault: Fault,
+    /// Its name, in kebab case.
+    pub name: &'static str,
+    /// Its `MESSAGE_ID` in the journal.
+    pub message_id: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// What it means and why the kubelet cares.
+    pub meaning: &'static str,
+    /// What this program does about it, and what is left to the administrator.
+    pub remedy: &'static str,
+}
+
+impl Fault {
+    /// Its name, in kebab case.
+    pub fn name(self) -> &'static str {
+        self.entry().map_or("unknown", |entry| entry.name)
+    }
+
+    /// Its `MESSAGE_ID`.
+    pub fn message_id(self) -> &'static str {
+        self.entry().map_or("", |entry| entry.message_id)
+    }
+
+    /// Whether the kubelet heals this itself as long as nothing stands in its way, and dies of it otherwise.
+    pub(super) fn is_fatal_where_refused(self) -> bool {
+        matches!(self, Self::RootMissing | Self::QosGroupMissing | Self::ControllerNotEnabled)
+    }
+
+    fn entry(self) -> Option<&'static Entry> {
+        CATALOGUE.iter().find(|entry| entry.fault == self)
+    }
+}
+
+/// All faults, by name.
+pub const CATALOGUE: &[Entry] = &[
+    Entry {
+        fault: Fault::CgroupRootMissing,
+        name: "cgroup-root-missing",
+        message_id: "0811cd54190e41e79194fff9332c4ac9",
+        title: "The configured cgroup root does not exist",
+        meaning: "The kubelet was told to keep its pods below a cgroup of its own (--cgroup-root). It demands that this \
+                  cgroup exists with all controllers, and never makes it. Cgroups live in memory: one that was made by \
+                  hand is gone after every boot.",
+        remedy: "kubepods-repair makes the cgroup, switches the needed controllers on along the way and anchors them in \
+                 kubepods below it.",
+    },
+    Entry {
+        fault: Fault::ControllerAbsent,
+        name: "controller-absent",
+        message_id: "ea4d6d5bb5b340cfb7a2cec88b2cb7e7",
+        title: "The kernel offers no such controller",
+        meaning: "A controller that pods want is not among those that the root of the cgroup tree offers: the kernel was \
+                  built or started without it, it is bound to a version 1 mount, or the container this runs in was not \
+                  given it. The kubelet starts all the same and cannot enforce the limits that need it.",
+        remedy: "Nothing can be done while this kernel runs. On a Raspberry Pi the memory controller is switched on in \
+                 /boot/firmware/cmdline.txt (older: /boot/cmdline.txt); elsewhere look at cgroup_disable= on the kernel's \
+                 command line.",
+    },
+    Entry {
+        fault: Fault::ControllerNotAnchored,
+        name: "controller-not-anchored",
+        message_id: "33f219e2b6c847faa1a40f3526931441",
+        title: "Nothing keeps systemd from taking a controller away",
+        meaning: "systemd owns the root of the cgroup tree and switches off what none of its units asks for, at every \
+                  daemon-reload. It cannot while the controller is also switched on in kubepods: the kernel answers that \
+                  it is busy. This anchor is missing.",
+        remedy: "kubepods-repair switches the controller on in kubepods/cgroup.subtree_control.",
+    },
+    Entry {
+        fault: Fault::ControllerNotEnabled,
+        name: "controller-not-enabled",
+        message_id: "20ef5ead0b3e4798b45b66c04ec5c05c",
+        title: "A controller is not passed on to kubepods",
+        meaning: "The kubelet demands of kubepods every one of cpu, cpuset, hugetlb, memory and pids that the root of the \
+                  cgroup tree offers. It switches them on itself and ignores every error in doing so; what is missing \
+                  then makes it die of \"root container [kubepods] doesn't exist\".",
+        remedy: "kubepods-repair switches on all that is needed in one write, from the root down, and anchors it. Where \
+                 the kernel refuses, it undoes the attempt and tells who is in the way.",
+    },
+    Entry {
+        fault: Fault::Frozen,
+        name: "frozen",
+        message_id: "374546112c404479b0de43ce6b493296",
+        title: "A group of the kubelet is frozen",
+        meaning: "Everything in a frozen cgroup stands still, so every pod started below it does nothing, and the kubelet \
+                  never looks at the switch.",
+        remedy: "kubepods-repair thaws the group if no process lives in it or below. Otherwise somebody may have meant to \
+                 stop those processes: write 0 to its cgroup.freeze by hand.",
+    },
+    Entry {
+        fault: Fault::LeftoverLimits,
+        name: "leftover-limits",
+        message_id: "8f889dd1b393477abbfe3ef762714ebf",
+        title: "A limit that the kubelet never resets",
+        meaning: "A resource limit is set on kubepods or a QoS group that the kubelet neither sets nor takes back. All \
+                  pods below share it.",
+        remedy: "kubepods-repair leaves it alone, since somebody may have meant it, and prints the command that resets it.",
+    },
+    Entry {
+        fault: Fault::LimitsExhausted,
+        name: "limits-exhausted",
+        message_id: "922c4c7da2344ab59a16ed23268464e3",
+        title: "No more cgroups may be made here",
+        meaning: "cgroup.max.descendants or cgroup.max.depth leaves no room for what the kubelet or its pods have to make: \
+                  mkdir answers \"resource temporarily unavailable\", and will for ever.",
+        remedy: "kubepods-repair sets the limit back to max on kubepods and the QoS groups. On any other group somebody has \
+                 to want it.",
+    },
+    Entry {
+        fault: Fault::NestedRootBusy,
+        name: "nested-root-busy",
+        message_id: "3f418e3cd632467780e24406916342bb",
+        title: "Processes sit in the root cgroup of this container",
+        meaning: "What looks like the root of the cgroup tree is an ordinary group of the machine outside, and no ordinary \
+                  group that holds processes can pass controllers on. The kubelet then says that kubepods doesn't exist.",
+        remedy: "The container's init has to move all processes into a group below at its start, as systemd does.",
+    },
+    Entry {
+        fault: Fault::PinnedTaskBlocksCpuset,
+        name: "pinned-task-blocks-cpuset",
+        message_id: "a1fdfcb037664cd280da24de7024487d",
+        title: "A pinned task makes the kernel refuse the cpuset controller",
+        meaning: "A task that must not change its CPUs (PF_NO_SETAFFINITY) lives outside the root cgroup, and until it is \
+                  gone the kernel answers \"invalid argument\" to +cpuset. On kernels before 6.3 and 6.1.110 the \
+                  io_uring threads of k8s-dqlite are such tasks, which is why a node may start well for months and never \
+                  again after one power cut.",
+        remedy: "Stop the unit that is named, run kubepods-repair, start the unit again: once the controller is anchored, \
+                 the task disturbs nobody.",
+    },
+    Entry {
+        fault: Fault::QosDisabled,
+        name: "qos-disabled",
+        message_id: "4aca5a0f507f4e9aaa56e4b250a58f1c",
+        title: "The kubelet runs with cgroups-per-qos=false",
+        meaning: "This is the common workaround for a kubelet that does not find kubepods. It makes the node start, and \
+                  gives up the isolation of pods by QoS class.",
+        remedy: "kubepods-repair does nothing. Where the host is fit to run without the workaround, it says so: delete \
+                 --cgroups-per-qos=false and --enforce-node-allocatable= from the kubelet's arguments and restart MicroK8s. \
+                 Every running pod is then killed and started anew.",
+    },
+    Entry {
+        fault: Fault::QosGroupMissing,
+        name: "qos-group-missing",
+        message_id: "ef86a21150da4ce8adb1892aec9eedff",
+        title: "The group of a QoS class is missing",
+        meaning: "kubepods holds a group for burstable and one for best-effort pods. One is not there; the kubelet makes it \
+                  at its start.",
+        remedy: "kubepods-repair makes it.",
+    },
+    Entry {
+        fault: Fault::ReadOnlyCgroupfs,
+        name: "read-only-cgroupfs",
+        message_id: "a5fef19fcf3344d1bc77aea5a6f4b9c5",
+        title: "The cgroup file system is read-only",
+        meaning: "Neither the kubelet nor kubepods-repair can change anything in it. This is so in containers whose manager \
+                  does not give the cgroup tree away.",
+        remedy: "Let the container manager mount it writable.",
+    },
+    Entry {
+        fault: Fault::RealtimeTaskBlocksCpu,
+        name: "realtime-task-blocks-cpu",
+        message_id: "fe383c58d1f4408b8271b8f7b0658d65",
+        title: "A real-time task makes the kernel refuse the cpu controller",
+        meaning: "This kernel has CONFIG_RT_GROUP_SCHED, and a real-time task lives outside the root cgroup: until it is \
+                  gone the kernel answers \"invalid argument\" to +cpu. multipathd and rtkit-daemon are the usual ones.",
+        remedy: "kubepods-repair never restarts such a unit, since it would fail: once cpu is on, no task outside the root \
+                 cgroup can become real-time. Put RestrictRealtime=yes into a drop-in for a program that only prefers real \
+                 time, remove rtkit where nobody needs it, or boot a kernel without the option.",
+    },
+    Entry {
+        fault: Fault::ReservedGroupMissing,
+        name: "reserved-group-missing",
+        message_id: "c28a8d68d1204d2998071f2854893432",
+        title: "A reserved cgroup does not exist",
+        meaning: "The kubelet was told to enforce the reservation for system or Kubernetes daemons on a cgroup \
+                  (--system-reserved-cgroup, --kube-reserved-cgroup). It demands that this cgroup exists, and never makes \
+                  it.",
+        remedy: "kubepods-repair makes the cgroup and switches the needed controllers on along the way.",
+    },
+    Entry {
+        fault: Fault::RootMissing,
+        name: "root-missing",
+        message_id: "e1889b013666499dbfb187fb559886e3",
+        title: "kubepods does not exist",
+        meaning: "The root cgroup of all pods is not there. After a boot this is as it should be: cgroups live in memory, \
+                  and the kubelet makes this one at its start.",
+        remedy: "kubepods-repair makes it, with the QoS groups, and anchors its controllers.",
+    },
+    Entry {
+        fault: Fault::SettingsUnreadable,
+        name: "settings-unreadable",
+        message_id: "0200e4dffd7b4c8792f3cbd47ca38741",
+        title: "The kubelet's settings cannot be known",
+        meaning: "A file that says how the kubelet is configured cannot be read, or holds what the kubelet refuses or what \
+                  only the running service could resolve.",
+        remedy: "Nothing is guessed and nothing is touched: put the named line or file right.",
+    },
+    Entry {
+        fault: Fault::StalePodGroups,
+        name: "stale-pod-groups",
+        message_id: "0c06dd8f03174b9dbf39ed93bcd5789e",
+        title: "Groups of pods that are no more",
+        meaning: "Pod groups without a process anywhere below them, whose pods have no directory under the kubelet's root \
+                  directory any more.",
+        remedy: "kubepods-repair removes them when it runs before the kubelet's start. By hand it leaves them: a running \
+                 kubelet makes a pod's group before its directory.",
+    },
+    Entry {
+        fault: Fault::StrayProcesses,
+        name: "stray-processes",
+        message_id: "af7195e9bd4543dfb68cd62f81fb0b68",
+        title: "Processes sit where only groups may be",
+        meaning: "A cgroup that passes controllers on may hold no process of its own. Processes directly in kubepods make \
+                  the kubelet die (\"it is in an invalid state\"); in a QoS group they keep limits from its pods.",
+        remedy: "kubepods-repair moves them, unharmed, to the group kubepods-strays beside kubepods, which it removes once \
+                 it is empty. It moves nobody out of a group that is not the kubelet's own.",
+    },
+    Entry {
+        fault: Fault::Threaded,
+        name: "threaded",
+        message_id: "c1bd7395736248ec8c9f981f1bd6837f",
+        title: "A group has become threaded",
+        meaning: "A threaded cgroup can have no memory limit, and the kernel never makes it an ordinary one again. The \
+                  kubelet dies of it (\"it is in threaded mode\").",
+        remedy: "kubepods-repair removes the group and makes it anew if nothing lives in it or below.",
+    },
+];
+
+/// How a run ended, for the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing had to be done.
+    Healthy,
+    /// Something was done, and the second look finds nothing fatal.
+    Repaired,
+    /// A dry run that would do something.
+    WouldRepair,
+    /// The kubelet would not start.
+    Broken,
+    /// The host could not be examined.
+    Unknown,
+    /// There is no kubelet to care for.
+    Inactive,
+}
+
+/// What the catalogue says of one outcome.
+#[derive(Debug)]
+pub struct OutcomeEntry {
+    /// Which.
+    pub outcome: Outcome,
+    /// Its name in the report.
+    pub name: &'static str,
+    /// Its `MESSAGE_ID`.
+    pub message_id: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// For the administrator who asks `journalctl -x`.
+    pub meaning: &'static str,
+}
+
+/// All outcomes.
+pub const OUTCOMES: &[OutcomeEntry] = &[
+    OutcomeEntry {
+        outcome: Outcome::Healthy,
+        name: "healthy",
+        message_id: "df29487aacd74fe0aae4c4b89bd6ef5a",
+        title: "The cgroup tree is as the kubelet needs it",
+        meaning: "Nothing had to be repaired. If the kubelet does not start all the same, cgroups are not the reason.",
+    },
+    OutcomeEntry {
+        outcome: Outcome::Repaired,
+        name: "repaired",
+        message_id: "0bb18c0307e545afbd00af22c0c5ee9f",
+        title: "The cgroup tree was repaired",
+        meaning: "Each change has an entry of its own before this one. A second look after the last change found nothing \
+                  that the kubelet would die of. Making kubepods after a boot is one of these changes and no sign of harm.",
+    },
+    OutcomeEntry {
+        outcome: Outcome::WouldRepair,
+        name: "would-repair",
+        message_id: "878d840b8c8e4c3dbeaab6d88c5f3263",
+        title: "The cgroup tree would be repaired",
+        meaning: "This was a dry run: nothing has been changed.",
+    },
+    OutcomeEntry {
+        outcome: Outcome::Broken,
+        name: "broken",
+        message_id: "8ba244a1a5ce4439bd850fd77a4ed031",
+        title: "The kubelet would not start",
+        meaning: "At least one fault remains that the kubelet dies of, or a change failed. Each has an entry of its own \
+                  before this one that says what to do. The kubelet is started all the same.",
+    },
+    OutcomeEntry {
+        outcome: Outcome::Unknown,
+        name: "unknown",
+        message_id: "171749c516a443658cb6e5230b9aea6c",
+        title: "The cgroup tree could not be judged",
+        meaning: "Something that the judgement rests on could not be read. Nothing has been changed since.",
+    },
+    OutcomeEntry {
+        outcome: Outcome::Inactive,
+        name: "inactive",
+        message_id: "60ece892fa034863b304fd0271e1133e",
+        title: "There is no kubelet to care for",
+        meaning: "MicroK8s is not installed or is disabled, so nothing was examined or changed.",
+    },
+];
+
+impl Outcome {
+    /// Its name in the report.
+    pub fn name(self) -> &'static str {
+        self.entry().map_or("unknown", |entry| entry.name)
+    }
+
+    /// Its `MESSAGE_ID`.
+    pub fn message_id(self) -> &'static str {
+        self.entry().map_or("", |entry| entry.message_id)
+    }
+
+    fn entry(self) -> Option<&'static OutcomeEntry> {
+        OUTCOMES.iter().find(|entry| entry.outcome == self)
+    }
+}
+
+/// The journal's catalog, as `systemd/catalog/kubepods-repair.catalog` holds it.
+pub fn journal_catalog() -> String {
+    let mut text = String::from("# Made from src/diagnosis/catalogue.rs; a test holds the two together.\n");
+    let mut entry = |id: &str, subject: &str, paragraphs: &[&str]| {
+        text.push_str(&format!("\n-- {id}\nSubject: {subject}\nDefined-By: kubepods-repair\n"));
+        for paragraph in paragraphs {
+            text.push_str(&format!("\n{}\n", fill(paragraph)));
+        }
+    };
+    for fault in CATALOGUE {
+        let seen = format!("Fault {}, seen at @CGROUP_PATH@.", fault.name);
+        entry(fault.message_id, fault.title, &[fault.meaning, fault.remedy, &seen]);
+    }
+    for outcome in OUTCOMES {
+        entry(outcome.message_id, outcome.title, &[outcome.meaning]);
+    }
+    text
+}
+
+/// Breaks a paragraph into lines of at most 80 characters.
+fn fill(paragraph: &str) -> String {
+    let mut filled = String::new();
+    let mut width = 0;
+    for word in paragraph.split(' ') {
+        let length = word.chars().count();
+        match width {
+            0 => {}
+            _ if width + 1 + length > 80 => {
+                filled.push('\n');
+                width = 0;
+            }
+            _ => {
+                filled.push(' ');
+                width += 1;
+            }
+        }
+        filled.push_str(word);
+        width += length;
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_and_ids_are_unique_and_well_formed() {
+        let ids: Vec<&str> =
+            CATALOGUE.iter().map(|entry| entry.message_id).chain(OUTCOMES.iter().map(|entry| entry.message_id)).collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
+        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
+        let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
+        assert!(names.is_sorted() && names.iter().collect::<BTreeSet<_>>().len() == names.len());
+    }
+
+    /// With UPDATE_CATALOG in the environment the file is written instead of compared.
+    #[test]
+    fn the_installed_catalog_is_made_from_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/catalog/kubepods-repair.catalog");
+        if std::env::var_os("UPDATE_CATALOG").is_some() {
+            std::fs::write(path, journal_catalog()).unwrap();
+        }
+        assert_eq!(journal_catalog(), std::fs::read_to_string(path).unwrap());
+    }
+}

@@ -1,0 +1,164 @@
+//! Controllers on the way from the root of the hierarchy to kubepods, and the anchor in kubepods itself.
+//!
+//! systemd rewrites the root's `cgroup.subtree_control` whenever it realises units and takes out what no unit asks for;
+//! with the same controller switched on in kubepods the kernel answers EBUSY, and it stays. That is the anchor.
+
+use std::collections::BTreeSet;
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::diagnosis::catalogue::Fault;
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::{Case, Finding, Severity, can_pass_on, count, name_processes};
+use crate::host::Refusal;
+use crate::host::group::{Group, Kind};
+use crate::kubelet::layout;
+use nix::errno::Errno;
+
+pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = absent(case).into_iter().collect();
+    findings.extend(groups_to_pass_through(case).iter().filter_map(|path| not_enabled(case, path)));
+    findings.extend(not_anchored(case));
+    findings
+}
+
+fn absent(case: &Case) -> Option<Finding> {
+    let absent = layout::desirable().minus(&case.tree.offered());
+    if absent.is_empty() {
+        return None;
+    }
+    let root = CgroupPath::root();
+    let switched_off: Vec<&str> = case.host.kernel.disabled_controllers().into_iter()
+        .filter(|(controller, _)| absent.contains(controller))
+        .map(|(_, word)| word)
+        .collect();
+    let in_container = case.group(&root).is_some_and(|root| root.kind != Kind::Root);
+    let how = match (switched_off.first(), in_container) {
+        (Some(word), _) => format!(
+            "take {word} out of the kernel's command line (Raspberry Pi: /boot/firmware/cmdline.txt or /boot/cmdline.txt, \
+             where cgroup_enable=memory may be needed instead; elsewhere: GRUB_CMDLINE_LINUX in /etc/default/grub, then \
+             update-grub) and reboot"
+        ),
+        (None, true) => "let the container manager delegate these controllers to this container".to_owned(),
+        (None, false) => "boot a kernel that has these controllers, with none of them bound to a version 1 mount".to_owned(),
+    };
+    let evidence = match switched_off.first() {
+        Some(word) => format!("the kernel offers no {absent}: its command line says {word}"),
+        None => format!("the kernel offers no {absent}"),
+    };
+    let effect = "the kubelet starts without it and cannot enforce the limits of pods that need it";
+    let place = case.file(&root, "cgroup.controllers");
+    let mut finding = Finding::new(Fault::ControllerAbsent, Severity::Degraded, place, evidence, effect, Remedy::Tell(how));
+    finding.controllers = absent;
+    Some(finding)
+}
+
+/// The groups whose `cgroup.subtree_control` counts: above kubepods and above every reserved group.
+fn groups_to_pass_through(case: &Case) -> BTreeSet<CgroupPath> {
+    let ends = case.layout.reserved.iter().chain([&case.layout.kubepods]);
+    ends.flat_map(CgroupPath::ancestors).collect()
+}
+
+fn not_enabled(case: &Case, path: &CgroupPath) -> Option<Finding> {
+    let group = case.group(path)?;
+    let lacking = case.lacking(path);
+    if lacking.is_empty() {
+        return None;
+    }
+    let mut finding = if !can_pass_on(group) {
+        cannot_pass_on(case, group, &lacking)
+    } else if let Some(refusal) = case.tree.refusals.iter().find(|refusal| refusal.group == *path) {
+        refused(case, refusal, &lacking)
+    } else {
+        let steps = vec![Step::Enable { group: path.clone(), controllers: lacking.clone() }];
+        let evidence = format!("not passed on: {lacking}");
+        let (severity, effect) = unless_enabled(case, path);
+        let file = case.file(path, "cgroup.subtree_control");
+        Finding::new(Fault::ControllerNotEnabled, severity, file, evidence, effect, Remedy::Steps(steps))
+    };
+    finding.controllers = lacking;
+    Some(finding)
+}
+
+/// The kubelet switches controllers on only from its cgroup root down; what lies above, or on the way to a reserved group,
+/// it demands.
+fn unless_enabled(case: &Case, path: &CgroupPath) -> (Severity, &'static str) {
+    let root = &case.layout.cgroup_root;
+    let on_the_way_to_reserved = case.layout.reserved.iter().any(|reserved| path.is_above(reserved));
+    if path.is_above(root) {
+        (Severity::Fatal, "the kubelet refuses its cgroup root for missing controllers and never switches them on there")
+    } else if on_the_way_to_reserved && path != root {
+        (Severity::Fatal, "the kubelet refuses the reserved group for missing controllers and never switches them on there")
+    } else {
+        (Severity::Notice, "the kubelet switches controllers on itself at its start, but systemd may take them away again")
+    }
+}
+
+fn cannot_pass_on(case: &Case, group: &Group, lacking: &Controllers) -> Finding {
+    let path = &group.path;
+    if matches!(group.kind, Kind::DomainInvalid | Kind::DomainThreaded | Kind::Threaded) {
+        let evidence = format!("its type is \"{}\"", group.kind.as_str());
+        let effect = "no controller that limits memory can be switched on in a threaded group, and the kubelet dies below it";
+        let how = "this group is not the kubelet's: whoever made it threaded has to make it anew".to_owned();
+        let file = case.file(path, "cgroup.type");
+        return Finding::new(Fault::Threaded, Severity::Fatal, file, evidence, effect, Remedy::Tell(how));
+    }
+    let holds = count(group.processes.len(), "process", "processes");
+    let evidence = format!("holds {holds}: {}; not passed on: {lacking}", name_processes(&group.processes));
+    let effect = "a group that holds processes cannot pass controllers on (EBUSY), and the kubelet dies of their absence";
+    let file = case.file(path, "cgroup.procs");
+    let (fault, how) = match path.is_root() {
+        true => (
+            Fault::NestedRootBusy,
+            "this is a container: let its init move all processes into a group below the root at start (as systemd does), \
+             then run kubepods-repair again"
+                .to_owned(),
+        ),
+        false => (
+            Fault::StrayProcesses,
+            format!("this group is not the kubelet's own: move its processes into a group of their own below or beside {path}"),
+        ),
+    };
+    Finding::new(fault, Severity::Fatal, file, evidence, effect, Remedy::Tell(how))
+}
+
+fn refused(case: &Case, refusal: &Refusal, lacking: &Controllers) -> Finding {
+    let Refusal { group, controller, errno } = refusal;
+    let evidence = format!("not passed on: {lacking}; the kernel answers {errno} to +{controller}");
+    let effect = "the kubelet gets the same answer and then says that kubepods doesn't exist";
+    let how = explain(controller, *errno);
+    let file = case.file(group, "cgroup.subtree_control");
+    let mut finding =
+        Finding::new(Fault::ControllerNotEnabled, Severity::Fatal, file, evidence, effect, Remedy::Tell(how.to_owned()));
+    finding.errno = Some(*errno);
+    finding
+}
+
+/// What an errno of a write to `cgroup.subtree_control` means (`cgroup_subtree_control_write` and the `can_attach` calls).
+fn explain(controller: &str, errno: Errno) -> &'static str {
+    match (controller, errno) {
+        ("cpu", Errno::EINVAL) => "find the real-time task outside the root cgroup that the kernel refuses it for",
+        ("cpuset", Errno::EINVAL) => "find the task with PF_NO_SETAFFINITY outside the root cgroup that the kernel refuses it for",
+        (_, Errno::EINVAL) => "the controller is switched off in this kernel: look at cgroup_disable= on its command line",
+        (_, Errno::EBUSY) => "processes sit directly in this group and have to leave it first",
+        (_, Errno::EOPNOTSUPP) => "the group is threaded and has to be made anew",
+        (_, Errno::ENOMEM | Errno::ENOSPC) => "the kernel is out of memory cgroups: stale groups elsewhere have to go",
+        (_, Errno::EROFS | Errno::EACCES | Errno::EPERM) => "let this program write to the cgroup file system",
+        _ => "look into the kernel's log for the reason",
+    }
+}
+
+fn not_anchored(case: &Case) -> Option<Finding> {
+    let kubepods = case.group(&case.layout.kubepods)?;
+    let lacking = case.needed.minus(&kubepods.subtree_control);
+    if lacking.is_empty() || kubepods.kind == Kind::Threaded {
+        return None;
+    }
+    let evidence = format!("not anchored: {lacking}");
+    let effect = "nothing keeps systemd from taking the controller away again at the next daemon-reload";
+    let steps = vec![Step::Enable { group: kubepods.path.clone(), controllers: lacking.clone() }];
+    let file = case.file(&kubepods.path, "cgroup.subtree_control");
+    let mut finding =
+        Finding::new(Fault::ControllerNotAnchored, Severity::Notice, file, evidence, effect, Remedy::Steps(steps));
+    finding.controllers = lacking;
+    Some(finding)
+}

@@ -1,0 +1,71 @@
+//! `cgroup.max.descendants` and `cgroup.max.depth`: where they are used up, mkdir answers EAGAIN.
+//!
+//! Rests on the kernel's `cgroup_check_hierarchy_limits` (`kernel/cgroup/cgroup.c`): every group above the new one is asked
+//! whether it has room for one more, and whether the new one is not too deep below it.
+
+use std::collections::BTreeSet;
+
+use crate::cgroup::CgroupPath;
+use crate::diagnosis::catalogue::Fault;
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::{Case, Finding, Severity};
+use crate::host::group::Group;
+
+/// A pod takes at least its own group and one container's.
+const GROUPS_OF_A_POD: u64 = 2;
+
+/// From kubepods down to a container: QoS group, pod, container.
+const LEVELS_BELOW_KUBEPODS: usize = 3;
+
+pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
+    let missing = missing_groups(case);
+    case.tree.groups.values().flat_map(|group| judge(case, group, &missing)).collect()
+}
+
+/// What has to be made before the kubelet runs, by it or by us.
+fn missing_groups(case: &Case) -> BTreeSet<CgroupPath> {
+    let wanted = case.layout.own().chain(&case.layout.reserved);
+    let with_ancestors = wanted.flat_map(|path| path.ancestors().into_iter().chain([path.clone()]));
+    with_ancestors.filter(|path| case.group(path).is_none()).collect()
+}
+
+fn judge(case: &Case, group: &Group, missing: &BTreeSet<CgroupPath>) -> Vec<Finding> {
+    let to_make: Vec<&CgroupPath> = missing.iter().filter(|path| group.path.is_above(path)).collect();
+    let holds_pods = group.path.is_above(&case.layout.kubepods) || case.layout.own().any(|own| *own == group.path);
+    let descendants = group.max_descendants.and_then(|limit| {
+        let now = group.descendants + to_make.len() as u64;
+        let severity = match (limit < now && !to_make.is_empty(), limit < now + GROUPS_OF_A_POD && holds_pods) {
+            (true, _) => Severity::Fatal,
+            (false, true) => Severity::Degraded,
+            (false, false) => return None,
+        };
+        let evidence = format!("cgroup.max.descendants is {limit} and {} are there already", group.descendants);
+        Some(finding(case, group, "cgroup.max.descendants", severity, evidence))
+    });
+    let depth = group.max_depth.and_then(|limit| {
+        let deepest = to_make.iter().map(|path| path.depth()).max().unwrap_or(0);
+        let of_containers = case.layout.kubepods.depth() + LEVELS_BELOW_KUBEPODS;
+        let allowed = group.path.depth().saturating_add(usize::try_from(limit).unwrap_or(usize::MAX));
+        let severity = match (allowed < deepest, allowed < of_containers && holds_pods) {
+            (true, _) => Severity::Fatal,
+            (false, true) => Severity::Degraded,
+            (false, false) => return None,
+        };
+        let evidence = format!("cgroup.max.depth is {limit}, and the containers of pods lie deeper");
+        Some(finding(case, group, "cgroup.max.depth", severity, evidence))
+    });
+    [descendants, depth].into_iter().flatten().collect()
+}
+
+fn finding(case: &Case, group: &Group, file: &'static str, severity: Severity, evidence: String) -> Finding {
+    let place = case.file(&group.path, file);
+    let effect = match severity {
+        Severity::Fatal => "the kubelet cannot make its groups: mkdir answers EAGAIN, resource temporarily unavailable",
+        _ => "no pod can be started: mkdir answers EAGAIN, resource temporarily unavailable",
+    };
+    let remedy = match case.layout.own().any(|own| *own == group.path) {
+        true => Remedy::Steps(vec![Step::LiftLimit { group: group.path.clone(), file }]),
+        false => Remedy::Tell(format!("this group is not the kubelet's, so somebody has to want it: echo max > {}", place.display())),
+    };
+    Finding::new(Fault::LimitsExhausted, severity, place, evidence, effect, remedy)
+}

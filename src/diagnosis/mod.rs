@@ -1,0 +1,266 @@
+//! From settings and host to findings: what is wrong by the kubelet's own rules. Pure: no I/O, no clock.
+//!
+//! A severity is not a property of a fault but the outcome of what the kubelet would do next: what it heals itself is a
+//! notice, what its pods suffer from is degraded, what it dies of is fatal.
+
+mod blockers;
+pub mod catalogue;
+mod controllers;
+mod groups;
+mod hygiene;
+mod limits;
+pub mod remedy;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::host::group::{Group, Kind};
+use crate::host::{Host, Tree};
+use crate::kubelet::layout::{self, Layout};
+use crate::kubelet::{Settings, SettingsError};
+use catalogue::Fault;
+use remedy::{Remedy, Step};
+
+/// What the kubelet makes of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It heals this itself, or nothing suffers.
+    Notice,
+    /// It starts, and pods suffer.
+    Degraded,
+    /// It would not start.
+    Fatal,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Notice => "notice",
+            Self::Degraded => "degraded",
+            Self::Fatal => "fatal",
+        })
+    }
+}
+
+/// When this program runs, and so what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// An administrator called it; a kubelet may be running.
+    ByHand,
+    /// systemd is about to start the kubelet; none is running.
+    PreStart,
+}
+
+impl Occasion {
+    /// As the report names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ByHand => "by-hand",
+            Self::PreStart => "pre-start",
+        }
+    }
+}
+
+/// One thing that is not as the kubelet needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its name in the catalogue.
+    pub fault: Fault,
+    /// What the kubelet makes of it.
+    pub severity: Severity,
+    /// The file or directory that shows it.
+    pub place: PathBuf,
+    /// What stands there, without a full stop.
+    pub evidence: String,
+    /// Why it matters to the kubelet, without a full stop.
+    pub effect: String,
+    /// What is done about it, or must be.
+    pub remedy: Remedy,
+    /// The controllers it is about, if it is about any.
+    pub controllers: Controllers,
+    /// The kernel's answer, where it is the evidence.
+    pub errno: Option<Errno>,
+}
+
+impl Finding {
+    fn new(fault: Fault, severity: Severity, place: PathBuf, evidence: String, effect: &str, remedy: Remedy) -> Self {
+        let effect = effect.to_owned();
+        Self { fault, severity, place, evidence, effect, remedy, controllers: Controllers::default(), errno: None }
+    }
+
+    /// Whether the kubelet dies of this and no step of ours cures it.
+    pub fn is_beyond_repair(&self) -> bool {
+        self.severity == Severity::Fatal && !matches!(self.remedy, Remedy::Steps(_))
+    }
+}
+
+/// Everything a rule may look at.
+struct Case<'a> {
+    host: &'a Host,
+    tree: &'a Tree,
+    layout: &'a Layout,
+    needed: Controllers,
+    occasion: Occasion,
+}
+
+impl<'a> Case<'a> {
+    fn group(&self, path: &CgroupPath) -> Option<&'a Group> {
+        self.tree.group(path)
+    }
+
+    fn directory(&self, path: &CgroupPath) -> PathBuf {
+        path.under(&self.tree.mount)
+    }
+
+    fn file(&self, path: &CgroupPath, name: &str) -> PathBuf {
+        self.tree.file(path, name)
+    }
+
+    /// kubepods and the QoS groups, those that exist.
+    fn own_groups(&self) -> impl Iterator<Item = &'a Group> {
+        let tree = self.tree;
+        self.layout.own().filter_map(move |path| tree.group(path))
+    }
+
+    /// What this group does not pass on and should; everything, when it does not exist yet.
+    fn lacking(&self, path: &CgroupPath) -> Controllers {
+        self.group(path).map_or(self.needed.clone(), |group| self.needed.minus(&group.subtree_control))
+    }
+
+    /// Stale pod groups may go and pod groups be made anew: no kubelet runs that could be about to use them.
+    fn may_remove_pods(&self) -> bool {
+        self.occasion == Occasion::PreStart && !self.tree.pods.kubelet_runs
+    }
+}
+
+/// All findings, the worst first. On a host without a version 2 tree nothing is judged.
+pub fn diagnose(settings: &Settings, host: &Host, occasion: Occasion) -> Vec<Finding> {
+    let Some(tree) = &host.tree else { return Vec::new() };
+    let layout = &settings.layout();
+    let case = Case { host, tree, layout, needed: layout::needed(&tree.offered()), occasion };
+    let mut findings = match tree.writable {
+        true => judge(&case),
+        false => vec![read_only(&case)],
+    };
+    hold_back(&mut findings);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    match settings.cgroups_per_qos.value {
+        true => findings,
+        false => vec![qos_disabled(settings, &findings)],
+    }
+}
+
+fn judge(case: &Case) -> Vec<Finding> {
+    let mut findings = blockers::diagnose(case);
+    findings.extend(limits::diagnose(case));
+    findings.extend(controllers::diagnose(case));
+    findings.extend(groups::diagnose(case));
+    findings.extend(hygiene::diagnose(case));
+    findings
+}
+
+/// While the kubelet cannot start anyway, nothing is built: a half-made tree would only hide the reason. What only takes
+/// away (strays, limits, stale groups, a frozen state) is done all the same.
+fn hold_back(findings: &mut [Finding]) {
+    let Some(first) = findings.iter().find(|finding| finding.is_beyond_repair()) else { return };
+    let blocker = first.fault;
+    for finding in findings.iter_mut() {
+        if let Remedy::Steps(steps) = &finding.remedy
+            && steps.iter().any(Step::builds)
+        {
+            finding.remedy = Remedy::Waits(blocker);
+            if finding.fault.is_fatal_where_refused() {
+                finding.severity = Severity::Fatal;
+            }
+        }
+    }
+}
+
+fn read_only(case: &Case) -> Finding {
+    Finding::new(
+        Fault::ReadOnlyCgroupfs,
+        Severity::Fatal,
+        case.tree.mount.clone(),
+        "the cgroup file system is mounted read-only".to_owned(),
+        "the kubelet can neither make a group nor set a limit",
+        Remedy::Tell(
+            "in a container, let its manager mount cgroups writable (LXC: lxc.mount.auto = cgroup:rw; docker: \
+             --privileged or --cgroupns=private with a writable mount); on a host: mount -o remount,rw /sys/fs/cgroup"
+                .to_owned(),
+        ),
+    )
+}
+
+fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Finding {
+    let place = PathBuf::from(settings.cgroups_per_qos.origin.to_string());
+    let evidence = "cgroups-per-qos is false, so that the kubelet makes no kubepods and nothing here needs repair".to_owned();
+    if settings.enforces_without_qos() {
+        let how = "beside --cgroups-per-qos=false give --enforce-node-allocatable= (empty), or take the workaround out";
+        let effect = "the kubelet refuses to start: without QoS groups it cannot enforce node allocatable";
+        return Finding::new(Fault::QosDisabled, Severity::Fatal, place, evidence, effect, Remedy::Tell(how.to_owned()));
+    }
+    let effect = "pods run without the limits of their QoS class";
+    let remedy = match hypothetical.iter().find(|finding| finding.is_beyond_repair()) {
+        None => "this host is fit to run without the workaround: delete --cgroups-per-qos=false and \
+                 --enforce-node-allocatable= from the args file and restart MicroK8s; every running pod is then killed \
+                 and started anew"
+            .to_owned(),
+        Some(finding) => {
+            format!("leave it for now: without it the kubelet would not start because of {}", finding.fault.name())
+        }
+    };
+    Finding::new(Fault::QosDisabled, Severity::Notice, place, evidence, effect, Remedy::Tell(remedy))
+}
+
+/// The one finding of a host whose kubelet settings are not known: nothing that depends on them is touched.
+pub fn settings_unreadable(error: &SettingsError) -> Finding {
+    let place = match error {
+        SettingsError::Read(error) => error.path.clone(),
+        SettingsError::Args { path, .. } | SettingsError::NotText { path } => path.clone(),
+    };
+    Finding::new(
+        Fault::SettingsUnreadable,
+        Severity::Fatal,
+        place,
+        error.to_string(),
+        "which cgroups the kubelet wants cannot be known, and a guess could do harm",
+        Remedy::Tell("put the named line or file right; nothing has been touched".to_owned()),
+    )
+}
+
+/// Whether controllers can be switched on in this group's `cgroup.subtree_control`: the kernel lets only the real root
+/// and groups without processes pass on all of them.
+fn can_pass_on(group: &Group) -> bool {
+    match group.kind {
+        Kind::Root => true,
+        Kind::Domain => group.processes.is_empty(),
+        Kind::DomainThreaded | Kind::DomainInvalid | Kind::Threaded => false,
+    }
+}
+
+/// Processes as evidence: `812 (sleep), 813 (bash) and 3 more`.
+fn name_processes(processes: &[crate::host::group::Process]) -> String {
+    let named: Vec<String> = processes
+        .iter()
+        .take(crate::host::group::NAMED)
+        .map(|process| match process.comm.as_str() {
+            "" => process.pid.to_string(),
+            comm => format!("{} ({comm})", process.pid),
+        })
+        .collect();
+    match processes.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// `1 process`, `2 processes`.
+fn count(number: usize, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        number => format!("{number} {many}"),
+    }
+}

@@ -1,0 +1,68 @@
+//! What can be done about a finding: the words that diagnosis, plan, repair and report share.
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::diagnosis::catalogue::Fault;
+use crate::host::pods::AbandonedPod;
+
+/// The answer to a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// This program does it.
+    Steps(Vec<Step>),
+    /// Somebody else has to: what, without a full stop.
+    Tell(String),
+    /// It would be done, but for this other fault that has to be cured first.
+    Waits(Fault),
+}
+
+/// One change to the machine. What is not here cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Writes `max` to `cgroup.max.descendants` or `cgroup.max.depth` of a group of the kubelet's own.
+    LiftLimit {
+        /// Whose.
+        group: CgroupPath,
+        /// Which file.
+        file: &'static str,
+    },
+    /// Removes pod groups that nobody wants and nothing lives in.
+    RemovePods(Vec<AbandonedPod>),
+    /// Moves every process that sits directly in `from`.
+    MoveProcesses {
+        /// A group of the kubelet's own.
+        from: CgroupPath,
+        /// The group for strays, made when it is missing.
+        to: CgroupPath,
+    },
+    /// Removes a threaded group, empty of processes, with the empty groups below, and makes it again.
+    MakeAnew(CgroupPath),
+    /// Makes a group.
+    Make(CgroupPath),
+    /// Switches controllers on in a group's `cgroup.subtree_control`.
+    Enable {
+        /// Whose.
+        group: CgroupPath,
+        /// Which: all of them or none.
+        controllers: Controllers,
+    },
+    /// Writes 0 to `cgroup.freeze` of a group that nothing lives in.
+    Thaw(CgroupPath),
+    /// Removes the group for strays, once it is empty.
+    RemoveStraysGroup(CgroupPath),
+}
+
+impl Step {
+    /// Whether this adds to the tree; the others only take away what is in the way.
+    pub fn builds(&self) -> bool {
+        matches!(self, Self::MakeAnew(_) | Self::Make(_) | Self::Enable { .. })
+    }
+
+    /// The group that is changed (of many pods, the first one's).
+    pub fn group(&self) -> Option<&CgroupPath> {
+        match self {
+            Self::LiftLimit { group, .. } | Self::Enable { group, .. } | Self::MoveProcesses { from: group, .. } => Some(group),
+            Self::MakeAnew(group) | Self::Make(group) | Self::Thaw(group) | Self::RemoveStraysGroup(group) => Some(group),
+            Self::RemovePods(pods) => pods.first().map(|pod| &pod.group),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! One cgroup of the version 2 hierarchy as it stands.
+//!
+//! Which files there are depends on the kernel and on what the parent enables; each that is absent has the value the
+//! kernel would act by. Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Core Interface Files".
+
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::host::root::{ReadError, Root};
+
+/// How closely a group is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Not the kubelet's own: controllers, type, processes and structural limits.
+    Foreign,
+    /// kubepods itself: also its freezer and what the kubelet never resets on it.
+    Kubepods,
+    /// A QoS group: also the limits that the kubelet only resets on kubepods.
+    Qos,
+}
+
+/// `cgroup.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The real root of the hierarchy, which has no such file.
+    Root,
+    /// An ordinary group.
+    Domain,
+    /// The root of a threaded subtree.
+    DomainThreaded,
+    /// Below a threaded domain without being threaded itself: nothing can live in it.
+    DomainInvalid,
+    /// A threaded group; it can never become a domain again.
+    Threaded,
+}
+
+impl Kind {
+    /// As the kernel writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Domain => "domain",
+            Self::DomainThreaded => "domain threaded",
+            Self::DomainInvalid => "domain invalid",
+            Self::Threaded => "threaded",
+        }
+    }
+}
+
+/// A process, by the number and name the kernel knows it under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id; 0 for one of another pid namespace.
+    pub pid: i32,
+    /// `/proc/PID/comm`; empty when the process ended meanwhile.
+    pub comm: String,
+}
+
+/// A resource setting that is not the kernel's default: file name and value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// `cpu.max`, `pids.max` …
+    pub file: &'static str,
+    /// Its content without the newline.
+    pub value: String,
+}
+
+/// What is known of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Where.
+    pub path: CgroupPath,
+    /// `cgroup.type`.
+    pub kind: Kind,
+    /// `cgroup.controllers`: what this group may use and pass on.
+    pub controllers: Controllers,
+    /// `cgroup.subtree_control`: what it passes on.
+    pub subtree_control: Controllers,
+    /// Who is directly in it (the first [`NAMED`] with their names). Never read at the real root.
+    pub processes: Vec<Process>,
+    /// Whether a process lives in it or anywhere below.
+    pub populated: bool,
+    /// `cgroup.freeze` of this very group.
+    pub frozen: bool,
+    /// `cgroup.max.descendants`; `None` is `max`.
+    pub max_descendants: Option<u64>,
+    /// `cgroup.max.depth`; `None` is `max`.
+    pub max_depth: Option<u64>,
+    /// `nr_descendants` of `cgroup.stat`; only read where there is a limit on it.
+    pub descendants: u64,
+    /// What the kubelet never sets back.
+    pub leftovers: Vec<Setting>,
+    /// The names of the groups directly below; only read of the kubelet's own.
+    pub children: Vec<String>,
+}
+
+/// So many processes are looked up by name; of more, only the number is told.
+pub const NAMED: usize = 8;
+
+/// What the kubelet never writes on a group of its own, and the value it expects to find (facts of 1.20 … 1.36).
+const LEFTOVERS: [(&str, &str); 4] =
+    [("cpu.max", "max "), ("memory.high", "max"), ("cpuset.mems", ""), ("cpuset.cpus.partition", "member")];
+const LEFTOVERS_OF_QOS: [(&str, &str); 3] = [("memory.max", "max"), ("pids.max", "max"), ("cpuset.cpus", "")];
+
+/// Reads the group at `path`; `None` where there is none.
+///
+/// # Errors
+/// When a file that is there cannot be read.
+pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Result<Option<Group>, ReadError> {
+    let files = Files { root, dir: &path.under(mount) };
+    let Some(controllers) = files.read("cgroup.controllers")? else { return Ok(None) };
+    let kind = files.read("cgroup.type")?.map_or(Kind::Root, |text| parse_kind(&text));
+    let max_descendants = files.limit("cgroup.max.descendants")?;
+    let max_depth = files.limit("cgroup.max.depth")?;
+    let mut group = Group {
+        path: path.clone(),
+        kind,
+        controllers: Controllers::parse(&controllers),
+        subtree_control: Controllers::parse(&files.read("cgroup.subtree_control")?.unwrap_or_default()),
+        processes: if kind == Kind::Root { Vec::new() } else { files.processes(kind)? },
+        populated: true,
+        frozen: false,
+        max_descendants,
+        max_depth,
+        descendants: if max_descendants.is_some() { files.keyed("cgroup.stat", "nr_descendants")? } else { 0 },
+        leftovers: Vec::new(),
+        children: Vec::new(),
+    };
+    if kind != Kind::Root {
+        files.events(&mut group)?;
+    }
+    if depth != Depth::Foreign {
+        group.leftovers = files.leftovers(&LEFTOVERS)?;
+        group.children = root.directories(files.dir)?.unwrap_or_default();
+    }
+    if depth == Depth::Qos {
+        group.leftovers.extend(files.leftovers(&LEFTOVERS_OF_QOS)?);
+    }
+    Ok(Some(group))
+}
+
+/// Whether a process lives in the group at `path` or below; false where there is no such group.
+///
+/// # Errors
+/// When its `cgroup.events` cannot be read.
+pub fn populated(root: &Root, mount: &Path, path: &CgroupPath) -> Result<bool, ReadError> {
+    let files = Files { root, dir: &path.under(mount) };
+    Ok(files.keyed("cgroup.events", "populated")? != 0)
+}
+
+struct Files<'a> {
+    root: &'a Root,
+    dir: &'a Path,
+}
+
+impl Files<'_> {
+    fn read(&self, name: &str) -> Result<Option<String>, ReadError> {
+        self.root.read_if_there(&self.dir.join(name))
+    }
+
+    fn limit(&self, name: &str) -> Result<Option<u64>, ReadError> {
+        Ok(self.read(name)?.and_then(|text| text.trim_end().parse().ok()))
+    }
+
+    /// The number behind `key` in a file of `key value` lines; 0 where it is not said.
+    fn keyed(&self, name: &str, key: &str) -> Result<u64, ReadError> {
+        Ok(self.read(name)?.and_then(|text| value_of(&text, key)).unwrap_or(0))
+    }
+
+    /// An empty group that is frozen says `frozen 1`; so does one whose parent is, hence the second file.
+    fn events(&self, group: &mut Group) -> Result<(), ReadError> {
+        let events = self.read("cgroup.events")?.unwrap_or_default();
+        group.populated = value_of(&events, "populated") == Some(1);
+        // `frozen 0` is also what a group says that is asked to freeze and has not got there.
+        if value_of(&events, "frozen") == Some(1) || group.populated {
+            group.frozen = self.read("cgroup.freeze")?.is_some_and(|text| text.trim_end() == "1");
+        }
+        Ok(())
+    }
+
+    /// A threaded group answers EOPNOTSUPP to a look at its processes and lists their threads.
+    fn processes(&self, kind: Kind) -> Result<Vec<Process>, ReadError> {
+        let name = if kind == Kind::Threaded { "cgroup.threads" } else { "cgroup.procs" };
+        let list = match self.read(name) {
+            Err(error) if error.errno == Errno::EOPNOTSUPP => None,
+            answer => answer?,
+        };
+        let pids = list.as_deref().unwrap_or_default().lines().filter_map(|line| line.parse().ok());
+        Ok(pids.enumerate().map(|(index, pid)| self.process(index, pid)).collect())
+    }
+
+    fn process(&self, index: usize, pid: i32) -> Process {
+        let comm = match index < NAMED {
+            true => self.root.read(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default(),
+            false => String::new(),
+        };
+        Process { pid, comm: comm.trim_end_matches('\n').to_owned() }
+    }
+
+    fn leftovers(&self, expected: &[(&'static str, &str)]) -> Result<Vec<Setting>, ReadError> {
+        let mut found = Vec::new();
+        for (file, usual) in expected {
+            let Some(value) = self.read(file)? else { continue };
+            let value = value.trim_end();
+            let is_usual = if usual.ends_with(' ') { value.starts_with(usual) } else { value == *usual };
+            if !is_usual {
+                found.push(Setting { file, value: value.to_owned() });
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn value_of(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    line.trim_end().parse().ok()
+}
+
+fn parse_kind(text: &str) -> Kind {
+    match text.trim_end() {
+        "threaded" => Kind::Threaded,
+        "domain threaded" => Kind::DomainThreaded,
+        "domain invalid" => Kind::DomainInvalid,
+        _ => Kind::Domain,
+    }
+}

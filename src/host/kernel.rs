@@ -1,0 +1,58 @@
+//! Which kernel runs, how it was started, and what it was built with.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::host::root::Root;
+
+/// A built configuration is some 300 KB; a gzip bomb is not unpacked further than this.
+const LARGEST_CONFIG: u64 = 8 << 20;
+
+/// What is known of the running kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kernel {
+    /// `uname -r`.
+    pub release: String,
+    /// `/proc/cmdline`.
+    pub command_line: String,
+}
+
+/// The running kernel; what cannot be read stays empty, nothing is decided by it.
+pub fn observe(root: &Root) -> Kernel {
+    let read = |path: &str| root.read(Path::new(path)).unwrap_or_default().trim_end().to_owned();
+    Kernel { release: read("/proc/sys/kernel/osrelease"), command_line: read("/proc/cmdline") }
+}
+
+impl Kernel {
+    /// Whether its release is `major.minor` or a later one; false where it cannot be told.
+    pub fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        let mut numbers = self.release.split(['.', '-']).map_while(|part| part.parse().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(one), Some(two)) => (one, two) >= (major, minor),
+            _ => false,
+        }
+    }
+
+    /// The controllers that the command line switches off (`cgroup_disable=`), with the word that does it.
+    pub fn disabled_controllers(&self) -> Vec<(&str, &str)> {
+        let words = self.command_line.split_whitespace();
+        let lists = words.filter_map(|word| Some((word, word.strip_prefix("cgroup_disable=")?)));
+        lists.flat_map(|(word, list)| list.split(',').map(move |controller| (controller, word))).collect()
+    }
+
+    /// Whether it was built with CONFIG_RT_GROUP_SCHED; `None` where its configuration is not to be had.
+    pub fn has_rt_group_sched(&self, root: &Root) -> Option<bool> {
+        let config = packed_config(root).or_else(|| {
+            let beside_the_kernel = format!("/boot/config-{}", self.release);
+            root.read(Path::new(&beside_the_kernel)).ok()
+        })?;
+        Some(config.lines().any(|line| line == "CONFIG_RT_GROUP_SCHED=y"))
+    }
+}
+
+fn packed_config(root: &Root) -> Option<String> {
+    let packed = root.read_bytes(Path::new("/proc/config.gz")).ok()?;
+    let mut config = String::new();
+    flate2::read::GzDecoder::new(packed.as_slice()).take(LARGEST_CONFIG).read_to_string(&mut config).ok()?;
+    Some(config)
+}

@@ -1,0 +1,72 @@
+//! Pod groups, and which of them nobody wants any more.
+//!
+//! The kubelet names a pod's group `pod<uid>` and keeps a directory `pods/<uid>` under its root directory for as long as
+//! it cares for the pod (`pkg/kubelet/kubelet_pods.go`, `cleanupOrphanedPodCgroups`).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::CgroupPath;
+use crate::host::group::{self, Group};
+use crate::host::root::{ReadError, Root};
+use crate::host::tasks;
+
+/// The pod groups without a directory and without a process, and what is known around them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pods {
+    /// How many pod groups there are.
+    pub groups: usize,
+    /// Those without a process anywhere below and without a directory in [`Self::directory`].
+    pub abandoned: Vec<AbandonedPod>,
+    /// The kubelet's `pods` directory.
+    pub directory: PathBuf,
+    /// Why nothing can be said about directories, where it cannot be read or is not there.
+    pub unknown: Option<String>,
+    /// Whether a kubelet runs now, which makes a pod's group before its directory. Only looked up when it matters.
+    pub kubelet_runs: bool,
+}
+
+/// A pod group that fails both tests of life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbandonedPod {
+    /// Its group.
+    pub group: CgroupPath,
+    /// The directory that would say that the kubelet still cares for it.
+    pub directory: PathBuf,
+}
+
+/// Looks at the pod groups directly below `parents` (kubepods and the QoS groups).
+///
+/// # Errors
+/// When a group's state cannot be read.
+pub fn observe<'a>(
+    root: &Root,
+    mount: &Path,
+    parents: impl Iterator<Item = &'a Group>,
+    kubelet_root: &Path,
+) -> Result<Pods, ReadError> {
+    let mut groups = Vec::new();
+    for parent in parents {
+        let pods = parent.children.iter().filter_map(|name| Some((parent.path.join(name), name.strip_prefix("pod")?)));
+        groups.extend(pods.map(|(path, uid)| (path, uid.to_owned())));
+    }
+    let mut pods = Pods { groups: groups.len(), directory: kubelet_root.join("pods"), ..Pods::default() };
+    if groups.is_empty() {
+        return Ok(pods);
+    }
+    let wanted: BTreeSet<String> = match root.directories(&pods.directory) {
+        Ok(Some(names)) => names.into_iter().collect(),
+        Ok(None) => return Ok(Pods { unknown: Some("it is not there".to_owned()), ..pods }),
+        Err(error) => return Ok(Pods { unknown: Some(error.to_string()), ..pods }),
+    };
+    for (group, uid) in groups {
+        if !wanted.contains(&uid) && !group::populated(root, mount, &group)? {
+            let directory = pods.directory.join(&uid);
+            pods.abandoned.push(AbandonedPod { group, directory });
+        }
+    }
+    if !pods.abandoned.is_empty() {
+        pods.kubelet_runs = tasks::runs(root, &["kubelite", "kubelet"])?;
+    }
+    Ok(pods)
+}

@@ -1,0 +1,178 @@
+//! The tasks that make the kernel refuse a controller.
+//!
+//! `cpu_cgroup_can_attach` refuses real-time tasks on kernels with CONFIG_RT_GROUP_SCHED, `cpuset_can_attach` those with
+//! PF_NO_SETAFFINITY (`include/linux/sched.h`): in either case one such task anywhere below the group fails the write to
+//! its `cgroup.subtree_control` with EINVAL. They are told by priority and by flag, never by name. What counts is the
+//! effective priority, so a task that only holds a lock which a real-time task waits for is refused, too.
+
+use std::path::Path;
+
+use crate::cgroup::CgroupPath;
+use crate::host::root::{ReadError, Root};
+
+/// `PF_NO_SETAFFINITY`, the same bit from 3.10 to this day.
+const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
+
+/// `PF_EXITING`: a task that is on its way out is not asked any more (`cgroup_migrate_add_task`).
+const PF_EXITING: u64 = 0x4;
+
+/// How a task is scheduled (sched(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// `SCHED_FIFO`
+    Fifo,
+    /// `SCHED_RR`
+    RoundRobin,
+    /// `SCHED_DEADLINE`
+    Deadline,
+    /// Any of the others: real-time only while a lock is waited for.
+    Other,
+}
+
+/// A task outside the root cgroup that can be the reason for an EINVAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its process.
+    pub pid: i32,
+    /// Its own id, as in `/proc/PID/task/TID`.
+    pub tid: i32,
+    /// Its name.
+    pub comm: String,
+    /// Its policy.
+    pub policy: Policy,
+    /// Its real-time priority, 1 to 99; 0 for the others.
+    pub priority: u32,
+    /// Whether the scheduler treats it as real-time now.
+    pub realtime: bool,
+    /// Whether the kernel nails it to its CPUs.
+    pub pinned: bool,
+    /// Where it lives.
+    pub cgroup: CgroupPath,
+}
+
+impl Task {
+    /// The systemd unit it belongs to: the last service or scope of its path.
+    pub fn unit(&self) -> Option<&str> {
+        let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+        self.cgroup.as_str().rsplit('/').find(is_unit)
+    }
+}
+
+/// Every task outside the root cgroup that is real-time or pinned.
+///
+/// # Errors
+/// When `/proc` cannot be listed; tasks that end while they are read are passed over.
+pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
+    let mut found = Vec::new();
+    for pid in root.directories(Path::new("/proc"))?.unwrap_or_default() {
+        if !pid.starts_with(|first: char| first.is_ascii_digit()) {
+            continue;
+        }
+        let tasks = format!("/proc/{pid}/task");
+        for tid in root.directories(Path::new(&tasks)).ok().flatten().unwrap_or_default() {
+            found.extend(read_task(root, &pid, &format!("{tasks}/{tid}")));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a process of this name runs. (A name is cut to 15 bytes by the kernel.)
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn runs(root: &Root, names: &[&str]) -> Result<bool, ReadError> {
+    let pids = root.directories(Path::new("/proc"))?.unwrap_or_default();
+    Ok(pids.iter().filter(|pid| pid.starts_with(|first: char| first.is_ascii_digit())).any(|pid| {
+        let comm = root.read(Path::new(&format!("/proc/{pid}/comm")));
+        comm.is_ok_and(|comm| names.contains(&comm.trim_end()))
+    }))
+}
+
+fn read_task(root: &Root, pid: &str, dir: &str) -> Option<Task> {
+    let stat = parse_stat(&root.read(Path::new(&format!("{dir}/stat"))).ok()?)?;
+    if !stat.pinned && !stat.realtime {
+        return None;
+    }
+    let cgroup = unified_path(&root.read(Path::new(&format!("{dir}/cgroup"))).ok()?)?;
+    if cgroup.is_root() {
+        return None;
+    }
+    Some(Task { pid: pid.parse().ok()?, cgroup, ..stat })
+}
+
+/// The path in the unified hierarchy: the line `0::/path`. A deleted group's processes are ` (deleted)`.
+fn unified_path(text: &str) -> Option<CgroupPath> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    CgroupPath::parse(path.strip_suffix(" (deleted)").unwrap_or(path))
+}
+
+/// proc_pid_stat(5): the name stands in parentheses and may hold any character, so the last one ends it.
+/// Of the rest: field 9 flags, 18 effective priority (real-time below 0), 40 real-time priority, 41 policy.
+fn parse_stat(text: &str) -> Option<Task> {
+    let (tid, rest) = text.split_once(" (")?;
+    let (comm, rest) = rest.rsplit_once(") ")?;
+    let field = |number: usize| rest.split_whitespace().nth(number - 3);
+    let flags: u64 = field(9)?.parse().ok()?;
+    let effective: i64 = field(18)?.parse().ok()?;
+    let stays = flags & PF_EXITING == 0;
+    Some(Task {
+        pid: 0,
+        tid: tid.parse().ok()?,
+        comm: comm.to_owned(),
+        policy: match field(41)? {
+            "1" => Policy::Fifo,
+            "2" => Policy::RoundRobin,
+            "6" => Policy::Deadline,
+            _ => Policy::Other,
+        },
+        priority: field(40)?.parse().ok()?,
+        realtime: stays && effective < 0,
+        pinned: stays && flags & PF_NO_SETAFFINITY != 0,
+        cgroup: CgroupPath::root(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(comm: &str, flags: u64, effective: i64, priority: u32, policy: u32) -> String {
+        let between = |fields: usize| "0 ".repeat(fields);
+        let (before, after) = (between(8), between(21));
+        format!("7 ({comm}) S 1 7 7 0 -1 {flags} {before}{effective} {after}{priority} {policy} 0 0 0 0 0\n")
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let task = parse_stat(&stat("a) R 1 (b", 0x0400_0040, 20, 0, 0));
+        assert!(task.is_some_and(|task| task.comm == "a) R 1 (b" && task.pinned && !task.realtime));
+        assert_eq!(parse_stat("7 (x"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn policy_and_effective_priority() {
+        let read = |flags, effective, priority, policy| {
+            let task = parse_stat(&stat("x", flags, effective, priority, policy))?;
+            Some((task.policy, task.priority, task.realtime))
+        };
+        assert_eq!(read(0x40, -100, 99, 2), Some((Policy::RoundRobin, 99, true)));
+        assert_eq!(read(0x40, -101, 0, 6), Some((Policy::Deadline, 0, true)));
+        assert_eq!(read(0x40, -51, 0, 0), Some((Policy::Other, 0, true)), "boosted");
+        assert_eq!(read(0x40, 20, 0, 0), Some((Policy::Other, 0, false)));
+        assert_eq!(read(0x44, -100, 99, 2), Some((Policy::RoundRobin, 99, false)), "exiting");
+    }
+
+    #[test]
+    fn the_unit_is_the_last_service_or_scope() {
+        let unit_of = |path: &str| {
+            let task = parse_stat(&stat("x", 0, 20, 0, 0))?;
+            let task = Task { cgroup: CgroupPath::parse(path)?, ..task };
+            task.unit().map(str::to_owned)
+        };
+        let dqlite = "/snap.x.slice/snap.microk8s.daemon-k8s-dqlite.service";
+        assert_eq!(unit_of(dqlite).as_deref(), Some("snap.microk8s.daemon-k8s-dqlite.service"));
+        assert_eq!(unit_of("/user.slice/user-0.slice/user@0.service/app.slice/a\\x2db.scope").as_deref(), Some("a\\x2db.scope"));
+        assert_eq!(unit_of("/custom"), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! A command line, read as the kubelet's flag library reads it.
+//!
+//! Rests on spf13/pflag (`parseArgs`, `parseLongArg`, `parseSingleShortArg`) and on the kubelet's normalisation of names
+//! (`k8s.io/component-base/cli/flag.WordSepNormalizeFunc`: `_` is `-`).
+
+use crate::kubelet::args::Arg;
+
+/// One flag as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// Without dashes, `_` turned into `-`.
+    pub name: String,
+    /// What it was given; `None` for a flag that stands alone (a boolean).
+    pub value: Option<String>,
+    /// The line it stands in, counted from 1.
+    pub line: usize,
+    /// A variable in the value that only the running service knows.
+    pub unknown_variable: Option<String>,
+}
+
+/// Why the kubelet would refuse the whole command line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct FlagError {
+    /// Counted from 1.
+    pub line: usize,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// The kubelet's boolean flags that this program reads. They take a value only behind `=`.
+const BOOLEANS: [&str; 1] = ["cgroups-per-qos"];
+
+/// The flags this program reads that swallow the next argument, whatever it is.
+const VALUED: [&str; 8] = [
+    "cgroup-driver",
+    "cgroup-root",
+    "config",
+    "config-dir",
+    "enforce-node-allocatable",
+    "kube-reserved-cgroup",
+    "root-dir",
+    "system-reserved-cgroup",
+];
+
+/// The flags in `args`, in their order.
+///
+/// Of flags that this program does not know, it cannot know either whether they take the next argument: they do here
+/// unless that begins with a dash.
+///
+/// # Errors
+/// What every kubelet refuses: arguments that are no flags, bad syntax, a missing value.
+pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, FlagError> {
+    let mut flags = Vec::new();
+    let mut args = args.iter().peekable();
+    while let Some(arg) = args.next() {
+        let error = |reason: String| FlagError { line: arg.line, reason };
+        if arg.text == "--" {
+            return match args.next() {
+                None => Ok(flags),
+                Some(next) => Err(FlagError { line: next.line, reason: stray_word(&next.text) }),
+            };
+        }
+        let Some(given) = arg.text.strip_prefix('-').filter(|given| !given.is_empty()) else {
+            return Err(error(stray_word(&arg.text)));
+        };
+        let Some(long) = given.strip_prefix('-') else {
+            // Short flags (`-v 4`): none matters here.
+            if given.len() == 1 {
+                args.next_if(|next| !next.text.starts_with('-'));
+            }
+            continue;
+        };
+        if long.starts_with(['-', '=']) {
+            return Err(error(format!("the kubelet refuses {:?}: bad flag syntax", arg.text)));
+        }
+        let (name, value) = match long.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (long, None),
+        };
+        let mut flag = Flag {
+            name: name.replace('_', "-"),
+            value,
+            line: arg.line,
+            unknown_variable: arg.unknown_variable.clone(),
+        };
+        if flag.value.is_none() && !BOOLEANS.contains(&flag.name.as_str()) {
+            let swallows_any = VALUED.contains(&flag.name.as_str());
+            let next = args.next_if(|next| swallows_any || !next.text.starts_with('-'));
+            if swallows_any && next.is_none() {
+                return Err(error(format!("--{name} needs an argument, and the kubelet refuses to start without it")));
+            }
+            flag.value = next.map(|next| next.text.clone());
+            flag.unknown_variable = next.and_then(|next| next.unknown_variable.clone()).or(flag.unknown_variable);
+        }
+        flags.push(flag);
+    }
+    Ok(flags)
+}
+
+/// Go's `strconv.ParseBool`; a boolean flag that stands alone is true.
+///
+/// # Errors
+/// For anything that Go does not know as a boolean.
+pub fn boolean(flag: &Flag) -> Result<bool, FlagError> {
+    match flag.value.as_deref() {
+        None | Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+        Some(other) => {
+            let reason = format!("--{}={other:?} is neither true nor false, and the kubelet refuses it", flag.name);
+            Err(FlagError { line: flag.line, reason })
+        }
+    }
+}
+
+fn stray_word(text: &str) -> String {
+    match text {
+        "" => "an empty argument (two blanks in a row, or quotes around nothing), which the kubelet refuses".to_owned(),
+        text => format!("{text:?} belongs to no flag, and the kubelet refuses it as an unknown command"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubelet::args;
+
+    fn flags(file: &str) -> Result<Vec<(String, Option<String>)>, FlagError> {
+        let flags = parse(&args::parse(file, &|_| None))?;
+        Ok(flags.into_iter().map(|flag| (flag.name, flag.value)).collect())
+    }
+
+    #[test]
+    fn forms_of_a_flag() {
+        let table: &[(&str, &str, Option<&str>)] = &[
+            ("--cgroup-root=/a", "cgroup-root", Some("/a")),
+            ("--cgroup_root /a", "cgroup-root", Some("/a")),
+            ("--cgroup-root --x", "cgroup-root", Some("--x")),
+            ("--cgroup-root=", "cgroup-root", Some("")),
+            ("--cgroup-root=a=b", "cgroup-root", Some("a=b")),
+            ("--cgroups-per-qos", "cgroups-per-qos", None),
+            ("--cgroups-per-qos=false", "cgroups-per-qos", Some("false")),
+            ("--other value", "other", Some("value")),
+            ("-v 4\n--cgroup-root\n/a", "cgroup-root", Some("/a")),
+            ("-v=4 --cgroup-root=/a --", "cgroup-root", Some("/a")),
+        ];
+        for (file, name, value) in table {
+            let expected = vec![((*name).to_owned(), value.map(str::to_owned))];
+            assert_eq!(flags(file), Ok(expected), "{file}");
+        }
+    }
+
+    #[test]
+    fn what_the_kubelet_refuses() {
+        for (file, line) in [
+            ("--cgroups-per-qos false", 1),
+            ("--a=1\nword", 2),
+            ("--a=1  --b=2", 1),
+            ("--cgroup-root", 1),
+            ("---a", 1),
+            ("--=a", 1),
+            ("-", 1),
+            ("-- a", 1),
+            ("\0\0\0", 1),
+        ] {
+            assert_eq!(flags(file).map_err(|error| error.line), Err(line), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_go_s() {
+        let value = |text: &str| {
+            let flags = parse(&args::parse(text, &|_| None)).unwrap_or_default();
+            flags.first().and_then(|flag| boolean(flag).ok())
+        };
+        assert_eq!(value("--cgroups-per-qos=F"), Some(false));
+        assert_eq!(value("--cgroups-per-qos"), Some(true));
+        assert_eq!(value("--cgroups-per-qos=no"), None);
+        assert_eq!(value("--cgroups-per-qos="), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! Where MicroK8s keeps what matters here. Everything that is its own stands in this one table.
+//!
+//! Rests on MicroK8s' `snap/snapcraft.yaml` and snapd's layout: `current` links to the active revision and is taken away
+//! when the snap is disabled; `snap run` sets SNAP, SNAP_DATA and SNAP_COMMON for the service, but not for an ExecStartPre.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::host::root::{ReadError, Root};
+
+/// A distribution of Kubernetes, by its places.
+#[derive(Debug)]
+pub struct Product {
+    /// The link to the data of the active revision.
+    pub current: &'static str,
+    /// What all revisions share.
+    pub common: &'static str,
+    /// The mounted snaps, one folder a revision.
+    pub snap: &'static str,
+    /// The kubelet's arguments, below the data of the revision.
+    pub kubelet_args: &'static str,
+    /// The arguments of the program that the kubelet is part of.
+    pub kubelite_args: &'static str,
+    /// The flag in there that names another file than [`Self::kubelet_args`].
+    pub kubelet_args_flag: &'static str,
+    /// The unit that the kubelet is part of.
+    pub kubelet_unit: &'static str,
+    /// The service as its users name it to `snap start`.
+    pub kubelet_service: &'static str,
+}
+
+/// MicroK8s from 1.21 on, when it began to put everything into kubelite.
+pub const MICROK8S: Product = Product {
+    current: "/var/snap/microk8s/current",
+    common: "/var/snap/microk8s/common",
+    snap: "/snap/microk8s",
+    kubelet_args: "args/kubelet",
+    kubelite_args: "args/kubelite",
+    kubelet_args_flag: "kubelet-args-file",
+    kubelet_unit: "snap.microk8s.daemon-kubelite.service",
+    kubelet_service: "microk8s.daemon-kubelite",
+};
+
+impl Product {
+    /// The active revision; `None` when the snap is not installed or is disabled.
+    ///
+    /// # Errors
+    /// When the link is there and cannot be read.
+    pub fn revision(&self, root: &Root) -> Result<Option<String>, ReadError> {
+        let target = match root.link(Path::new(self.current)) {
+            // A copied tree may hold a folder in the link's place.
+            Err(error) if error.errno == Errno::EINVAL => Some(self.current.into()),
+            answer => answer?,
+        };
+        Ok(target.and_then(|target| Some(Path::new(&target).file_name()?.to_str()?.to_owned())))
+    }
+
+    /// The value that `snap run` gives a variable, where it is one of its own that does not depend on the service.
+    pub fn variable(&self, name: &str, revision: &str) -> Option<String> {
+        match name {
+            "SNAP" => Some(format!("{}/{revision}", self.snap)),
+            "SNAP_DATA" => Some(self.data(revision).display().to_string()),
+            "SNAP_COMMON" => Some(self.common.to_owned()),
+            "SNAP_REVISION" => Some(revision.to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The data of a revision.
+    pub fn data(&self, revision: &str) -> PathBuf {
+        Path::new(self.current).with_file_name(revision)
+    }
+}

@@ -1,0 +1,346 @@
+//! What the kubelet will demand: its settings, each with the place it comes from.
+//!
+//! Rests on `pkg/kubelet/apis/config/v1beta1/defaults.go` for the defaults and `cmd/kubelet/app/options` for the flags.
+
+pub mod args;
+pub mod flags;
+pub mod layout;
+pub mod microk8s;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::CgroupPath;
+use crate::host::root::{ReadError, Root};
+use flags::{Flag, FlagError};
+use layout::Layout;
+use microk8s::{MICROK8S, Product};
+
+/// The kubelet's own default for `--root-dir`.
+const DEFAULT_ROOT_DIR: &str = "/var/lib/kubelet";
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// An args file, and the line in it counted from 1.
+    Args(PathBuf, usize),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Args(file, line) => write!(f, "{}:{line}", file.display()),
+        }
+    }
+}
+
+/// A value and its origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// What holds.
+    pub value: T,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+impl<T> Sourced<T> {
+    fn default(value: T) -> Self {
+        Self { value, origin: Origin::Default }
+    }
+}
+
+/// Who makes the kubelet's cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// The kubelet itself, through libcontainer.
+    Cgroupfs,
+    /// systemd, as slices.
+    Systemd,
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        })
+    }
+}
+
+/// What the kubelet goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `--cgroups-per-qos`: without it there is no kubepods.
+    pub cgroups_per_qos: Sourced<bool>,
+    /// `--cgroup-driver`.
+    pub driver: Sourced<Driver>,
+    /// `--cgroup-root`.
+    pub cgroup_root: Sourced<CgroupPath>,
+    /// `--enforce-node-allocatable`.
+    pub enforced: Sourced<Vec<String>>,
+    /// `--kube-reserved-cgroup`.
+    pub kube_reserved: Sourced<Option<CgroupPath>>,
+    /// `--system-reserved-cgroup`.
+    pub system_reserved: Sourced<Option<CgroupPath>>,
+    /// `--root-dir`.
+    pub root_dir: Sourced<PathBuf>,
+}
+
+/// Why the settings are not known: then nothing is guessed and nothing touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A file that must be read cannot be.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The kubelet itself would refuse them, or this program cannot know what they come to.
+    #[error("{path}, {error}", path = path.display())]
+    Args {
+        /// The args file.
+        path: PathBuf,
+        /// The line and what is wrong with it.
+        error: FlagError,
+    },
+    /// The file is not text.
+    #[error("{path} is not UTF-8 text: a power cut may have torn it; compare it with a backup or another node", path = path.display())]
+    NotText {
+        /// The args file.
+        path: PathBuf,
+    },
+}
+
+/// What was found of a kubelet's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Configured {
+    /// MicroK8s is not installed, is disabled, or runs no kubelet; the reason as one sentence.
+    Inactive(String),
+    /// These are the settings of the revision.
+    Active {
+        /// The snap's revision.
+        revision: String,
+        /// The file that the settings come from.
+        args_file: PathBuf,
+        /// The settings, or why they are not known.
+        settings: Box<Result<Settings, SettingsError>>,
+    },
+}
+
+/// Reads the settings of the kubelet that MicroK8s would start.
+pub fn read(root: &Root) -> Configured {
+    let product = &MICROK8S;
+    let revision = match product.revision(root) {
+        Ok(Some(revision)) => revision,
+        Ok(None) => return Configured::Inactive(format!("there is no {}", product.current)),
+        Err(error) => {
+            let args_file = Path::new(product.current).join(product.kubelet_args);
+            return Configured::Active { revision: String::new(), args_file, settings: Box::new(Err(error.into())) };
+        }
+    };
+    let mut args_file = product.data(&revision).join(product.kubelet_args);
+    let settings = match args_file_of(root, product, &revision) {
+        Ok(named) => {
+            args_file = named.unwrap_or(args_file);
+            match root.read_bytes(&args_file) {
+                Err(error) if error.errno == nix::errno::Errno::ENOENT => {
+                    return Configured::Inactive(format!("there is no {}", args_file.display()));
+                }
+                Err(error) => Err(error.into()),
+                Ok(bytes) => parse_file(product, &revision, &args_file, bytes),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    Configured::Active { revision, args_file, settings: Box::new(settings) }
+}
+
+/// The file that `args/kubelite` names with `--kubelet-args-file`, if it does.
+fn args_file_of(root: &Root, product: &Product, revision: &str) -> Result<Option<PathBuf>, SettingsError> {
+    let path = product.data(revision).join(product.kubelite_args);
+    let Some(text) = root.read_if_there(&path)? else { return Ok(None) };
+    let variables = |name: &str| product.variable(name, revision);
+    let args = args::parse(&text, &variables);
+    let flag = format!("--{}", product.kubelet_args_flag);
+    let mut named = None;
+    for (index, arg) in args.iter().enumerate() {
+        let Some(rest) = arg.text.strip_prefix(&flag) else { continue };
+        let value = match rest.strip_prefix('=') {
+            Some(value) => Some((value, arg)),
+            None if rest.is_empty() => args.get(index + 1).map(|next| (next.text.as_str(), next)),
+            None => None,
+        };
+        let Some((value, arg)) = value else { continue };
+        if let Some(variable) = &arg.unknown_variable {
+            let error = FlagError { line: arg.line, reason: unknown_variable(product.kubelet_args_flag, variable) };
+            return Err(SettingsError::Args { path, error });
+        }
+        named = Some(PathBuf::from(value));
+    }
+    Ok(named)
+}
+
+fn parse_file(product: &Product, revision: &str, path: &Path, bytes: Vec<u8>) -> Result<Settings, SettingsError> {
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Err(SettingsError::NotText { path: path.to_owned() });
+    };
+    let variables = |name: &str| product.variable(name, revision);
+    let parsed = flags::parse(&args::parse(&text, &variables)).and_then(|flags| Settings::from_flags(&flags, path));
+    parsed.map_err(|error| SettingsError::Args { path: path.to_owned(), error })
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cgroups_per_qos: Sourced::default(true),
+            driver: Sourced::default(Driver::Cgroupfs),
+            cgroup_root: Sourced::default(CgroupPath::root()),
+            enforced: Sourced::default(vec!["pods".to_owned()]),
+            kube_reserved: Sourced::default(None),
+            system_reserved: Sourced::default(None),
+            root_dir: Sourced::default(PathBuf::from(DEFAULT_ROOT_DIR)),
+        }
+    }
+}
+
+impl Settings {
+    /// The settings that a command line makes.
+    ///
+    /// # Errors
+    /// For a value that the kubelet would refuse or that cannot be known here.
+    pub fn from_flags(flags: &[Flag], path: &Path) -> Result<Self, FlagError> {
+        let mut settings = Self::default();
+        let mut enforced_before = false;
+        for flag in flags {
+            let origin = Origin::Args(path.to_owned(), flag.line);
+            let set = |value| Sourced { value, origin: origin.clone() };
+            match flag.name.as_str() {
+                "cgroups-per-qos" => {
+                    settings.cgroups_per_qos = Sourced { value: flags::boolean(flag)?, origin };
+                }
+                "cgroup-driver" => settings.driver = Sourced { value: driver(flag)?, origin },
+                "cgroup-root" => settings.cgroup_root = Sourced { value: group(flag)?, origin },
+                "enforce-node-allocatable" => {
+                    let mut list = if enforced_before { settings.enforced.value } else { Vec::new() };
+                    enforced_before = true;
+                    list.extend(text(flag)?.split(',').filter(|word| !word.is_empty()).map(str::to_owned));
+                    settings.enforced = Sourced { value: list, origin };
+                }
+                "kube-reserved-cgroup" => settings.kube_reserved = set(reserved(flag)?),
+                "system-reserved-cgroup" => settings.system_reserved = set(reserved(flag)?),
+                "root-dir" => settings.root_dir = Sourced { value: PathBuf::from(text(flag)?), origin },
+                "config" | "config-dir" if !text(flag)?.is_empty() => {
+                    let reason = format!("--{} names a configuration file, which is not read yet", flag.name);
+                    return Err(FlagError { line: flag.line, reason });
+                }
+                _ => {}
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The groups that follow from these settings.
+    pub fn layout(&self) -> Layout {
+        let enforces = |word: &str| self.enforced.value.iter().any(|enforced| enforced == word);
+        let kube = self.kube_reserved.value.clone().filter(|_| enforces("kube-reserved"));
+        let system = self.system_reserved.value.clone().filter(|_| enforces("system-reserved"));
+        let mut reserved: Vec<CgroupPath> = kube.into_iter().chain(system).collect();
+        reserved.dedup();
+        Layout::new(self.cgroup_root.value.clone(), reserved)
+    }
+
+    /// Whether the kubelet refuses these settings together: without QoS groups it can enforce nothing.
+    pub fn enforces_without_qos(&self) -> bool {
+        !self.cgroups_per_qos.value && self.enforced.value.iter().any(|word| word != "none")
+    }
+}
+
+fn text(flag: &Flag) -> Result<&str, FlagError> {
+    match &flag.unknown_variable {
+        Some(variable) => Err(FlagError { line: flag.line, reason: unknown_variable(&flag.name, variable) }),
+        None => Ok(flag.value.as_deref().unwrap_or_default()),
+    }
+}
+
+fn unknown_variable(flag: &str, variable: &str) -> String {
+    format!("--{flag} holds ${variable}, whose value only the running service knows")
+}
+
+fn driver(flag: &Flag) -> Result<Driver, FlagError> {
+    match text(flag)? {
+        "" | "cgroupfs" => Ok(Driver::Cgroupfs),
+        "systemd" => Ok(Driver::Systemd),
+        other => {
+            let reason = format!("--cgroup-driver={other:?} is neither cgroupfs nor systemd");
+            Err(FlagError { line: flag.line, reason })
+        }
+    }
+}
+
+fn group(flag: &Flag) -> Result<CgroupPath, FlagError> {
+    let path = text(flag)?;
+    let reason = || format!("--{}={path:?} is no path of a cgroup that could be made or found as it stands", flag.name);
+    CgroupPath::parse(path).ok_or_else(|| FlagError { line: flag.line, reason: reason() })
+}
+
+fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, FlagError> {
+    Ok(Some(group(flag)?).filter(|path| !path.is_root()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(file: &str) -> Result<Settings, FlagError> {
+        Settings::from_flags(&flags::parse(&args::parse(file, &|_| None))?, Path::new("args/kubelet"))
+    }
+
+    fn layout(file: &str) -> Vec<String> {
+        let layout = settings(file).unwrap_or_default().layout();
+        std::iter::once(&layout.kubepods).chain(&layout.reserved).map(CgroupPath::to_string).collect()
+    }
+
+    #[test]
+    fn the_last_of_a_scalar_wins_and_lists_grow() {
+        let read = settings("--cgroup-root=/a\n--cgroup-root /b").unwrap_or_default();
+        assert_eq!(read.cgroup_root.value.as_str(), "/b");
+        assert_eq!(read.cgroup_root.origin.to_string(), "args/kubelet:2");
+        let enforced = |file| settings(file).unwrap_or_default().enforced.value;
+        assert_eq!(enforced(""), ["pods"]);
+        assert_eq!(enforced("--enforce-node-allocatable=kube-reserved"), ["kube-reserved"]);
+        assert_eq!(enforced("--enforce-node-allocatable=a\n--enforce-node-allocatable=b,c"), ["a", "b", "c"]);
+        assert!(enforced("--enforce-node-allocatable=").is_empty());
+    }
+
+    #[test]
+    fn groups_that_follow() {
+        assert_eq!(layout(""), ["/kubepods"]);
+        assert_eq!(layout("--cgroup-root=custom/x"), ["/custom/x/kubepods"]);
+        let reserved = "--kube-reserved-cgroup=/podruntime\n--enforce-node-allocatable=pods,kube-reserved";
+        assert_eq!(layout(reserved), ["/kubepods", "/podruntime"]);
+        assert_eq!(layout("--kube-reserved-cgroup=/podruntime"), ["/kubepods"]);
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        for file in [
+            "--cgroup-driver=docker",
+            "--cgroup-root=$HOME",
+            "--cgroup-root=/a/../b",
+            "--cgroups-per-qos=maybe",
+            "--config=/etc/kubelet.yaml",
+        ] {
+            assert!(settings(file).is_err(), "{file}");
+        }
+        assert!(settings("--other=$HOME").is_ok());
+    }
+
+    #[test]
+    fn the_workaround_is_only_whole_without_enforcement() {
+        let refused = |file| settings(file).unwrap_or_default().enforces_without_qos();
+        assert!(refused("--cgroups-per-qos=false"));
+        assert!(!refused("--cgroups-per-qos=false\n--enforce-node-allocatable="));
+        assert!(!refused("--cgroups-per-qos=false\n--enforce-node-allocatable=none"));
+        assert!(!refused("--cgroups-per-qos=true"));
+    }
+}

@@ -1,0 +1,44 @@
+//! Arguments in, exit status out; everything else is the library's.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use kubepods_repair::cli::{self, Command, Exit, Options};
+use kubepods_repair::{report, sys};
+
+fn main() -> ExitCode {
+    let (text, exit) = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => (cli::HELP.to_owned(), Exit::Fine),
+        Ok(Command::Version) => (format!("kubepods-repair {}\n", env!("CARGO_PKG_VERSION")), Exit::Fine),
+        Ok(Command::Run(options)) => return run(&options).into(),
+        Err(error) => {
+            // A closed standard error leaves the exit status to tell.
+            let _ = writeln!(io::stderr(), "kubepods-repair: {error}; see kubepods-repair --help");
+            (String::new(), Exit::Usage)
+        }
+    };
+    print(&text);
+    exit.into()
+}
+
+fn run(options: &Options) -> Exit {
+    sys::arm_deadline();
+    let report = kubepods_repair::run(options);
+    let to_journal = report::journal::is_stream_of(&io::stderr());
+    if to_journal {
+        report::journal::send(&report);
+    }
+    if options.json {
+        print(&report::json::render(&report));
+    } else if !(to_journal && report::journal::is_stream_of(&io::stdout())) {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        print(&report::text::render(&report, colour));
+    }
+    report.exit()
+}
+
+/// A reader that has gone away is no failure of ours.
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}

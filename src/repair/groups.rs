@@ -1,0 +1,84 @@
+//! Making, thawing and removing groups. The kernel itself refuses to remove a group that holds a process (EBUSY).
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
+
+use crate::cgroup::CgroupPath;
+use crate::host::group::populated;
+use crate::host::pods::AbandonedPod;
+use crate::host::root::{ReadError, Root};
+use crate::host::Tree;
+use crate::repair::{Effect, RepairError, change, write_file};
+
+pub(super) fn make(path: &Path) -> Result<Effect, RepairError> {
+    match mkdir(path, Mode::from_bits_truncate(0o755)) {
+        Ok(()) => Ok(Effect::Done(None)),
+        Err(Errno::EEXIST) => Ok(Effect::Nothing),
+        Err(errno) => Err(change("make", path, "")(errno)),
+    }
+}
+
+pub(super) fn remove(path: &Path) -> Result<(), RepairError> {
+    match unlinkat(nix::fcntl::AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+        Err(errno) => Err(change("remove", path, "")(errno)),
+    }
+}
+
+pub(super) fn make_anew(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+    require_empty(root, tree, group)?;
+    let path = group.under(&tree.mount);
+    remove_with_all_below(root, &path)?;
+    make(&path)
+}
+
+pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+    require_empty(root, tree, group)?;
+    write_file(&tree.file(group, "cgroup.freeze"), "0")?;
+    Ok(Effect::Done(None))
+}
+
+/// Both tests again for each pod, right before its group goes.
+pub(super) fn remove_pods(root: &Root, tree: &Tree, pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
+    let mut removed = 0;
+    for pod in pods {
+        if root.exists(&pod.directory)? || populated(root, &tree.mount, &pod.group)? {
+            continue;
+        }
+        remove_with_all_below(root, &pod.group.under(&tree.mount))?;
+        removed += 1;
+    }
+    Ok(Effect::Done(Some(format!("{removed} of {}", pods.len()))))
+}
+
+fn require_empty(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), RepairError> {
+    match populated(root, &tree.mount, group)? {
+        false => Ok(()),
+        true => {
+            let reason = "a process lives in it or below by now".to_owned();
+            Err(RepairError::Inhabited { path: group.under(&tree.mount), reason })
+        }
+    }
+}
+
+fn remove_with_all_below(root: &Root, path: &Path) -> Result<(), RepairError> {
+    for group in with_all_below(root, path)?.iter().rev() {
+        remove(group)?;
+    }
+    Ok(())
+}
+
+/// The group and all below it, each after its parent.
+fn with_all_below(root: &Root, path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let mut found = Vec::new();
+    let mut to_visit = vec![path.to_owned()];
+    while let Some(group) = to_visit.pop() {
+        let below = root.directories(&group)?.unwrap_or_default();
+        to_visit.extend(below.iter().map(|name| group.join(name)));
+        found.push(group);
+    }
+    Ok(found)
+}

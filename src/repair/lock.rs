@@ -1,0 +1,44 @@
+//! One repair at a time.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::repair::{RepairError, change};
+
+const PATH: &str = "/run/kubepods-repair.lock";
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Held until it is dropped; the kernel lets go of it when the process ends in whatever way.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    /// Waits at most five seconds for other runs to end.
+    ///
+    /// # Errors
+    /// `EWOULDBLOCK` when another run still holds it, or what the kernel answers when the file cannot be opened.
+    pub fn take() -> Result<Self, RepairError> {
+        let path = Path::new(PATH);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let opened = options.open(path).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
+        let mut file = opened.map_err(change("open", path, ""))?;
+        let start = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => return Ok(Self { _file: held }),
+                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if start.elapsed() < PATIENCE => file = back,
+                Err((_, errno)) => return Err(change("lock", path, "")(errno)),
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}

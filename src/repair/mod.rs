@@ -1,0 +1,141 @@
+//! The only room that writes to the machine. It never decides what to do, only how.
+
+mod controllers;
+mod groups;
+pub mod lock;
+mod processes;
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::write;
+
+use crate::diagnosis::catalogue::Fault;
+use crate::diagnosis::remedy::Step;
+use crate::host::root::{ReadError, Root};
+use crate::host::{Refusal, Tree};
+use crate::plan::Planned;
+
+/// Why a step came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RepairError {
+    /// The kernel refused a change: what was tried, where, with what data, and its answer.
+    #[error("cannot {operation} {path}{}: {errno}", with(data), path = path.display())]
+    Change {
+        /// `write to`, `make`, `remove` …
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What was written; empty where nothing is.
+        data: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// What has to be known before the change could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Controllers were refused, and those that were not have been switched off again.
+    #[error("cannot write {line:?} to {path}: {}; nothing of it was left switched on", answers(refusals), path = path.display())]
+    Refused {
+        /// The `cgroup.subtree_control`.
+        path: PathBuf,
+        /// The whole line that was refused.
+        line: String,
+        /// Which controllers, and why.
+        refusals: Vec<Refusal>,
+    },
+    /// Somebody lives where nobody may.
+    #[error("left {path} as it is: {reason}", path = path.display())]
+    Inhabited {
+        /// The group.
+        path: PathBuf,
+        /// Who, or since when.
+        reason: String,
+    },
+}
+
+fn with(data: &str) -> String {
+    if data.is_empty() { String::new() } else { format!(" ({data:?})") }
+}
+
+fn answers(refusals: &[Refusal]) -> String {
+    let answers: Vec<String> =
+        refusals.iter().map(|refusal| format!("{} gives {}", refusal.controller, refusal.errno)).collect();
+    answers.join(", ")
+}
+
+/// A step and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// What was to be done.
+    pub step: Step,
+    /// Why.
+    pub faults: Vec<Fault>,
+    /// What came of it.
+    pub result: Result<Effect, RepairError>,
+}
+
+/// What a step that did not fail has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: this is a dry run.
+    Would,
+    /// It is done; with details where there are any.
+    Done(Option<String>),
+    /// Nothing was left to do when its turn came.
+    Nothing,
+    /// A step before it failed that it builds on.
+    Skipped,
+}
+
+/// Takes the steps in order. After one that builds has failed, no other that builds is tried.
+pub fn apply(root: &Root, tree: &Tree, plan: Vec<Planned>) -> Vec<Taken> {
+    let mut failed = false;
+    let mut taken = Vec::with_capacity(plan.len());
+    for Planned { step, faults } in plan {
+        let result = match failed && step.builds() {
+            true => Ok(Effect::Skipped),
+            false => take(root, tree, &step),
+        };
+        failed |= result.is_err() && step.builds();
+        taken.push(Taken { step, faults, result });
+    }
+    taken
+}
+
+fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
+    let directory = |group: &crate::cgroup::CgroupPath| group.under(&tree.mount);
+    match step {
+        Step::LiftLimit { group, file } => write_file(&tree.file(group, file), "max").map(|()| Effect::Done(None)),
+        Step::RemovePods(pods) => groups::remove_pods(root, tree, pods),
+        Step::MoveProcesses { from, to } => processes::move_out(root, &directory(from), &directory(to)),
+        Step::MakeAnew(group) => groups::make_anew(root, tree, group),
+        Step::Make(group) => groups::make(&directory(group)),
+        Step::Enable { group, controllers } => controllers::enable(root, tree, group, controllers),
+        Step::Thaw(group) => groups::thaw(root, tree, group),
+        Step::RemoveStraysGroup(group) => groups::remove(&directory(group)).map(|()| Effect::Done(None)),
+    }
+}
+
+/// One write of all of `data` into a file that has to be there; kernel files take it whole or refuse it whole.
+fn write_file(path: &Path, data: &str) -> Result<(), RepairError> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let written = open(path, flags, Mode::empty()).and_then(|file| loop {
+        match write(&file, data.as_bytes()) {
+            Err(Errno::EINTR) => {}
+            answer => return answer,
+        }
+    });
+    match written {
+        Ok(length) if length == data.len() => Ok(()),
+        Ok(_) => Err(change("write to", path, data)(Errno::EIO)),
+        Err(errno) => Err(change("write to", path, data)(errno)),
+    }
+}
+
+fn change(operation: &'static str, path: &Path, data: &str) -> impl FnOnce(Errno) -> RepairError {
+    let (path, data) = (path.to_owned(), data.to_owned());
+    move |errno| RepairError::Change { operation, path, data, errno }
+}

@@ -1,0 +1,50 @@
+//! Moving processes out of a group, whole and unharmed.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::host::root::Root;
+use crate::repair::{Effect, RepairError, groups, write_file};
+
+/// A stray that forks as fast as it can is followed this many times through the list.
+const PASSES: usize = 64;
+
+/// Moves every process that sits directly in `from` to the group `to`, which is made when it is missing.
+pub(super) fn move_out(root: &Root, from: &Path, to: &Path) -> Result<Effect, RepairError> {
+    let mut moved = Vec::new();
+    for _ in 0..PASSES {
+        let pids = members(root, from)?;
+        if pids.is_empty() {
+            return Ok(match moved.is_empty() {
+                true => Effect::Nothing,
+                false => Effect::Done(Some(moved.join(", "))),
+            });
+        }
+        groups::make(to)?;
+        for pid in pids {
+            moved.extend(move_process(root, &pid, to)?);
+        }
+    }
+    let reason = format!("after {} processes were moved out, there are still new ones", moved.len());
+    Err(RepairError::Inhabited { path: from.to_owned(), reason })
+}
+
+/// Its id and name; `None` when it ended before its turn came.
+fn move_process(root: &Root, pid: &str, to: &Path) -> Result<Option<String>, RepairError> {
+    let comm = root.read(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
+    match write_file(&to.join("cgroup.procs"), pid) {
+        Ok(()) => Ok(Some(format!("{pid} ({})", comm.trim_end()))),
+        Err(RepairError::Change { errno: Errno::ESRCH, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A threaded group does not list its processes; any thread's id moves the whole process all the same.
+fn members(root: &Root, group: &Path) -> Result<Vec<String>, RepairError> {
+    let list = match root.read(&group.join("cgroup.procs")) {
+        Err(error) if error.errno == Errno::EOPNOTSUPP => root.read(&group.join("cgroup.threads")),
+        answer => answer,
+    }?;
+    Ok(list.lines().map(str::to_owned).collect())
+}

@@ -1,0 +1,211 @@
+//! For the journal, natively: one entry for each change and each fault that remains, and one for the run.
+//!
+//! An entry of a process that ends at once often loses its unit; `OBJECT_SYSTEMD_UNIT`, which root may send, makes
+//! `journalctl -u` find it all the same (systemd.journal-fields(7)). Field names are plain, so alerts can match on them.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::{Report, lines};
+use crate::diagnosis::catalogue::Outcome;
+use crate::diagnosis::remedy::Remedy;
+use crate::diagnosis::{Finding, Severity};
+use crate::kubelet::microk8s::MICROK8S;
+use crate::repair::{Effect, Taken};
+
+/// Whether `stream` is the one that systemd connected to the journal: `JOURNAL_STREAM` is its device and inode
+/// (systemd.exec(5)).
+pub fn is_stream_of(stream: &impl AsFd) -> bool {
+    let Some(named) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    fstat(stream).is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino).as_str())
+}
+
+/// Sends the report to the journal's socket, or, without one, to standard error with a priority before each line, which
+/// the journal's stream understands.
+pub fn send(report: &Report) {
+    let entries = entries(report);
+    match tracing_journald::layer() {
+        Ok(layer) => {
+            let layer = layer
+                .with_field_prefix(None)
+                .with_syslog_identifier("kubepods-repair".to_owned())
+                .with_priority_mappings(tracing_journald::PriorityMappings {
+                    info: tracing_journald::Priority::Informational,
+                    ..tracing_journald::PriorityMappings::new()
+                });
+            let subscriber = tracing_subscriber::registry().with(layer);
+            tracing::subscriber::with_default(subscriber, || entries.iter().for_each(|entry| entry.emit(report)));
+        }
+        Err(_) => {
+            let mut stderr = io::stderr().lock();
+            for entry in &entries {
+                // Nobody is left to tell about a standard error that cannot be written to.
+                let _ = writeln!(stderr, "<{}>{}", entry.level as u8, lines::printable(&entry.message));
+            }
+        }
+    }
+}
+
+/// syslog(3)'s numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Error = 3,
+    Warning = 4,
+    Info = 6,
+}
+
+impl From<Severity> for Level {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Fatal => Self::Error,
+            Severity::Degraded => Self::Warning,
+            Severity::Notice => Self::Info,
+        }
+    }
+}
+
+struct Entry {
+    level: Level,
+    message: String,
+    message_id: &'static str,
+    fault: Option<&'static str>,
+    severity: Option<String>,
+    cgroup_path: Option<String>,
+    controller: Option<String>,
+    errno: Option<i32>,
+    outcome: &'static str,
+}
+
+fn entries(report: &Report) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = report.steps.iter().filter_map(|taken| change(report, taken)).collect();
+    let left = report.remaining.iter().filter(|finding| report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)));
+    entries.extend(left.map(remaining));
+    entries.push(summary(report));
+    entries
+}
+
+fn change(report: &Report, taken: &Taken) -> Option<Entry> {
+    let mount = report.host.as_ref()?.tree.as_ref()?.mount.as_path();
+    let fault = taken.faults.first()?;
+    let (level, outcome) = match &taken.result {
+        Ok(Effect::Nothing | Effect::Would) => return None,
+        Ok(Effect::Done(_)) => (Level::Info, "done"),
+        Ok(Effect::Skipped) => (Level::Warning, "skipped"),
+        Err(_) => (Level::Warning, "failed"),
+    };
+    let mut message = lines::step(taken, mount);
+    if let Some(first) = message.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    Some(Entry {
+        level,
+        message: format!("{message} ({}).", fault.name()),
+        message_id: fault.message_id(),
+        fault: Some(fault.name()),
+        severity: None,
+        cgroup_path: taken.step.group().map(|group| group.under(mount).display().to_string()),
+        controller: match &taken.step {
+            crate::diagnosis::remedy::Step::Enable { controllers, .. } => Some(controllers.to_string()),
+            _ => None,
+        },
+        errno: errno_of(taken).map(|errno| errno as i32),
+        outcome,
+    })
+}
+
+fn errno_of(taken: &Taken) -> Option<Errno> {
+    use crate::repair::RepairError;
+    match taken.result.as_ref().err()? {
+        RepairError::Change { errno, .. } => Some(*errno),
+        RepairError::Read(error) => Some(error.errno),
+        RepairError::Refused { refusals, .. } => refusals.first().map(|refusal| refusal.errno),
+        RepairError::Inhabited { .. } => None,
+    }
+}
+
+fn remaining(finding: &Finding) -> Entry {
+    let Finding { fault, severity, place, evidence, effect, .. } = finding;
+    let cure = lines::remedy(finding);
+    Entry {
+        level: Level::from(*severity),
+        message: format!("{}: {}: {evidence}. Matters: {effect}. Cure: {cure}.", fault.name(), place.display()),
+        message_id: fault.message_id(),
+        fault: Some(fault.name()),
+        severity: Some(severity.to_string()),
+        cgroup_path: Some(directory_of(place).display().to_string()),
+        controller: Some(finding.controllers.to_string()).filter(|list| !list.is_empty()),
+        errno: finding.errno.map(|errno| errno as i32),
+        outcome: "remains",
+    }
+}
+
+/// A finding's place is a group's directory or a file in it, and every such file has a dot in its name.
+fn directory_of(place: &Path) -> &Path {
+    let is_file = place.file_name().is_some_and(|name| name.to_string_lossy().contains('.'));
+    place.parent().filter(|_| is_file).unwrap_or(place)
+}
+
+fn summary(report: &Report) -> Entry {
+    let outcome = report.outcome();
+    let message = match outcome {
+        Outcome::Healthy if report.findings.is_empty() => report.healthy().unwrap_or_else(|| report.verdict()),
+        Outcome::Repaired => format!("{}, {}", changes(report), report.verdict()),
+        _ => report.verdict(),
+    };
+    Entry {
+        level: match outcome {
+            Outcome::Broken | Outcome::Unknown => Level::Error,
+            Outcome::Repaired if report.findings.iter().any(|finding| finding.severity == Severity::Fatal) => Level::Warning,
+            _ => Level::Info,
+        },
+        message: format!("{}: {message}.", outcome.name()),
+        message_id: outcome.message_id(),
+        fault: None,
+        severity: None,
+        cgroup_path: None,
+        controller: None,
+        errno: None,
+        outcome: outcome.name(),
+    }
+}
+
+fn changes(report: &Report) -> String {
+    match report.steps.iter().filter(|taken| matches!(taken.result, Ok(Effect::Done(_)))).count() {
+        1 => "after 1 change".to_owned(),
+        number => format!("after {number} changes"),
+    }
+}
+
+impl Entry {
+    fn emit(&self, report: &Report) {
+        /// The level of an event is part of its call site, so there is one for each.
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::event!(
+                    tracing::Level::$level,
+                    message = lines::printable(&self.message),
+                    message_id = self.message_id,
+                    object_systemd_unit = MICROK8S.kubelet_unit,
+                    fault = self.fault,
+                    severity = self.severity,
+                    cgroup_path = self.cgroup_path.as_deref().map(lines::printable),
+                    controller = self.controller,
+                    errno = self.errno,
+                    outcome = self.outcome,
+                    dry_run = report.dry_run,
+                    occasion = report.occasion.as_str(),
+                )
+            };
+        }
+        match self.level {
+            Level::Error => event!(ERROR),
+            Level::Warning => event!(WARN),
+            Level::Info => event!(INFO),
+        }
+    }
+}

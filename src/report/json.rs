@@ -1,0 +1,132 @@
+//! For programs. `schema` grows by one whenever a field changes its meaning or goes away; new fields may come at any time.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Report, lines};
+use crate::diagnosis::Finding;
+use crate::diagnosis::remedy::Remedy;
+use crate::repair::{Effect, Taken};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    version: &'static str,
+    dry_run: bool,
+    occasion: &'static str,
+    outcome: &'static str,
+    exit: u8,
+    verdict: String,
+    microk8s: MicroK8s<'a>,
+    host: Option<HostView<'a>>,
+    settings: Vec<SettingView>,
+    findings: Vec<FindingView<'a>>,
+    steps: Vec<StepView>,
+    remaining: Vec<FindingView<'a>>,
+}
+
+#[derive(Serialize)]
+struct MicroK8s<'a> {
+    active: bool,
+    reason: Option<&'a str>,
+    revision: Option<&'a str>,
+    args_file: Option<String>,
+}
+
+#[derive(Serialize)]
+struct HostView<'a> {
+    kernel: &'a str,
+    cgroups: &'static str,
+    mounts: Vec<String>,
+    controllers: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SettingView {
+    name: &'static str,
+    value: String,
+    origin: String,
+}
+
+#[derive(Serialize)]
+struct FindingView<'a> {
+    fault: &'static str,
+    severity: String,
+    place: String,
+    evidence: &'a str,
+    effect: &'a str,
+    remedy: String,
+    repairable: bool,
+    controllers: Vec<&'a str>,
+    errno: Option<String>,
+}
+
+#[derive(Serialize)]
+struct StepView {
+    text: String,
+    result: &'static str,
+    faults: Vec<&'static str>,
+}
+
+/// The whole report, indented, with a newline at its end.
+pub fn render(report: &Report) -> String {
+    let tree = report.host.as_ref().and_then(|host| host.tree.as_ref());
+    let mount = tree.map_or(Path::new("/"), |tree| tree.mount.as_path());
+    let document = Document {
+        schema: 1,
+        version: env!("CARGO_PKG_VERSION"),
+        dry_run: report.dry_run,
+        occasion: report.occasion.as_str(),
+        outcome: report.outcome().name(),
+        exit: report.exit() as u8,
+        verdict: report.verdict(),
+        microk8s: MicroK8s {
+            active: report.active.is_some(),
+            reason: report.inactive.as_deref(),
+            revision: report.active.as_ref().map(|(revision, _)| revision.as_str()),
+            args_file: report.active.as_ref().map(|(_, file)| file.display().to_string()),
+        },
+        host: report.host.as_ref().map(|host| HostView {
+            kernel: &host.kernel.release,
+            cgroups: lines::mode(host),
+            mounts: host.mounts.iter().map(|mount| mount.point.display().to_string()).collect(),
+            controllers: tree.map(|tree| tree.offered().iter().map(str::to_owned).collect()).unwrap_or_default(),
+        }),
+        settings: report.settings.as_ref().map(lines::settings).unwrap_or_default().into_iter().map(setting).collect(),
+        findings: report.findings.iter().map(finding).collect(),
+        steps: report.steps.iter().map(|taken| step(taken, mount)).collect(),
+        remaining: report.remaining.iter().map(finding).collect(),
+    };
+    // It holds nothing that JSON cannot say, so this cannot fail.
+    serde_json::to_string_pretty(&document).map(|text| text + "\n").unwrap_or_default()
+}
+
+fn setting((name, value, origin): (&'static str, String, String)) -> SettingView {
+    SettingView { name, value, origin }
+}
+
+fn finding(finding: &Finding) -> FindingView<'_> {
+    FindingView {
+        fault: finding.fault.name(),
+        severity: finding.severity.to_string(),
+        place: finding.place.display().to_string(),
+        evidence: &finding.evidence,
+        effect: &finding.effect,
+        remedy: lines::remedy(finding),
+        repairable: matches!(finding.remedy, Remedy::Steps(_)),
+        controllers: finding.controllers.iter().collect(),
+        errno: finding.errno.map(|errno| format!("{errno:?}")),
+    }
+}
+
+fn step(taken: &Taken, mount: &Path) -> StepView {
+    let result = match &taken.result {
+        Ok(Effect::Would) => "would",
+        Ok(Effect::Done(_)) => "done",
+        Ok(Effect::Nothing) => "nothing",
+        Ok(Effect::Skipped) => "skipped",
+        Err(_) => "failed",
+    };
+    StepView { text: lines::step(taken, mount), result, faults: taken.faults.iter().map(|fault| fault.name()).collect() }
+}

@@ -1,0 +1,89 @@
+//! The words for steps, findings and the host, which all forms of the report share.
+
+use std::path::Path;
+
+use crate::diagnosis::Finding;
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::host::Host;
+use crate::host::mounts::Mode;
+use crate::kubelet::Settings;
+use crate::repair::{Effect, Taken};
+
+/// A step in words: `made …`, `would make …`, `could not make …`.
+pub(super) fn step(taken: &Taken, mount: &Path) -> String {
+    let (done, plain, object) = words(&taken.step, mount);
+    match &taken.result {
+        Ok(Effect::Would) => format!("would {plain} {object}"),
+        Ok(Effect::Done(None)) => format!("{done} {object}"),
+        Ok(Effect::Done(Some(details))) => format!("{done} {object}: {details}"),
+        Ok(Effect::Nothing) => format!("had nothing left to do to {plain} {object}"),
+        Ok(Effect::Skipped) => format!("did not {plain} {object} after the failure before"),
+        Err(error) => format!("could not {plain} {object}: {error}"),
+    }
+}
+
+/// Past tense, plain form, object.
+fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
+    let dir = |group: &crate::cgroup::CgroupPath| group.under(mount).display().to_string();
+    match step {
+        Step::LiftLimit { group, file } => ("wrote", "write", format!("max to {}/{file}", dir(group))),
+        Step::RemovePods(pods) => match pods.as_slice() {
+            [only] => ("removed", "remove", format!("the stale pod group {}", dir(&only.group))),
+            pods => ("removed", "remove", format!("{} stale pod groups", pods.len())),
+        },
+        Step::MoveProcesses { from, to } => ("moved", "move", format!("the processes of {} to {}", dir(from), dir(to))),
+        Step::MakeAnew(group) => ("made", "make", format!("{} anew", dir(group))),
+        Step::Make(group) => ("made", "make", dir(group)),
+        Step::Enable { group, controllers } => {
+            let file = group.under(mount).join("cgroup.subtree_control");
+            ("switched on", "switch on", format!("{controllers} in {}", file.display()))
+        }
+        Step::Thaw(group) => ("thawed", "thaw", dir(group)),
+        Step::RemoveStraysGroup(group) => ("removed", "remove", format!("the empty {}", dir(group))),
+    }
+}
+
+/// What is left to do about a finding, from the reader's side.
+pub(super) fn remedy(finding: &Finding) -> String {
+    match &finding.remedy {
+        Remedy::Steps(_) => "repaired by kubepods-repair".to_owned(),
+        Remedy::Tell(how) => how.clone(),
+        Remedy::Waits(fault) => format!("comes after {} is cured", fault.name()),
+    }
+}
+
+/// The settings with their origins: name, value, origin.
+pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String)> {
+    let group = |value: &Option<crate::cgroup::CgroupPath>| value.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let enforced = match settings.enforced.value.as_slice() {
+        [] => "none".to_owned(),
+        list => list.join(","),
+    };
+    vec![
+        ("cgroups-per-qos", settings.cgroups_per_qos.value.to_string(), settings.cgroups_per_qos.origin.to_string()),
+        ("cgroup-driver", settings.driver.value.to_string(), settings.driver.origin.to_string()),
+        ("cgroup-root", settings.cgroup_root.value.to_string(), settings.cgroup_root.origin.to_string()),
+        ("enforce-node-allocatable", enforced, settings.enforced.origin.to_string()),
+        ("kube-reserved-cgroup", group(&settings.kube_reserved.value), settings.kube_reserved.origin.to_string()),
+        ("system-reserved-cgroup", group(&settings.system_reserved.value), settings.system_reserved.origin.to_string()),
+        ("root-dir", settings.root_dir.value.display().to_string(), settings.root_dir.origin.to_string()),
+    ]
+}
+
+/// The layout of the hierarchies, in a word.
+pub(super) fn mode(host: &Host) -> &'static str {
+    match host.mode {
+        Mode::Unified(_) => "v2",
+        Mode::Hybrid => "hybrid",
+        Mode::Legacy => "v1",
+        Mode::Unmounted => "none",
+    }
+}
+
+/// Control characters, which a process or a cgroup may have in its name, as escapes.
+pub(super) fn printable(text: &str) -> String {
+    if !text.chars().any(char::is_control) {
+        return text.to_owned();
+    }
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}

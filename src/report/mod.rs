@@ -1,0 +1,186 @@
+//! What was found and done, told in three ways. This room decides nothing.
+
+pub mod journal;
+pub mod json;
+mod lines;
+pub mod text;
+
+use std::path::PathBuf;
+
+use crate::cli::{Exit, Options};
+use crate::diagnosis::catalogue::Outcome;
+use crate::diagnosis::remedy::Remedy;
+use crate::diagnosis::{Finding, Occasion, Severity};
+use crate::host::Host;
+use crate::host::mounts::Mode;
+use crate::is_unfinished;
+use crate::kubelet::layout;
+use crate::kubelet::microk8s::MICROK8S;
+use crate::kubelet::{Configured, Settings};
+use crate::repair::Taken;
+
+/// One run, from its options to its verdict.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Nothing was to be changed.
+    pub dry_run: bool,
+    /// Who called.
+    pub occasion: Occasion,
+    /// The snap's revision and the args file, where MicroK8s is active.
+    pub active: Option<(String, PathBuf)>,
+    /// Why nobody cares for this host, where MicroK8s is not active.
+    pub inactive: Option<String>,
+    /// What the kubelet goes by, once it is known.
+    pub settings: Option<Settings>,
+    /// What the host has, once it has been looked at.
+    pub host: Option<Host>,
+    /// The first look.
+    pub findings: Vec<Finding>,
+    /// What was done, or would be.
+    pub steps: Vec<Taken>,
+    /// The last look; the same as the first where nothing was done.
+    pub remaining: Vec<Finding>,
+    /// Why no judgement was possible.
+    pub unknown: Option<String>,
+}
+
+impl Report {
+    /// An empty one.
+    pub fn new(options: &Options) -> Self {
+        Self {
+            dry_run: options.dry_run,
+            occasion: options.occasion,
+            active: None,
+            inactive: None,
+            settings: None,
+            host: None,
+            findings: Vec::new(),
+            steps: Vec::new(),
+            remaining: Vec::new(),
+            unknown: None,
+        }
+    }
+
+    /// With what was found of a kubelet.
+    pub fn configured(&mut self, configured: &Configured) {
+        match configured {
+            Configured::Inactive(reason) => self.inactive = Some(reason.clone()),
+            Configured::Active { revision, args_file, .. } => {
+                self.active = Some((revision.clone(), args_file.clone()));
+            }
+        }
+    }
+
+    /// With the host as it was seen.
+    #[must_use]
+    pub fn examined(self, settings: &Settings, host: Host) -> Self {
+        Self { settings: Some(settings.clone()), host: Some(host), ..self }
+    }
+
+    /// With the findings of the first look.
+    #[must_use]
+    pub fn found(self, findings: Vec<Finding>) -> Self {
+        Self { remaining: findings.clone(), findings, ..self }
+    }
+
+    /// With the findings of a later look.
+    #[must_use]
+    pub fn remaining(self, remaining: Vec<Finding>) -> Self {
+        Self { remaining, ..self }
+    }
+
+    /// When something that a judgement rests on could not be read or done.
+    #[must_use]
+    pub fn unknown(self, reason: String) -> Self {
+        Self { unknown: Some(reason), ..self }
+    }
+
+    /// How it ended.
+    pub fn outcome(&self) -> Outcome {
+        let is_fatal = |finding: &Finding| finding.severity == Severity::Fatal;
+        if self.unknown.is_some() {
+            return Outcome::Unknown;
+        }
+        if self.inactive.is_some() {
+            return Outcome::Inactive;
+        }
+        if self.remaining.iter().any(Finding::is_beyond_repair) {
+            return Outcome::Broken;
+        }
+        match (self.steps.is_empty(), self.dry_run) {
+            (true, _) => Outcome::Healthy,
+            (false, true) => Outcome::WouldRepair,
+            (false, false) if self.remaining.iter().any(is_fatal) || is_unfinished(&self.remaining) => Outcome::Broken,
+            (false, false) => Outcome::Repaired,
+        }
+    }
+
+    /// The exit status that goes with it.
+    pub fn exit(&self) -> Exit {
+        match self.outcome() {
+            Outcome::Healthy | Outcome::Repaired | Outcome::Inactive => Exit::Fine,
+            Outcome::WouldRepair => Exit::Pending,
+            Outcome::Broken | Outcome::Unknown => Exit::Broken,
+        }
+    }
+
+    /// What this version does not judge on this host, if anything.
+    pub fn not_judged(&self) -> Option<&'static str> {
+        match self.host.as_ref()?.mode {
+            Mode::Unified(_) => None,
+            Mode::Hybrid | Mode::Legacy => Some("cgroup version 1 hierarchies are not judged yet"),
+            Mode::Unmounted => Some("no cgroup hierarchy is mounted on /sys/fs/cgroup, which is not judged yet"),
+        }
+    }
+
+    /// The verdict in one sentence, without a full stop.
+    pub fn verdict(&self) -> String {
+        if let Some(reason) = &self.unknown {
+            return format!("this host could not be judged: {reason}");
+        }
+        if let (Some(reason), false) = (&self.inactive, self.dry_run) {
+            return format!("MicroK8s is not active ({reason}), so there is nothing to do");
+        }
+        if let Some(what) = self.not_judged() {
+            return what.to_owned();
+        }
+        let fatal = self.remaining.iter().filter(|finding| finding.severity == Severity::Fatal);
+        let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) = fatal.partition(|finding| !finding.is_beyond_repair());
+        let first = beyond.iter().find(|finding| !matches!(finding.remedy, Remedy::Waits(_))).or(beyond.first());
+        match (first, curable.first()) {
+            (Some(finding), _) => format!("the kubelet would not start: {}", at(finding)),
+            (None, Some(finding)) if self.dry_run => {
+                format!("the kubelet would not start as it is ({}); after these steps it would", at(finding))
+            }
+            (None, Some(finding)) => format!("the kubelet would not start: {}", at(finding)),
+            (None, None) if !self.dry_run && is_unfinished(&self.remaining) => {
+                "the kubelet would start, but not everything that was planned could be done".to_owned()
+            }
+            (None, None) => "the kubelet would start".to_owned(),
+        }
+    }
+
+    /// The healthy tree in one line.
+    pub fn healthy(&self) -> Option<String> {
+        let tree = self.host.as_ref()?.tree.as_ref()?;
+        let kubepods = self.settings.as_ref()?.layout().kubepods;
+        let needed = layout::needed(&tree.offered());
+        Some(format!("{} has {needed}, anchored; the kubelet would start", kubepods.under(&tree.mount).display()))
+    }
+
+    /// What to type after a repair by hand, when the service had given up.
+    pub fn afterwards(&self) -> Option<String> {
+        let was_fatal = self.findings.iter().any(|finding| finding.severity == Severity::Fatal);
+        let healed = self.outcome() == Outcome::Repaired && self.occasion == Occasion::ByHand;
+        (was_fatal && healed).then(|| {
+            format!(
+                "if kubelite has given up: systemctl reset-failed {} && snap start {}",
+                MICROK8S.kubelet_unit, MICROK8S.kubelet_service
+            )
+        })
+    }
+}
+
+fn at(finding: &Finding) -> String {
+    format!("{} at {}", finding.fault.name(), finding.place.display())
+}

@@ -1,0 +1,134 @@
+//! For a person at a terminal.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::{Report, lines};
+use crate::diagnosis::catalogue::Outcome;
+use crate::diagnosis::{Finding, Severity};
+use crate::repair::Effect;
+
+/// The whole report; one line when there is nothing to say.
+pub fn render(report: &Report, colour: bool) -> String {
+    let brief = report.outcome() == Outcome::Healthy && report.findings.is_empty();
+    if let (true, Some(line)) = (brief, report.healthy()) {
+        return format!("healthy: {line}\n");
+    }
+    if report.inactive.is_some() && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
+        return format!("{}\n", lines::printable(&report.verdict()));
+    }
+    let mut out = Out { text: String::new(), colour };
+    out.host(report);
+    out.settings(report);
+    out.findings(report);
+    out.steps(report);
+    out.line(&format!("\nVerdict: {}.", report.verdict()));
+    if let Some(afterwards) = report.afterwards() {
+        out.line(&afterwards);
+    }
+    out.text
+}
+
+struct Out {
+    text: String,
+    colour: bool,
+}
+
+impl Out {
+    fn line(&mut self, line: &str) {
+        for part in line.split('\n') {
+            self.text.push_str(&lines::printable(part));
+            self.text.push('\n');
+        }
+    }
+
+    fn rows(&mut self, rows: &[(&str, String, String)]) {
+        let width = |column: fn(&(&str, String, String)) -> usize| rows.iter().map(column).max().unwrap_or(0);
+        let (names, values) = (width(|row| row.0.len()), width(|row| row.1.chars().count()));
+        for (name, value, origin) in rows {
+            let line = format!("  {name:names$}  {value:values$}  {origin}");
+            self.line(line.trim_end());
+        }
+    }
+
+    fn host(&mut self, report: &Report) {
+        let Some(host) = &report.host else { return };
+        self.line("Host");
+        let none = String::new;
+        let mut rows = vec![("kernel", host.kernel.release.clone(), none()), ("cgroups", lines::mode(host).to_owned(), none())];
+        match &host.tree {
+            Some(tree) => rows.push(("controllers", tree.offered().to_string(), none())),
+            None => rows.extend(host.mounts.iter().map(|mount| ("mounted", mount.point.display().to_string(), none()))),
+        }
+        match (&report.active, &report.inactive) {
+            (Some((revision, _)), _) => rows.push(("MicroK8s", format!("revision {revision}"), none())),
+            (None, Some(reason)) => rows.push(("MicroK8s", format!("not active: {reason}"), none())),
+            (None, None) => {}
+        }
+        self.rows(&rows);
+    }
+
+    fn settings(&mut self, report: &Report) {
+        let Some(settings) = &report.settings else { return };
+        self.line("\nThe kubelet's settings");
+        self.rows(&lines::settings(settings));
+    }
+
+    fn findings(&mut self, report: &Report) {
+        let later = report.remaining.iter().filter(|finding| !report.findings.iter().any(|first| same(first, finding)));
+        let all: Vec<&Finding> = report.findings.iter().chain(later).collect();
+        if !all.is_empty() {
+            self.line("\nFindings");
+        }
+        for finding in all {
+            let remains = report.remaining.iter().find(|remaining| same(remaining, finding));
+            self.finding(remains.unwrap_or(finding), remains.is_none(), report.dry_run);
+        }
+    }
+
+    fn finding(&mut self, finding: &Finding, cured: bool, dry_run: bool) {
+        let (on, off) = self.paint(finding.severity);
+        // Written past `line`, which would escape the colour.
+        let _ = write!(self.text, "  {on}{:8}{off}", finding.severity.to_string());
+        self.line(&format!("  {}  {}", finding.fault.name(), finding.place.display()));
+        self.line(&format!("            Found: {}.", finding.evidence));
+        self.line(&format!("            Matters: {}.", finding.effect));
+        let remedy = match (cured, &finding.remedy) {
+            (true, _) => "repaired".to_owned(),
+            (false, crate::diagnosis::remedy::Remedy::Steps(_)) if dry_run => "kubepods-repair would repair it".to_owned(),
+            (false, crate::diagnosis::remedy::Remedy::Steps(_)) => "not repaired, see the steps".to_owned(),
+            (false, _) => lines::remedy(finding),
+        };
+        self.line(&format!("            Cure: {remedy}."));
+    }
+
+    fn steps(&mut self, report: &Report) {
+        let mount = report.host.as_ref().and_then(|host| host.tree.as_ref()).map(|tree| tree.mount.clone());
+        let mount = mount.as_deref().unwrap_or(Path::new("/"));
+        let steps: Vec<String> = report
+            .steps
+            .iter()
+            .filter(|taken| taken.result != Ok(Effect::Nothing))
+            .map(|taken| lines::step(taken, mount))
+            .collect();
+        if !steps.is_empty() {
+            self.line("\nSteps");
+        }
+        for (index, step) in steps.iter().enumerate() {
+            self.line(&format!("  {}. {step}", index + 1));
+        }
+    }
+
+    fn paint(&self, severity: Severity) -> (&'static str, &'static str) {
+        match (self.colour, severity) {
+            (false, _) => ("", ""),
+            (true, Severity::Fatal) => ("\x1b[1;31m", "\x1b[0m"),
+            (true, Severity::Degraded) => ("\x1b[33m", "\x1b[0m"),
+            (true, Severity::Notice) => ("\x1b[36m", "\x1b[0m"),
+        }
+    }
+}
+
+fn same(one: &Finding, other: &Finding) -> bool {
+    one.fault == other.fault && one.place == other.place
+}

@@ -1,0 +1,28 @@
+//! The one module with `unsafe`: a deadline that holds whatever the rest of the program waits for.
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::alarm;
+
+/// The whole run, everything counted: systemd gives a service 90 s to start, its ExecStartPre included.
+pub const DEADLINE_SECONDS: u32 = 45;
+
+const MESSAGE: &[u8] = b"<3>kubepods-repair gave up after 45 s and changed nothing more; the kubelet is started all the same.\n";
+
+/// Ends the process with status 1 once the deadline has passed.
+#[expect(unsafe_code, reason = "a signal handler can be set in no other way")]
+pub fn arm_deadline() {
+    let action = SigAction::new(SigHandler::Handler(give_up), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler calls nothing but write(2) and _exit(2), both of which signal-safety(7) allows.
+    // It cannot fail for SIGALRM; if it did, the default action would end the process all the same.
+    let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
+    alarm::set(DEADLINE_SECONDS);
+}
+
+extern "C" fn give_up(_: libc::c_int) {
+    #[expect(unsafe_code, reason = "nothing of the standard library may be called in a signal handler")]
+    // SAFETY: MESSAGE is a static of just that length, and _exit does not return.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, MESSAGE.as_ptr().cast(), MESSAGE.len());
+        libc::_exit(1);
+    }
+}
