@@ -60,7 +60,7 @@ fn examine(root: &Root, settings: &Settings, options: &Options, report: Report) 
     let (host, findings) = look(root, settings, options, Vec::new())?;
     let mut report = report.examined(settings, host).found(findings);
     let planned = plan::plan(&report.findings);
-    if planned.is_empty() {
+    if planned.is_empty() || report.inactive.is_some() {
         return Ok(report);
     }
     if options.dry_run {

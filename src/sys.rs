@@ -6,7 +6,8 @@ use nix::unistd::alarm;
 /// The whole run, everything counted: systemd gives a service 90 s to start, its ExecStartPre included.
 pub const DEADLINE_SECONDS: u32 = 45;
 
-const MESSAGE: &[u8] = b"<3>kubepods-repair gave up after 45 s and changed nothing more; the kubelet is started all the same.\n";
+const MESSAGE: &[u8] =
+    b"<3>kubepods-repair gave up after 45 s and changed nothing more; the kubelet is started all the same.\n";
 
 /// Ends the process with status 1 once the deadline has passed.
 #[expect(unsafe_code, reason = "a signal handler can be set in no other way")]

@@ -38,7 +38,8 @@ fn pinned(case: &Case, blockers: &Blockers) -> Option<Finding> {
 
 fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
     let place = first_without(case, "cpu")?;
-    let refused = case.tree.refusals.iter().any(|refusal| refusal.controller == "cpu" && refusal.errno == Errno::EINVAL);
+    let refused =
+        case.tree.refusals.iter().any(|refusal| refusal.controller == "cpu" && refusal.errno == Errno::EINVAL);
     let severity = match (refused, blockers.rt_group_sched) {
         (true, _) | (false, Some(true)) => Severity::Fatal,
         (false, None) => Severity::Notice,

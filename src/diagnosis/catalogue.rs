@@ -405,8 +405,11 @@ mod tests {
 
     #[test]
     fn names_and_ids_are_unique_and_well_formed() {
-        let ids: Vec<&str> =
-            CATALOGUE.iter().map(|entry| entry.message_id).chain(OUTCOMES.iter().map(|entry| entry.message_id)).collect();
+        let ids: Vec<&str> = CATALOGUE
+            .iter()
+            .map(|entry| entry.message_id)
+            .chain(OUTCOMES.iter().map(|entry| entry.message_id))
+            .collect();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
         let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();

@@ -27,7 +27,11 @@ fn absent(case: &Case) -> Option<Finding> {
         return None;
     }
     let root = CgroupPath::root();
-    let switched_off: Vec<&str> = case.host.kernel.disabled_controllers().into_iter()
+    let switched_off: Vec<&str> = case
+        .host
+        .kernel
+        .disabled_controllers()
+        .into_iter()
         .filter(|(controller, _)| absent.contains(controller))
         .map(|(_, word)| word)
         .collect();
@@ -39,7 +43,9 @@ fn absent(case: &Case) -> Option<Finding> {
              update-grub) and reboot"
         ),
         (None, true) => "let the container manager delegate these controllers to this container".to_owned(),
-        (None, false) => "boot a kernel that has these controllers, with none of them bound to a version 1 mount".to_owned(),
+        (None, false) => {
+            "boot a kernel that has these controllers, with none of them bound to a version 1 mount".to_owned()
+        }
     };
     let evidence = match switched_off.first() {
         Some(word) => format!("the kernel offers no {absent}: its command line says {word}"),
@@ -47,7 +53,8 @@ fn absent(case: &Case) -> Option<Finding> {
     };
     let effect = "the kubelet starts without it and cannot enforce the limits of pods that need it";
     let place = case.file(&root, "cgroup.controllers");
-    let mut finding = Finding::new(Fault::ControllerAbsent, Severity::Degraded, place, evidence, effect, Remedy::Tell(how));
+    let mut finding =
+        Finding::new(Fault::ControllerAbsent, Severity::Degraded, place, evidence, effect, Remedy::Tell(how));
     finding.controllers = absent;
     Some(finding)
 }
@@ -85,11 +92,20 @@ fn unless_enabled(case: &Case, path: &CgroupPath) -> (Severity, &'static str) {
     let root = &case.layout.cgroup_root;
     let on_the_way_to_reserved = case.layout.reserved.iter().any(|reserved| path.is_above(reserved));
     if path.is_above(root) {
-        (Severity::Fatal, "the kubelet refuses its cgroup root for missing controllers and never switches them on there")
+        (
+            Severity::Fatal,
+            "the kubelet refuses its cgroup root for missing controllers and never switches them on there",
+        )
     } else if on_the_way_to_reserved && path != root {
-        (Severity::Fatal, "the kubelet refuses the reserved group for missing controllers and never switches them on there")
+        (
+            Severity::Fatal,
+            "the kubelet refuses the reserved group for missing controllers and never switches them on there",
+        )
     } else {
-        (Severity::Notice, "the kubelet switches controllers on itself at its start, but systemd may take them away again")
+        (
+            Severity::Notice,
+            "the kubelet switches controllers on itself at its start, but systemd may take them away again",
+        )
     }
 }
 
@@ -97,14 +113,16 @@ fn cannot_pass_on(case: &Case, group: &Group, lacking: &Controllers) -> Finding 
     let path = &group.path;
     if matches!(group.kind, Kind::DomainInvalid | Kind::DomainThreaded | Kind::Threaded) {
         let evidence = format!("its type is \"{}\"", group.kind.as_str());
-        let effect = "no controller that limits memory can be switched on in a threaded group, and the kubelet dies below it";
+        let effect =
+            "no controller that limits memory can be switched on in a threaded group, and the kubelet dies below it";
         let how = "this group is not the kubelet's: whoever made it threaded has to make it anew".to_owned();
         let file = case.file(path, "cgroup.type");
         return Finding::new(Fault::Threaded, Severity::Fatal, file, evidence, effect, Remedy::Tell(how));
     }
     let holds = count(group.processes.len(), "process", "processes");
     let evidence = format!("holds {holds}: {}; not passed on: {lacking}", name_processes(&group.processes));
-    let effect = "a group that holds processes cannot pass controllers on (EBUSY), and the kubelet dies of their absence";
+    let effect =
+        "a group that holds processes cannot pass controllers on (EBUSY), and the kubelet dies of their absence";
     let file = case.file(path, "cgroup.procs");
     let (fault, how) = match path.is_root() {
         true => (
@@ -127,8 +145,14 @@ fn refused(case: &Case, refusal: &Refusal, lacking: &Controllers) -> Finding {
     let effect = "the kubelet gets the same answer and then says that kubepods doesn't exist";
     let how = explain(controller, *errno);
     let file = case.file(group, "cgroup.subtree_control");
-    let mut finding =
-        Finding::new(Fault::ControllerNotEnabled, Severity::Fatal, file, evidence, effect, Remedy::Tell(how.to_owned()));
+    let mut finding = Finding::new(
+        Fault::ControllerNotEnabled,
+        Severity::Fatal,
+        file,
+        evidence,
+        effect,
+        Remedy::Tell(how.to_owned()),
+    );
     finding.errno = Some(*errno);
     finding
 }
@@ -137,8 +161,12 @@ fn refused(case: &Case, refusal: &Refusal, lacking: &Controllers) -> Finding {
 fn explain(controller: &str, errno: Errno) -> &'static str {
     match (controller, errno) {
         ("cpu", Errno::EINVAL) => "find the real-time task outside the root cgroup that the kernel refuses it for",
-        ("cpuset", Errno::EINVAL) => "find the task with PF_NO_SETAFFINITY outside the root cgroup that the kernel refuses it for",
-        (_, Errno::EINVAL) => "the controller is switched off in this kernel: look at cgroup_disable= on its command line",
+        ("cpuset", Errno::EINVAL) => {
+            "find the task with PF_NO_SETAFFINITY outside the root cgroup that the kernel refuses it for"
+        }
+        (_, Errno::EINVAL) => {
+            "the controller is switched off in this kernel: look at cgroup_disable= on its command line"
+        }
         (_, Errno::EBUSY) => "processes sit directly in this group and have to leave it first",
         (_, Errno::EOPNOTSUPP) => "the group is threaded and has to be made anew",
         (_, Errno::ENOMEM | Errno::ENOSPC) => "the kernel is out of memory cgroups: stale groups elsewhere have to go",

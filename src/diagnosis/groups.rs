@@ -99,10 +99,15 @@ fn strays(case: &Case, group: &Group) -> Option<Finding> {
     let evidence = format!("holds {holds}: {}", name_processes(&group.processes));
     let (severity, effect) = match group.path == case.layout.kubepods {
         true => (Severity::Fatal, "the kubelet dies of it: a group that holds processes cannot pass controllers on"),
-        false => (Severity::Degraded, "pods below cannot get their limits: a group that holds processes cannot pass controllers on"),
+        false => (
+            Severity::Degraded,
+            "pods below cannot get their limits: a group that holds processes cannot pass controllers on",
+        ),
     };
     let remedy = match group.processes.iter().any(|process| process.pid == 0) {
-        true => Remedy::Tell("a process of another pid namespace (listed as 0) is among them; move them out from the host".to_owned()),
+        true => Remedy::Tell(
+            "a process of another pid namespace (listed as 0) is among them; move them out from the host".to_owned(),
+        ),
         false => Remedy::Steps(vec![move_out(case, group)]),
     };
     let file = if group.kind == Kind::Threaded { "cgroup.threads" } else { "cgroup.procs" };
@@ -122,16 +127,21 @@ fn threaded(case: &Case, group: &Group) -> Option<Finding> {
         Kind::Domain | Kind::Root => return None,
     };
     let evidence = format!("its type is \"{}\"", group.kind.as_str());
-    let effect = "the kubelet dies of it (\"it is in an invalid state\", \"threaded mode\"): no memory limit is possible here";
+    let effect =
+        "the kubelet dies of it (\"it is in an invalid state\", \"threaded mode\"): no memory limit is possible here";
     let file: PathBuf = case.file(&group.path, "cgroup.type");
     Some(Finding::new(Fault::Threaded, severity, file, evidence, effect, cure_threaded(case, group)))
 }
 
 fn cure_threaded(case: &Case, group: &Group) -> Remedy {
-    let family: Vec<&Group> = case.own_groups().filter(|own| own.path == group.path || group.path.is_above(&own.path)).collect();
-    let mut steps: Vec<Step> = family.iter().filter(|own| !own.processes.is_empty()).map(|own| move_out(case, own)).collect();
+    let family: Vec<&Group> =
+        case.own_groups().filter(|own| own.path == group.path || group.path.is_above(&own.path)).collect();
+    let mut steps: Vec<Step> =
+        family.iter().filter(|own| !own.processes.is_empty()).map(|own| move_out(case, own)).collect();
     if group.populated && steps.is_empty() {
-        return Remedy::Tell("processes live in groups below it: stop those pods first, then run kubepods-repair again".to_owned());
+        return Remedy::Tell(
+            "processes live in groups below it: stop those pods first, then run kubepods-repair again".to_owned(),
+        );
     }
     let outermost = family.iter().find(|own| own.kind == Kind::Threaded);
     let Some(outermost) = outermost else {
@@ -160,5 +170,7 @@ fn cure_threaded(case: &Case, group: &Group) -> Remedy {
 
 fn has_pods_below(case: &Case, group: &Group) -> bool {
     let below = case.own_groups().filter(|own| own.path == group.path || group.path.is_above(&own.path));
-    below.into_iter().any(|own| own.children.iter().any(|child| !case.layout.own().any(|path| *path == own.path.join(child))))
+    below
+        .into_iter()
+        .any(|own| own.children.iter().any(|child| !case.layout.own().any(|path| *path == own.path.join(child))))
 }

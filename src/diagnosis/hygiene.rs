@@ -20,7 +20,10 @@ fn frozen(case: &Case, group: &Group) -> Option<Finding> {
     let file = case.file(&group.path, "cgroup.freeze");
     let remedy = match group.populated {
         false => Remedy::Steps(vec![Step::Thaw(group.path.clone())]),
-        true => Remedy::Tell(format!("processes live below it, and somebody may have meant to stop them: echo 0 > {}", file.display())),
+        true => Remedy::Tell(format!(
+            "processes live below it, and somebody may have meant to stop them: echo 0 > {}",
+            file.display()
+        )),
     };
     let effect = "every pod started below stands still from its first instruction, and the kubelet never thaws it";
     Some(Finding::new(Fault::Frozen, Severity::Degraded, file, "the group is frozen".to_owned(), effect, remedy))
@@ -31,7 +34,8 @@ fn leftovers(case: &Case, group: &Group) -> Option<Finding> {
         return None;
     }
     let directory = case.directory(&group.path);
-    let is: Vec<String> = group.leftovers.iter().map(|Setting { file, value }| format!("{file} is {value:?}")).collect();
+    let is: Vec<String> =
+        group.leftovers.iter().map(|Setting { file, value }| format!("{file} is {value:?}")).collect();
     let undo: Vec<String> = group
         .leftovers
         .iter()

@@ -65,7 +65,10 @@ fn finding(case: &Case, group: &Group, file: &'static str, severity: Severity, e
     };
     let remedy = match case.layout.own().any(|own| *own == group.path) {
         true => Remedy::Steps(vec![Step::LiftLimit { group: group.path.clone(), file }]),
-        false => Remedy::Tell(format!("this group is not the kubelet's, so somebody has to want it: echo max > {}", place.display())),
+        false => Remedy::Tell(format!(
+            "this group is not the kubelet's, so somebody has to want it: echo max > {}",
+            place.display()
+        )),
     };
     Finding::new(Fault::LimitsExhausted, severity, place, evidence, effect, remedy)
 }

@@ -196,11 +196,19 @@ fn read_only(case: &Case) -> Finding {
 
 fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Finding {
     let place = PathBuf::from(settings.cgroups_per_qos.origin.to_string());
-    let evidence = "cgroups-per-qos is false, so that the kubelet makes no kubepods and nothing here needs repair".to_owned();
+    let evidence =
+        "cgroups-per-qos is false, so that the kubelet makes no kubepods and nothing here needs repair".to_owned();
     if settings.enforces_without_qos() {
         let how = "beside --cgroups-per-qos=false give --enforce-node-allocatable= (empty), or take the workaround out";
         let effect = "the kubelet refuses to start: without QoS groups it cannot enforce node allocatable";
-        return Finding::new(Fault::QosDisabled, Severity::Fatal, place, evidence, effect, Remedy::Tell(how.to_owned()));
+        return Finding::new(
+            Fault::QosDisabled,
+            Severity::Fatal,
+            place,
+            evidence,
+            effect,
+            Remedy::Tell(how.to_owned()),
+        );
     }
     let effect = "pods run without the limits of their QoS class";
     let remedy = match hypothetical.iter().find(|finding| finding.is_beyond_repair()) {

@@ -60,8 +60,12 @@ impl Step {
     /// The group that is changed (of many pods, the first one's).
     pub fn group(&self) -> Option<&CgroupPath> {
         match self {
-            Self::LiftLimit { group, .. } | Self::Enable { group, .. } | Self::MoveProcesses { from: group, .. } => Some(group),
-            Self::MakeAnew(group) | Self::Make(group) | Self::Thaw(group) | Self::RemoveStraysGroup(group) => Some(group),
+            Self::LiftLimit { group, .. } | Self::Enable { group, .. } | Self::MoveProcesses { from: group, .. } => {
+                Some(group)
+            }
+            Self::MakeAnew(group) | Self::Make(group) | Self::Thaw(group) | Self::RemoveStraysGroup(group) => {
+                Some(group)
+            }
             Self::RemovePods(pods) => pods.first().map(|pod| &pod.group),
         }
     }

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::kubelet::Settings;
 use crate::kubelet::layout::Layout;
+use crate::kubelet::{Driver, Settings};
 use group::{Depth, Group};
 use kernel::Kernel;
 use mounts::{CgroupMount, Mode};
@@ -31,7 +31,7 @@ pub struct Host {
     pub mounts: Vec<CgroupMount>,
     /// The running kernel.
     pub kernel: Kernel,
-    /// The version 2 tree; `None` in any other mode.
+    /// The version 2 tree of the cgroupfs driver; `None` in any other mode.
     pub tree: Option<Tree>,
 }
 
@@ -97,8 +97,8 @@ pub fn observe(root: &Root, settings: &Settings) -> Result<Host, ReadError> {
     let mountinfo = root.read(Path::new("/proc/self/mountinfo"))?;
     let mounts = mounts::parse(&mountinfo);
     let mode = mounts::mode(&mountinfo, &mounts);
-    let tree = match &mode {
-        Mode::Unified(mount) => Some(observe_tree(root, mount, settings)?),
+    let tree = match (&mode, settings.driver.value) {
+        (Mode::Unified(mount), Driver::Cgroupfs) => Some(observe_tree(root, mount, settings)?),
         _ => None,
     };
     Ok(Host { mode, mounts, kernel: kernel::observe(root), tree })

@@ -98,7 +98,8 @@ impl Root {
         let file = File::from(self.open(path, OFlag::O_RDONLY).map_err(failed("read", path))?);
         let mut bytes = Vec::with_capacity(512);
         let read = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))).map_err(failed("read", path))?;
+        read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+            .map_err(failed("read", path))?;
         match bytes.len() as u64 > LARGEST_FILE {
             true => Err(failed("read", path)(Errno::EFBIG)),
             false => Ok(bytes),

@@ -172,7 +172,10 @@ mod tests {
         };
         let dqlite = "/snap.x.slice/snap.microk8s.daemon-k8s-dqlite.service";
         assert_eq!(unit_of(dqlite).as_deref(), Some("snap.microk8s.daemon-k8s-dqlite.service"));
-        assert_eq!(unit_of("/user.slice/user-0.slice/user@0.service/app.slice/a\\x2db.scope").as_deref(), Some("a\\x2db.scope"));
+        assert_eq!(
+            unit_of("/user.slice/user-0.slice/user@0.service/app.slice/a\\x2db.scope").as_deref(),
+            Some("a\\x2db.scope")
+        );
         assert_eq!(unit_of("/custom"), None);
     }
 }

@@ -116,7 +116,14 @@ pub fn boolean(flag: &Flag) -> Result<bool, FlagError> {
 fn stray_word(text: &str) -> String {
     match text {
         "" => "an empty argument (two blanks in a row, or quotes around nothing), which the kubelet refuses".to_owned(),
-        text => format!("{text:?} belongs to no flag, and the kubelet refuses it as an unknown command"),
+        text => {
+            let shown: String = text.chars().take(40).collect();
+            let cut = if shown.len() < text.len() { "…" } else { "" };
+            format!(
+                "\"{}{cut}\" belongs to no flag, and the kubelet refuses it as an unknown command",
+                shown.escape_debug()
+            )
+        }
     }
 }
 
@@ -161,7 +168,6 @@ mod tests {
             ("--=a", 1),
             ("-", 1),
             ("-- a", 1),
-            ("\0\0\0", 1),
         ] {
             assert_eq!(flags(file).map_err(|error| error.line), Err(line), "{file:?}");
         }

@@ -104,7 +104,7 @@ pub enum SettingsError {
         error: FlagError,
     },
     /// The file is not text.
-    #[error("{path} is not UTF-8 text: a power cut may have torn it; compare it with a backup or another node", path = path.display())]
+    #[error("{path} is no text (NUL bytes, or not UTF-8), as a power cut may leave it: compare it with another node's", path = path.display())]
     NotText {
         /// The args file.
         path: PathBuf,
@@ -181,7 +181,7 @@ fn args_file_of(root: &Root, product: &Product, revision: &str) -> Result<Option
 }
 
 fn parse_file(product: &Product, revision: &str, path: &Path, bytes: Vec<u8>) -> Result<Settings, SettingsError> {
-    let Ok(text) = String::from_utf8(bytes) else {
+    let Some(text) = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')) else {
         return Err(SettingsError::NotText { path: path.to_owned() });
     };
     let variables = |name: &str| product.variable(name, revision);

@@ -18,7 +18,12 @@ const TRANSIENT_TRIES: usize = 3;
 const TRANSIENT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Switches all of `wanted` on in the group's `cgroup.subtree_control`, or none.
-pub(super) fn enable(root: &Root, tree: &Tree, group: &CgroupPath, wanted: &Controllers) -> Result<Effect, RepairError> {
+pub(super) fn enable(
+    root: &Root,
+    tree: &Tree,
+    group: &CgroupPath,
+    wanted: &Controllers,
+) -> Result<Effect, RepairError> {
     let path = tree.file(group, "cgroup.subtree_control");
     let missing = wanted.minus(&Controllers::parse(&root.read(&path)?));
     if missing.is_empty() {

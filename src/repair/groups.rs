@@ -7,10 +7,10 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 
 use crate::cgroup::CgroupPath;
+use crate::host::Tree;
 use crate::host::group::populated;
 use crate::host::pods::AbandonedPod;
 use crate::host::root::{ReadError, Root};
-use crate::host::Tree;
 use crate::repair::{Effect, RepairError, change, write_file};
 
 pub(super) fn make(path: &Path) -> Result<Effect, RepairError> {

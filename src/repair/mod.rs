@@ -122,10 +122,12 @@ fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
 /// One write of all of `data` into a file that has to be there; kernel files take it whole or refuse it whole.
 fn write_file(path: &Path, data: &str) -> Result<(), RepairError> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let written = open(path, flags, Mode::empty()).and_then(|file| loop {
-        match write(&file, data.as_bytes()) {
-            Err(Errno::EINTR) => {}
-            answer => return answer,
+    let written = open(path, flags, Mode::empty()).and_then(|file| {
+        loop {
+            match write(&file, data.as_bytes()) {
+                Err(Errno::EINTR) => {}
+                answer => return answer,
+            }
         }
     });
     match written {

@@ -160,7 +160,9 @@ fn summary(report: &Report) -> Entry {
     Entry {
         level: match outcome {
             Outcome::Broken | Outcome::Unknown => Level::Error,
-            Outcome::Repaired if report.findings.iter().any(|finding| finding.severity == Severity::Fatal) => Level::Warning,
+            Outcome::Repaired if report.findings.iter().any(|finding| finding.severity == Severity::Fatal) => {
+                Level::Warning
+            }
             _ => Level::Info,
         },
         message: format!("{}: {message}.", outcome.name()),

@@ -128,5 +128,9 @@ fn step(taken: &Taken, mount: &Path) -> StepView {
         Ok(Effect::Skipped) => "skipped",
         Err(_) => "failed",
     };
-    StepView { text: lines::step(taken, mount), result, faults: taken.faults.iter().map(|fault| fault.name()).collect() }
+    StepView {
+        text: lines::step(taken, mount),
+        result,
+        faults: taken.faults.iter().map(|fault| fault.name()).collect(),
+    }
 }

@@ -54,7 +54,8 @@ pub(super) fn remedy(finding: &Finding) -> String {
 
 /// The settings with their origins: name, value, origin.
 pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String)> {
-    let group = |value: &Option<crate::cgroup::CgroupPath>| value.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let group =
+        |value: &Option<crate::cgroup::CgroupPath>| value.as_ref().map_or("none".to_owned(), ToString::to_string);
     let enforced = match settings.enforced.value.as_slice() {
         [] => "none".to_owned(),
         list => list.join(","),

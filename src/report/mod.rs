@@ -8,7 +8,7 @@ pub mod text;
 use std::path::PathBuf;
 
 use crate::cli::{Exit, Options};
-use crate::diagnosis::catalogue::Outcome;
+use crate::diagnosis::catalogue::{Fault, Outcome};
 use crate::diagnosis::remedy::Remedy;
 use crate::diagnosis::{Finding, Occasion, Severity};
 use crate::host::Host;
@@ -16,7 +16,7 @@ use crate::host::mounts::Mode;
 use crate::is_unfinished;
 use crate::kubelet::layout;
 use crate::kubelet::microk8s::MICROK8S;
-use crate::kubelet::{Configured, Settings};
+use crate::kubelet::{Configured, Driver, Settings};
 use crate::repair::Taken;
 
 /// One run, from its options to its verdict.
@@ -127,6 +127,9 @@ impl Report {
     /// What this version does not judge on this host, if anything.
     pub fn not_judged(&self) -> Option<&'static str> {
         match self.host.as_ref()?.mode {
+            Mode::Unified(_) if self.settings.as_ref()?.driver.value == Driver::Systemd => {
+                Some("the slices of the systemd cgroup driver are not judged yet")
+            }
             Mode::Unified(_) => None,
             Mode::Hybrid | Mode::Legacy => Some("cgroup version 1 hierarchies are not judged yet"),
             Mode::Unmounted => Some("no cgroup hierarchy is mounted on /sys/fs/cgroup, which is not judged yet"),
@@ -141,13 +144,21 @@ impl Report {
         if let (Some(reason), false) = (&self.inactive, self.dry_run) {
             return format!("MicroK8s is not active ({reason}), so there is nothing to do");
         }
-        if let Some(what) = self.not_judged() {
-            return what.to_owned();
+        match (self.not_judged(), &self.inactive) {
+            (Some(what), _) => what.to_owned(),
+            (None, Some(_)) => format!("MicroK8s is not active and nothing is done; here {}", self.judgement()),
+            (None, None) => self.judgement(),
         }
+    }
+
+    fn judgement(&self) -> String {
         let fatal = self.remaining.iter().filter(|finding| finding.severity == Severity::Fatal);
         let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) = fatal.partition(|finding| !finding.is_beyond_repair());
         let first = beyond.iter().find(|finding| !matches!(finding.remedy, Remedy::Waits(_))).or(beyond.first());
         match (first, curable.first()) {
+            (Some(finding), _) if finding.fault == Fault::SettingsUnreadable => {
+                format!("whether the kubelet would start cannot be known: {}", at(finding))
+            }
             (Some(finding), _) => format!("the kubelet would not start: {}", at(finding)),
             (None, Some(finding)) if self.dry_run => {
                 format!("the kubelet would not start as it is ({}); after these steps it would", at(finding))

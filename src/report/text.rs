@@ -55,7 +55,8 @@ impl Out {
         let Some(host) = &report.host else { return };
         self.line("Host");
         let none = String::new;
-        let mut rows = vec![("kernel", host.kernel.release.clone(), none()), ("cgroups", lines::mode(host).to_owned(), none())];
+        let mut rows =
+            vec![("kernel", host.kernel.release.clone(), none()), ("cgroups", lines::mode(host).to_owned(), none())];
         match &host.tree {
             Some(tree) => rows.push(("controllers", tree.offered().to_string(), none())),
             None => rows.extend(host.mounts.iter().map(|mount| ("mounted", mount.point.display().to_string(), none()))),
@@ -95,7 +96,9 @@ impl Out {
         self.line(&format!("            Matters: {}.", finding.effect));
         let remedy = match (cured, &finding.remedy) {
             (true, _) => "repaired".to_owned(),
-            (false, crate::diagnosis::remedy::Remedy::Steps(_)) if dry_run => "kubepods-repair would repair it".to_owned(),
+            (false, crate::diagnosis::remedy::Remedy::Steps(_)) if dry_run => {
+                "kubepods-repair would repair it".to_owned()
+            }
             (false, crate::diagnosis::remedy::Remedy::Steps(_)) => "not repaired, see the steps".to_owned(),
             (false, _) => lines::remedy(finding),
         };
