@@ -12,8 +12,15 @@ kubepods-repair checks and repairs the cgroup tree that MicroK8s' kubelet needs.
 Usage: kubepods-repair [OPTION]...
 
   -n, --dry-run    say what is wrong and what would be done; change nothing
-      --pre-start  as the service's ExecStartPre: no kubelet runs now, so that
-                   stale pod groups may go, too
+      --pre-start  as kubelite's ExecStartPre: no kubelet runs now, so that stale
+                   pod groups may go, damaged checkpoints may be set aside, and a
+                   unit of MicroK8s that blocks a controller may be restarted
+      --early      as k8s-dqlite's ExecStartPre: repair, but leave all that to
+                   kubelite's
+      --boot       as kubepods-repair.service: the same as --early, and note that
+                   this boot has begun
+      --shutdown   as kubepods-repair-shutdown.service: note that it ends cleanly
+      --no-restart never restart a unit
       --root DIR   examine a captured copy of a host instead of this one;
                    implies --dry-run
       --json       report as JSON
@@ -25,6 +32,7 @@ Exit status:
   1  it would not, a repair failed, or something could not be read
   2  wrong usage
   3  --dry-run only: steps would be taken
+--boot and --shutdown always exit with 0.
 ";
 
 /// What the program was asked to do.
@@ -32,6 +40,8 @@ Exit status:
 pub enum Command {
     /// Look at a host, and repair it.
     Run(Options),
+    /// `--shutdown`
+    Shutdown,
     /// `--help`
     Help,
     /// `--version`
@@ -49,6 +59,8 @@ pub struct Options {
     pub root: Option<PathBuf>,
     /// `--json`
     pub json: bool,
+    /// `--no-restart`
+    pub no_restart: bool,
 }
 
 /// The numbers of the manual.
@@ -77,12 +89,17 @@ impl From<Exit> for std::process::ExitCode {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
     use lexopt::prelude::*;
 
-    let mut options = Options { dry_run: false, occasion: Occasion::ByHand, root: None, json: false };
+    let mut options =
+        Options { dry_run: false, occasion: Occasion::ByHand, root: None, json: false, no_restart: false };
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
             Short('n') | Long("dry-run") => options.dry_run = true,
             Long("pre-start") => options.occasion = Occasion::PreStart,
+            Long("early") => options.occasion = Occasion::Early,
+            Long("boot") => options.occasion = Occasion::Boot,
+            Long("shutdown") => return Ok(Command::Shutdown),
+            Long("no-restart") => options.no_restart = true,
             Long("root") => {
                 options.root = Some(parser.value()?.into());
                 options.dry_run = true;

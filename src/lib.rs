@@ -16,11 +16,13 @@ pub mod repair;
 pub mod report;
 pub mod sys;
 
-use cli::Options;
-use diagnosis::Finding;
-use diagnosis::remedy::Remedy;
+use cli::{Exit, Options};
+use diagnosis::remedy::{Remedy, Step};
+use diagnosis::{Finding, Occasion, Terms};
+use host::boot::{self, Marker};
 use host::root::{ReadError, Root};
-use host::{Host, Refusal};
+use host::{Host, Refusal, Snap, kernel};
+use kubelet::microk8s::MICROK8S;
 use kubelet::{Configured, Settings};
 use nix::errno::Errno;
 use repair::lock::Lock;
@@ -42,6 +44,10 @@ pub fn run(options: &Options) -> Report {
     };
     let configured = kubelet::read(&root);
     report.configured(&configured);
+    let snap = report.active.as_ref().map(|active| (active.revision.clone(), active.version));
+    if options.occasion == Occasion::Boot && !options.dry_run {
+        report.marker_error = note_boot(&root, &snap).err().map(|error| error.to_string());
+    }
     let settings = match configured {
         Configured::Inactive(_) if !options.dry_run => return report,
         Configured::Inactive(_) => Settings::default(),
@@ -50,69 +56,108 @@ pub fn run(options: &Options) -> Report {
             Err(error) => return report.found(vec![diagnosis::settings_unreadable(&error)]),
         },
     };
-    match examine(&root, &settings, options, report.clone()) {
+    let run = Run { root, settings, snap, options };
+    match run.examine(report.clone()) {
         Ok(report) => report,
         Err(error) => report.unknown(error.to_string()),
     }
 }
 
-fn examine(root: &Root, settings: &Settings, options: &Options, report: Report) -> Result<Report, ReadError> {
-    let (host, findings) = look(root, settings, options, Vec::new())?;
-    let mut report = report.examined(settings, host).found(findings);
-    let planned = plan::plan(&report.findings);
-    if planned.is_empty() || report.inactive.is_some() {
-        return Ok(report);
-    }
-    if options.dry_run {
-        report.steps = planned.into_iter().map(would).collect();
-        return Ok(report);
-    }
-    let lock = match Lock::take() {
-        Ok(lock) => lock,
-        Err(error) => return Ok(report.unknown(format!("{error}; nothing has been changed"))),
-    };
-    report = mend(root, settings, options, report)?;
-    drop(lock);
-    Ok(report)
+/// Notes that this boot ends through one of systemd's shutdown targets.
+///
+/// # Errors
+/// When the marker cannot be written; the next boot will then take this one's end for unclean.
+pub fn shutdown() -> Result<Exit, RepairError> {
+    repair::marker::end(&boot::observe(&Root::live())).map(|()| Exit::Fine)
 }
 
-/// Repairs and looks again, until nothing is left to do or nothing more can be done.
-fn mend(root: &Root, settings: &Settings, options: &Options, mut report: Report) -> Result<Report, ReadError> {
-    let mut refusals = Vec::new();
-    for _ in 0..ROUNDS {
-        let (host, findings) = look(root, settings, options, refusals.clone())?;
-        report = report.remaining(findings);
-        let planned = plan::plan(&report.remaining);
-        let Some(tree) = host.tree.as_ref().filter(|_| !planned.is_empty()) else { break };
-        let taken = repair::apply(root, tree, planned);
-        refusals = lasting_refusals(&taken);
-        report.steps.extend(taken);
-    }
-    Ok(report)
+fn note_boot(root: &Root, snap: &Snap) -> Result<(), RepairError> {
+    let now = boot::observe(root);
+    let (revision, version) = snap.clone().unzip();
+    let release = kernel::observe(root).release;
+    let marker = Marker::at_boot(now.last_marker.as_ref(), &now, &release, revision, version.flatten());
+    repair::marker::write(&marker)
 }
 
-fn look(
-    root: &Root,
-    settings: &Settings,
-    options: &Options,
-    refusals: Vec<Refusal>,
-) -> Result<(Host, Vec<Finding>), ReadError> {
-    let mut host = host::observe(root, settings)?;
-    let refused = !refusals.is_empty();
-    if let Some(tree) = &mut host.tree {
-        tree.refusals = refusals;
+/// What stays the same from the first look to the last.
+struct Run<'a> {
+    root: Root,
+    settings: Settings,
+    snap: Snap,
+    options: &'a Options,
+}
+
+impl Run<'_> {
+    fn examine(&self, report: Report) -> Result<Report, ReadError> {
+        let (host, findings) = self.look(Vec::new())?;
+        let mut report = report.examined(&self.settings, host).found(findings);
+        let planned = plan::plan(&report.findings);
+        if planned.is_empty() || report.inactive.is_some() {
+            return Ok(report);
+        }
+        if self.options.dry_run {
+            report.steps = planned.into_iter().map(would).collect();
+            return Ok(report);
+        }
+        self.mend(report)
     }
-    let findings = diagnosis::diagnose(settings, &host, options.occasion);
-    let foretell = options.dry_run && findings.iter().any(|finding| !finding.controllers.is_empty());
-    if !(refused || foretell) {
-        return Ok((host, findings));
+
+    /// Repairs and looks again, until nothing is left to do or nothing more can be done. A unit is restarted between two
+    /// repairs, with nothing locked: its own pre-start repairs, too.
+    fn mend(&self, mut report: Report) -> Result<Report, ReadError> {
+        for _ in 0..=MICROK8S.restartable_units.len() {
+            let lock = match Lock::take() {
+                Ok(lock) => lock,
+                Err(error) => return Ok(report.unknown(format!("{error}; nothing has been changed since"))),
+            };
+            let restarts = self.mend_tree(&mut report)?;
+            drop(lock);
+            if restarts.is_empty() {
+                break;
+            }
+            report.steps.extend(restarts.into_iter().map(repair::restart));
+        }
+        Ok(report)
     }
-    let blockers = host::observe_blockers(root, &host.kernel)?;
-    if let Some(tree) = &mut host.tree {
-        tree.blockers = Some(blockers);
+
+    /// The restarts without which no more can be done.
+    fn mend_tree(&self, report: &mut Report) -> Result<Vec<plan::Planned>, ReadError> {
+        let mut refusals = Vec::new();
+        for _ in 0..ROUNDS {
+            let (host, findings) = self.look(refusals)?;
+            report.remaining = findings;
+            let (restarts, planned): (Vec<_>, Vec<_>) =
+                plan::plan(&report.remaining).into_iter().partition(|planned| matches!(planned.step, Step::Restart(_)));
+            if !restarts.is_empty() || planned.is_empty() {
+                return Ok(restarts);
+            }
+            let taken = repair::apply(&self.root, &host, planned);
+            refusals = lasting_refusals(&taken);
+            report.steps.extend(taken);
+        }
+        Ok(Vec::new())
     }
-    let findings = diagnosis::diagnose(settings, &host, options.occasion);
-    Ok((host, findings))
+
+    fn look(&self, refusals: Vec<Refusal>) -> Result<(Host, Vec<Finding>), ReadError> {
+        let terms = Terms { occasion: self.options.occasion, no_restart: self.options.no_restart };
+        let mut host = host::observe(&self.root, &self.settings, &self.snap)?;
+        let refused = !refusals.is_empty();
+        if let Some(tree) = &mut host.tree {
+            tree.refusals = refusals;
+            tree.leave_cpu = terms.leaves_cpu() && host.kernel.has_rt_group_sched(&self.root) != Some(false);
+        }
+        let findings = diagnosis::diagnose(&self.settings, &host, terms);
+        let foretell = self.options.dry_run && findings.iter().any(|finding| !finding.controllers.is_empty());
+        if !(refused || foretell) {
+            return Ok((host, findings));
+        }
+        let blockers = host::observe_blockers(&self.root, &host.kernel)?;
+        if let Some(tree) = &mut host.tree {
+            tree.blockers = Some(blockers);
+        }
+        let findings = diagnosis::diagnose(&self.settings, &host, terms);
+        Ok((host, findings))
+    }
 }
 
 /// A controller that is not there (ENOENT) was taken away by systemd a moment ago: that is tried again.

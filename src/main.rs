@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use kubepods_repair::cli::{self, Command, Exit, Options};
+use kubepods_repair::diagnosis::Occasion;
 use kubepods_repair::{report, sys};
 
 fn main() -> ExitCode {
@@ -11,6 +12,7 @@ fn main() -> ExitCode {
         Ok(Command::Help) => (cli::HELP.to_owned(), Exit::Fine),
         Ok(Command::Version) => (format!("kubepods-repair {}\n", env!("CARGO_PKG_VERSION")), Exit::Fine),
         Ok(Command::Run(options)) => return run(&options).into(),
+        Ok(Command::Shutdown) => return shutdown().into(),
         Err(error) => {
             // A closed standard error leaves the exit status to tell.
             let _ = writeln!(io::stderr(), "kubepods-repair: {error}; see kubepods-repair --help");
@@ -21,8 +23,20 @@ fn main() -> ExitCode {
     exit.into()
 }
 
+/// It never keeps a shutdown waiting, and never fails one.
+fn shutdown() -> Exit {
+    sys::arm_deadline(sys::DEADLINE_AT_BOOT);
+    if let Err(error) = kubepods_repair::shutdown() {
+        let _ = writeln!(io::stderr(), "<4>The next boot will not know that this one ended cleanly: {error}.");
+    }
+    Exit::Fine
+}
+
 fn run(options: &Options) -> Exit {
-    sys::arm_deadline();
+    sys::arm_deadline(match options.occasion {
+        Occasion::Boot | Occasion::Early => sys::DEADLINE_AT_BOOT,
+        Occasion::ByHand | Occasion::PreStart => sys::DEADLINE,
+    });
     let report = kubepods_repair::run(options);
     let to_journal = report::journal::is_stream_of(&io::stderr());
     if to_journal {

@@ -58,7 +58,8 @@ fn merge(planned: &mut Step, step: &Step) -> bool {
 fn rank(step: &Step) -> (u8, usize, u8) {
     let depth = step.group().map_or(0, CgroupPath::depth);
     match step {
-        Step::LiftLimit { .. } => (0, depth, 0),
+        Step::Restart(_) => (0, 0, 0),
+        Step::LiftLimit { .. } => (0, depth, 1),
         Step::RemovePods(_) => (1, 0, 0),
         Step::MoveProcesses { .. } => (2, depth, 0),
         Step::MakeAnew(_) => (3, depth, 0),
@@ -66,5 +67,6 @@ fn rank(step: &Step) -> (u8, usize, u8) {
         Step::Enable { .. } => (3, depth, 2),
         Step::Thaw(_) => (4, depth, 0),
         Step::RemoveStraysGroup(_) => (5, depth, 0),
+        Step::SetAside { .. } => (6, 0, 0),
     }
 }

@@ -3,20 +3,22 @@
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::alarm;
 
-/// The whole run, everything counted: systemd gives a service 90 s to start, its ExecStartPre included.
-pub const DEADLINE_SECONDS: u32 = 45;
+/// Seconds for the whole run, everything counted: systemd gives a service 90 s to start, its ExecStartPre included.
+pub const DEADLINE: u32 = 45;
 
-const MESSAGE: &[u8] =
-    b"<3>kubepods-repair gave up after 45 s and changed nothing more; the kubelet is started all the same.\n";
+/// Seconds where others wait: kubepods-repair.service has 10 s.
+pub const DEADLINE_AT_BOOT: u32 = 9;
+
+const MESSAGE: &[u8] = b"<3>kubepods-repair took too long, gave up and changed nothing more.\n";
 
 /// Ends the process with status 1 once the deadline has passed.
 #[expect(unsafe_code, reason = "a signal handler can be set in no other way")]
-pub fn arm_deadline() {
+pub fn arm_deadline(seconds: u32) {
     let action = SigAction::new(SigHandler::Handler(give_up), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler calls nothing but write(2) and _exit(2), both of which signal-safety(7) allows.
     // It cannot fail for SIGALRM; if it did, the default action would end the process all the same.
     let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
-    alarm::set(DEADLINE_SECONDS);
+    alarm::set(seconds);
 }
 
 extern "C" fn give_up(_: libc::c_int) {

@@ -2,10 +2,11 @@
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
-use crate::diagnosis::remedy::Remedy;
-use crate::diagnosis::{Case, Finding, Severity};
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::{Case, Finding, Occasion, Severity};
 use crate::host::Blockers;
 use crate::host::tasks::{Policy, Task};
+use crate::kubelet::microk8s::MICROK8S;
 use nix::errno::Errno;
 
 /// Of more tasks than this only the number is told.
@@ -13,7 +14,9 @@ const NAMED: usize = 5;
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let Some(blockers) = &case.tree.blockers else { return Vec::new() };
-    [pinned(case, blockers), realtime(case, blockers)].into_iter().flatten().collect()
+    let realtime = realtime(case, blockers);
+    let alone = realtime.as_ref().is_none_or(|finding| finding.severity != Severity::Fatal);
+    [pinned(case, blockers, alone), realtime].into_iter().flatten().collect()
 }
 
 /// The topmost group on the way to kubepods where `controller` is not passed on.
@@ -22,18 +25,57 @@ fn first_without(case: &Case, controller: &str) -> Option<CgroupPath> {
     above.into_iter().find(|path| case.lacking(path).contains(controller))
 }
 
-fn pinned(case: &Case, blockers: &Blockers) -> Option<Finding> {
+fn pinned(case: &Case, blockers: &Blockers, alone: bool) -> Option<Finding> {
     let place = first_without(case, "cpuset")?;
     let tasks = below(blockers, &place, |task| task.pinned);
-    let units = units(&tasks);
-    let how = format!(
-        "stop {units}, run kubepods-repair, start {units} again; so that it does not come back, let kubepods-repair run \
-         before that unit at boot, or keep it from io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in args/k8s-dqlite-env), \
-         or use a kernel from 6.3 or 6.1.110 on"
-    );
+    let remedy = match restart(case, blockers, &tasks, alone) {
+        Ok(steps) => Remedy::Steps(steps),
+        Err(why_not) => Remedy::Tell(by_hand(&units(&tasks), &why_not)),
+    };
     let effect = "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs lives outside the root \
                   cgroup, and the kubelet then says that kubepods doesn't exist";
-    finding(case, Fault::PinnedTaskBlocksCpuset, Severity::Fatal, &place, "cpuset", &tasks, effect, how)
+    finding(case, Fault::PinnedTaskBlocksCpuset, Severity::Fatal, &place, "cpuset", &tasks, effect, remedy)
+}
+
+/// The restarts that would clear the way, or why there are none.
+fn restart(case: &Case, blockers: &Blockers, tasks: &[&Task], alone: bool) -> Result<Vec<Step>, String> {
+    let mut units: Vec<&'static str> = Vec::new();
+    for task in tasks {
+        let Some(unit) = restartable(task) else {
+            return Err("it belongs to no unit that may be restarted for this".to_owned());
+        };
+        if !units.contains(&unit) {
+            units.push(unit);
+        }
+    }
+    let names = units.join(" ");
+    if !alone {
+        Err(format!("{names} was not restarted, since a real-time task is in the way, too"))
+    } else if let Some(unit) = units.iter().find(|unit| blockers.restarted.contains(unit)) {
+        Err(format!("{unit} was restarted once since the boot and is not again"))
+    } else if case.terms.no_restart {
+        Err(format!("without --no-restart {names} would be restarted"))
+    } else if case.terms.occasion != Occasion::PreStart {
+        Err(format!("only the start of the kubelet's service restarts {names} for this"))
+    } else {
+        Ok(units.into_iter().map(|unit| Step::Restart(unit.to_owned())).collect())
+    }
+}
+
+/// The unit of the system's own manager that the task belongs to, if MicroK8s' table lets it be restarted. A user's manager
+/// is itself a service, so that a unit of its own has two of them in its path.
+fn restartable(task: &Task) -> Option<&'static str> {
+    let services = task.cgroup.as_str().split('/').filter(|part| part.ends_with(".service")).count();
+    let unit = task.unit().filter(|_| services == 1)?;
+    MICROK8S.restartable_units.into_iter().find(|restartable| *restartable == unit)
+}
+
+fn by_hand(units: &str, why_not: &str) -> String {
+    format!(
+        "{why_not}; by hand: stop {units}, run kubepods-repair, start {units} again; so that it does not come back, let kubepods-repair run \
+         before that unit at boot, or keep it from io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in args/k8s-dqlite-env), \
+         or use a kernel from 6.3 or 6.1.110 on"
+    )
 }
 
 fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
@@ -56,7 +98,7 @@ fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
     );
     let effect = "a kernel with CONFIG_RT_GROUP_SCHED refuses +cpu (EINVAL) while a real-time task lives outside the \
                   root cgroup, and the kubelet then says that kubepods doesn't exist";
-    finding(case, Fault::RealtimeTaskBlocksCpu, severity, &place, "cpu", &tasks, effect, how)
+    finding(case, Fault::RealtimeTaskBlocksCpu, severity, &place, "cpu", &tasks, effect, Remedy::Tell(how))
 }
 
 /// A write at `place` moves only the tasks below it into new groups.
@@ -73,7 +115,7 @@ fn finding(
     controller: &str,
     tasks: &[&Task],
     effect: &str,
-    how: String,
+    remedy: Remedy,
 ) -> Option<Finding> {
     if tasks.is_empty() {
         return None;
@@ -85,7 +127,7 @@ fn finding(
     let errno = case.tree.refusals.iter().find(|refusal| refusal.controller == controller).map(|refusal| refusal.errno);
     let evidence = format!("not passed on: {controller}; in its way stands {}", named.join("; "));
     let file = case.file(place, "cgroup.subtree_control");
-    let mut finding = Finding::new(fault, severity, file, evidence, effect, Remedy::Tell(how));
+    let mut finding = Finding::new(fault, severity, file, evidence, effect, remedy);
     finding.controllers = [controller].into_iter().collect::<Controllers>();
     finding.errno = errno;
     Some(finding)

@@ -1,12 +1,14 @@
 //! Every fault this program knows: its name, its id in the journal, and its words.
 //!
-//! The journal's catalog (`systemd/catalog/`) is made from this table, and a test holds the two together.
+//! The journal's catalog (`systemd/catalog/`) is made from this table.
 
 /// A fault, by what stands wrong. The names are for ever: alerts and scripts go by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the table below says of each what it means")]
 pub enum Fault {
     CgroupRootMissing,
+    CheckpointDamaged,
+    CheckpointDiffers,
     ControllerAbsent,
     ControllerNotAnchored,
     ControllerNotEnabled,
@@ -25,6 +27,8 @@ pub enum Fault {
     StalePodGroups,
     StrayProcesses,
     Threaded,
+    UncleanShutdown,
+    UpgradedSinceBoot,
 }
 
 /// What the catalogue says of one fault.
@@ -77,6 +81,27 @@ pub const CATALOGUE: &[Entry] = &[
                   hand is gone after every boot.",
         remedy: "kubepods-repair makes the cgroup, switches the needed controllers on along the way and anchors them in \
                  kubepods below it.",
+    },
+    Entry {
+        fault: Fault::CheckpointDamaged,
+        name: "checkpoint-damaged",
+        message_id: "d0701bf477f04afe914eb674e54954fc",
+        title: "A state file of the kubelet is damaged",
+        meaning: "The kubelet keeps what it has assigned to containers in small files below its root directory \
+                  (cpu_manager_state, memory_manager_state and others). One is empty, cut short or filled with NUL bytes, \
+                  as a power cut may leave it, and the kubelet dies of it at every start.",
+        remedy: "Before the kubelet's start, and while no container runs, kubepods-repair renames the file to \
+                 NAME.damaged-BOOT-ID; the kubelet then begins a new one. It deletes nothing.",
+    },
+    Entry {
+        fault: Fault::CheckpointDiffers,
+        name: "checkpoint-differs",
+        message_id: "ad2da61f6ef04c4c833a090caa016d2d",
+        title: "A state file of the kubelet belongs to another policy",
+        meaning: "The kubelet was told to use another CPU or memory manager policy than the one its state file was written \
+                  under, and refuses to start.",
+        remedy: "kubepods-repair leaves it alone. Drain the node, stop its containers and delete the file, or put the old \
+                 policy back.",
     },
     Entry {
         fault: Fault::ControllerAbsent,
@@ -158,8 +183,9 @@ pub const CATALOGUE: &[Entry] = &[
                   gone the kernel answers \"invalid argument\" to +cpuset. On kernels before 6.3 and 6.1.110 the \
                   io_uring threads of k8s-dqlite are such tasks, which is why a node may start well for months and never \
                   again after one power cut.",
-        remedy: "Stop the unit that is named, run kubepods-repair, start the unit again: once the controller is anchored, \
-                 the task disturbs nobody.",
+        remedy: "Before the kubelet's start, kubepods-repair restarts k8s-dqlite or etcd once a boot if nobody else is in \
+                 the way: their own pre-start anchors the controller in between, and then the task disturbs nobody. \
+                 Anything else it leaves alone: stop the unit that is named, run kubepods-repair, start it again.",
     },
     Entry {
         fault: Fault::QosDisabled,
@@ -258,171 +284,35 @@ pub const CATALOGUE: &[Entry] = &[
                   kubelet dies of it (\"it is in threaded mode\").",
         remedy: "kubepods-repair removes the group and makes it anew if nothing lives in it or below.",
     },
-];
-
-/// How a run ended, for the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing had to be done.
-    Healthy,
-    /// Something was done, and the second look finds nothing fatal.
-    Repaired,
-    /// A dry run that would do something.
-    WouldRepair,
-    /// The kubelet would not start.
-    Broken,
-    /// The host could not be examined.
-    Unknown,
-    /// There is no kubelet to care for.
-    Inactive,
-}
-
-/// What the catalogue says of one outcome.
-#[derive(Debug)]
-pub struct OutcomeEntry {
-    /// Which.
-    pub outcome: Outcome,
-    /// Its name in the report.
-    pub name: &'static str,
-    /// Its `MESSAGE_ID`.
-    pub message_id: &'static str,
-    /// In a few words.
-    pub title: &'static str,
-    /// For the administrator who asks `journalctl -x`.
-    pub meaning: &'static str,
-}
-
-/// All outcomes.
-pub const OUTCOMES: &[OutcomeEntry] = &[
-    OutcomeEntry {
-        outcome: Outcome::Healthy,
-        name: "healthy",
-        message_id: "df29487aacd74fe0aae4c4b89bd6ef5a",
-        title: "The cgroup tree is as the kubelet needs it",
-        meaning: "Nothing had to be repaired. If the kubelet does not start all the same, cgroups are not the reason.",
+    Entry {
+        fault: Fault::UncleanShutdown,
+        name: "unclean-shutdown",
+        message_id: "cecb7424099d447c97e9f36467c48d81",
+        title: "The boot before this one did not end cleanly",
+        meaning: "No shutdown target was reached: the power went, or the machine crashed or was reset. The cgroup tree \
+                  begins anew at every boot, so it cannot be damaged; files can be, and services may come up in another \
+                  order than before.",
+        remedy: "Nothing depends on this note. What the power cut left behind is found and told on its own.",
     },
-    OutcomeEntry {
-        outcome: Outcome::Repaired,
-        name: "repaired",
-        message_id: "0bb18c0307e545afbd00af22c0c5ee9f",
-        title: "The cgroup tree was repaired",
-        meaning: "Each change has an entry of its own before this one. A second look after the last change found nothing \
-                  that the kubelet would die of. Making kubepods after a boot is one of these changes and no sign of harm.",
-    },
-    OutcomeEntry {
-        outcome: Outcome::WouldRepair,
-        name: "would-repair",
-        message_id: "878d840b8c8e4c3dbeaab6d88c5f3263",
-        title: "The cgroup tree would be repaired",
-        meaning: "This was a dry run: nothing has been changed.",
-    },
-    OutcomeEntry {
-        outcome: Outcome::Broken,
-        name: "broken",
-        message_id: "8ba244a1a5ce4439bd850fd77a4ed031",
-        title: "The kubelet would not start",
-        meaning: "At least one fault remains that the kubelet dies of, or a change failed. Each has an entry of its own \
-                  before this one that says what to do. The kubelet is started all the same.",
-    },
-    OutcomeEntry {
-        outcome: Outcome::Unknown,
-        name: "unknown",
-        message_id: "171749c516a443658cb6e5230b9aea6c",
-        title: "The cgroup tree could not be judged",
-        meaning: "Something that the judgement rests on could not be read. Nothing has been changed since.",
-    },
-    OutcomeEntry {
-        outcome: Outcome::Inactive,
-        name: "inactive",
-        message_id: "60ece892fa034863b304fd0271e1133e",
-        title: "There is no kubelet to care for",
-        meaning: "MicroK8s is not installed or is disabled, so nothing was examined or changed.",
+    Entry {
+        fault: Fault::UpgradedSinceBoot,
+        name: "upgraded-since-boot",
+        message_id: "d44b62fe9c7143c7ac22be63dcf2e553",
+        title: "MicroK8s was refreshed since this boot",
+        meaning: "The active revision is not the one that this boot began with. What the revision before had made in the \
+                  cgroup tree may still be there.",
+        remedy: "Reboot when convenient.",
     },
 ];
-
-impl Outcome {
-    /// Its name in the report.
-    pub fn name(self) -> &'static str {
-        self.entry().map_or("unknown", |entry| entry.name)
-    }
-
-    /// Its `MESSAGE_ID`.
-    pub fn message_id(self) -> &'static str {
-        self.entry().map_or("", |entry| entry.message_id)
-    }
-
-    fn entry(self) -> Option<&'static OutcomeEntry> {
-        OUTCOMES.iter().find(|entry| entry.outcome == self)
-    }
-}
-
-/// The journal's catalog, as `systemd/catalog/kubepods-repair.catalog` holds it.
-pub fn journal_catalog() -> String {
-    let mut text = String::from("# Made from src/diagnosis/catalogue.rs; a test holds the two together.\n");
-    let mut entry = |id: &str, subject: &str, paragraphs: &[&str]| {
-        text.push_str(&format!("\n-- {id}\nSubject: {subject}\nDefined-By: kubepods-repair\n"));
-        for paragraph in paragraphs {
-            text.push_str(&format!("\n{}\n", fill(paragraph)));
-        }
-    };
-    for fault in CATALOGUE {
-        let seen = format!("Fault {}, seen at @CGROUP_PATH@.", fault.name);
-        entry(fault.message_id, fault.title, &[fault.meaning, fault.remedy, &seen]);
-    }
-    for outcome in OUTCOMES {
-        entry(outcome.message_id, outcome.title, &[outcome.meaning]);
-    }
-    text
-}
-
-/// Breaks a paragraph into lines of at most 80 characters.
-fn fill(paragraph: &str) -> String {
-    let mut filled = String::new();
-    let mut width = 0;
-    for word in paragraph.split(' ') {
-        let length = word.chars().count();
-        match width {
-            0 => {}
-            _ if width + 1 + length > 80 => {
-                filled.push('\n');
-                width = 0;
-            }
-            _ => {
-                filled.push(' ');
-                width += 1;
-            }
-        }
-        filled.push_str(word);
-        width += length;
-    }
-    filled
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
-    fn names_and_ids_are_unique_and_well_formed() {
-        let ids: Vec<&str> = CATALOGUE
-            .iter()
-            .map(|entry| entry.message_id)
-            .chain(OUTCOMES.iter().map(|entry| entry.message_id))
-            .collect();
-        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
-        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
+    fn faults_are_found_by_name() {
         let names: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
-        assert!(names.is_sorted() && names.iter().collect::<BTreeSet<_>>().len() == names.len());
-    }
-
-    /// With UPDATE_CATALOG in the environment the file is written instead of compared.
-    #[test]
-    fn the_installed_catalog_is_made_from_this_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/catalog/kubepods-repair.catalog");
-        if std::env::var_os("UPDATE_CATALOG").is_some() {
-            std::fs::write(path, journal_catalog()).unwrap();
-        }
-        assert_eq!(journal_catalog(), std::fs::read_to_string(path).unwrap());
+        assert!(names.is_sorted_by(|one, next| one < next));
+        assert!(CATALOGUE.iter().all(|entry| entry.fault.name() == entry.name));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity, can_pass_on, count, name_processes};
+use crate::diagnosis::{Case, Finding, Severity, blockers, can_pass_on, count, name_processes};
 use crate::host::Refusal;
 use crate::host::group::{Group, Kind};
 use crate::kubelet::layout;
@@ -143,18 +143,24 @@ fn refused(case: &Case, refusal: &Refusal, lacking: &Controllers) -> Finding {
     let Refusal { group, controller, errno } = refusal;
     let evidence = format!("not passed on: {lacking}; the kernel answers {errno} to +{controller}");
     let effect = "the kubelet gets the same answer and then says that kubepods doesn't exist";
-    let how = explain(controller, *errno);
+    let remedy = match blamed(case, controller, *errno) {
+        Some(fault) => Remedy::Waits(fault),
+        None => Remedy::Tell(explain(controller, *errno).to_owned()),
+    };
     let file = case.file(group, "cgroup.subtree_control");
-    let mut finding = Finding::new(
-        Fault::ControllerNotEnabled,
-        Severity::Fatal,
-        file,
-        evidence,
-        effect,
-        Remedy::Tell(how.to_owned()),
-    );
+    let mut finding = Finding::new(Fault::ControllerNotEnabled, Severity::Fatal, file, evidence, effect, remedy);
     finding.errno = Some(*errno);
     finding
+}
+
+/// The finding that names who is in the way, if there is one.
+fn blamed(case: &Case, controller: &str, errno: Errno) -> Option<Fault> {
+    let fault = match (controller, errno) {
+        ("cpu", Errno::EINVAL) => Fault::RealtimeTaskBlocksCpu,
+        ("cpuset", Errno::EINVAL) => Fault::PinnedTaskBlocksCpuset,
+        _ => return None,
+    };
+    blockers::diagnose(case).iter().any(|finding| finding.fault == fault).then_some(fault)
 }
 
 /// What an errno of a write to `cgroup.subtree_control` means (`cgroup_subtree_control_write` and the `can_attach` calls).

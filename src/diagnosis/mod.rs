@@ -4,7 +4,9 @@
 //! notice, what its pods suffer from is degraded, what it dies of is fatal.
 
 mod blockers;
+mod boot;
 pub mod catalogue;
+mod checkpoints;
 mod controllers;
 mod groups;
 mod hygiene;
@@ -52,6 +54,10 @@ pub enum Occasion {
     ByHand,
     /// systemd is about to start the kubelet; none is running.
     PreStart,
+    /// systemd is about to start k8s-dqlite.
+    Early,
+    /// The machine has just booted.
+    Boot,
 }
 
 impl Occasion {
@@ -60,6 +66,8 @@ impl Occasion {
         match self {
             Self::ByHand => "by-hand",
             Self::PreStart => "pre-start",
+            Self::Early => "early",
+            Self::Boot => "boot",
         }
     }
 }
@@ -93,7 +101,7 @@ impl Finding {
 
     /// Whether the kubelet dies of this and no step of ours cures it.
     pub fn is_beyond_repair(&self) -> bool {
-        self.severity == Severity::Fatal && !matches!(self.remedy, Remedy::Steps(_))
+        self.severity == Severity::Fatal && matches!(self.remedy, Remedy::Tell(_))
     }
 }
 
@@ -103,7 +111,7 @@ struct Case<'a> {
     tree: &'a Tree,
     layout: &'a Layout,
     needed: Controllers,
-    occasion: Occasion,
+    terms: Terms,
 }
 
 impl<'a> Case<'a> {
@@ -132,21 +140,49 @@ impl<'a> Case<'a> {
 
     /// Stale pod groups may go and pod groups be made anew: no kubelet runs that could be about to use them.
     fn may_remove_pods(&self) -> bool {
-        self.occasion == Occasion::PreStart && !self.tree.pods.kubelet_runs
+        self.terms.occasion == Occasion::PreStart && !self.tree.pods.kubelet_runs
     }
 }
 
-/// All findings, the worst first. On a host without a version 2 tree nothing is judged.
-pub fn diagnose(settings: &Settings, host: &Host, occasion: Occasion) -> Vec<Finding> {
-    let Some(tree) = &host.tree else { return Vec::new() };
+/// What the judgement may count on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Who called.
+    pub occasion: Occasion,
+    /// `--no-restart`
+    pub no_restart: bool,
+}
+
+impl Terms {
+    /// Before the kubelet's own start nobody may make real-time units fail for its sake, as `cpu` does on a kernel with
+    /// CONFIG_RT_GROUP_SCHED.
+    pub fn leaves_cpu(&self) -> bool {
+        matches!(self.occasion, Occasion::Early | Occasion::Boot)
+    }
+}
+
+/// All findings, the worst first. Of a host without a version 2 tree only what has nothing to do with cgroups is judged.
+pub fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> {
+    let mut findings = match &host.tree {
+        Some(tree) => judge_tree(settings, host, tree, terms),
+        None => Vec::new(),
+    };
+    findings.extend(checkpoints::diagnose(settings, host, terms));
+    findings.extend(boot::diagnose(host, terms));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+fn judge_tree(settings: &Settings, host: &Host, tree: &Tree, terms: Terms) -> Vec<Finding> {
     let layout = &settings.layout();
-    let case = Case { host, tree, layout, needed: layout::needed(&tree.offered()), occasion };
+    let left_to_kubelet: Controllers = tree.leave_cpu.then_some("cpu").into_iter().collect();
+    let needed = layout::needed(&tree.offered()).minus(&left_to_kubelet);
+    let case = Case { host, tree, layout, needed, terms };
     let mut findings = match tree.writable {
         true => judge(&case),
         false => vec![read_only(&case)],
     };
     hold_back(&mut findings);
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     match settings.cgroups_per_qos.value {
         true => findings,
         false => vec![qos_disabled(settings, &findings)],

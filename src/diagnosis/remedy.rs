@@ -1,5 +1,7 @@
 //! What can be done about a finding: the words that diagnosis, plan, repair and report share.
 
+use std::path::PathBuf;
+
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::host::pods::AbandonedPod;
@@ -49,6 +51,15 @@ pub enum Step {
     Thaw(CgroupPath),
     /// Removes the group for strays, once it is empty.
     RemoveStraysGroup(CgroupPath),
+    /// Restarts a unit of MicroK8s, once a boot, and waits until it is done.
+    Restart(String),
+    /// Renames a damaged checkpoint, so that the kubelet begins a new one.
+    SetAside {
+        /// The file.
+        file: PathBuf,
+        /// Becomes part of the new name.
+        boot_id: String,
+    },
 }
 
 impl Step {
@@ -67,6 +78,7 @@ impl Step {
                 Some(group)
             }
             Self::RemovePods(pods) => pods.first().map(|pod| &pod.group),
+            Self::Restart(_) | Self::SetAside { .. } => None,
         }
     }
 }

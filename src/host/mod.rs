@@ -1,5 +1,7 @@
 //! What the host has. Everything here reads and nothing writes.
 
+pub mod boot;
+pub mod checkpoints;
 pub mod group;
 pub mod kernel;
 pub mod mounts;
@@ -14,7 +16,10 @@ use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::kubelet::layout::Layout;
+use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::kubelet::{Driver, Settings};
+use boot::Boot;
+use checkpoints::Checkpoint;
 use group::{Depth, Group};
 use kernel::Kernel;
 use mounts::{CgroupMount, Mode};
@@ -31,6 +36,16 @@ pub struct Host {
     pub mounts: Vec<CgroupMount>,
     /// The running kernel.
     pub kernel: Kernel,
+    /// This boot and the one before.
+    pub boot: Boot,
+    /// The active revision of MicroK8s and its kubelet's version, where they are known.
+    pub revision: Option<String>,
+    /// See [`Self::revision`].
+    pub version: Option<Version>,
+    /// The state files that the kubelet reads at its start, those that exist.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Whether a container runs, where a damaged checkpoint made it worth a look.
+    pub containers_run: bool,
     /// The version 2 tree of the cgroupfs driver; `None` in any other mode.
     pub tree: Option<Tree>,
 }
@@ -50,6 +65,8 @@ pub struct Tree {
     pub blockers: Option<Blockers>,
     /// What the kernel refused just now. Filled in by who asked it.
     pub refusals: Vec<Refusal>,
+    /// Whether `cpu` is left to the kubelet's own start. Filled in by who knows the occasion.
+    pub leave_cpu: bool,
 }
 
 /// Tasks that the kernel may refuse a controller for.
@@ -59,6 +76,13 @@ pub struct Blockers {
     pub tasks: Vec<Task>,
     /// CONFIG_RT_GROUP_SCHED, without which real-time tasks block nothing; `None` when it cannot be known.
     pub rt_group_sched: Option<bool>,
+    /// The units that were restarted for this already since the boot.
+    pub restarted: Vec<&'static str>,
+}
+
+/// Where this program notes that it has restarted a unit: gone with the next boot.
+pub fn restart_stamp(unit: &str) -> PathBuf {
+    PathBuf::from(format!("/run/kubepods-repair.restarted.{unit}"))
 }
 
 /// A controller that the kernel did not let be switched on.
@@ -89,11 +113,14 @@ impl Tree {
     }
 }
 
+/// The active revision of MicroK8s with its version, if there is one.
+pub type Snap = Option<(String, Option<Version>)>;
+
 /// Looks at the host once.
 ///
 /// # Errors
 /// When something that a judgement would rest on cannot be read.
-pub fn observe(root: &Root, settings: &Settings) -> Result<Host, ReadError> {
+pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, ReadError> {
     let mountinfo = root.read(Path::new("/proc/self/mountinfo"))?;
     let mounts = mounts::parse(&mountinfo);
     let mode = mounts::mode(&mountinfo, &mounts);
@@ -101,7 +128,19 @@ pub fn observe(root: &Root, settings: &Settings) -> Result<Host, ReadError> {
         (Mode::Unified(mount), Driver::Cgroupfs) => Some(observe_tree(root, mount, settings)?),
         _ => None,
     };
-    Ok(Host { mode, mounts, kernel: kernel::observe(root), tree })
+    let checkpoints = checkpoints::observe(root, &settings.root_dir.value)?;
+    let damaged = checkpoints.iter().any(Checkpoint::is_damaged);
+    Ok(Host {
+        mode,
+        mounts,
+        kernel: kernel::observe(root),
+        boot: boot::observe(root),
+        revision: snap.as_ref().map(|(revision, _)| revision.clone()),
+        version: snap.as_ref().and_then(|(_, version)| *version),
+        checkpoints,
+        containers_run: damaged && tasks::runs(root, &["containerd-shim"])?,
+        tree,
+    })
 }
 
 /// Looks for the tasks that can make the kernel refuse a controller: one pass over all of `/proc`.
@@ -109,7 +148,12 @@ pub fn observe(root: &Root, settings: &Settings) -> Result<Host, ReadError> {
 /// # Errors
 /// When `/proc` cannot be listed.
 pub fn observe_blockers(root: &Root, kernel: &Kernel) -> Result<Blockers, ReadError> {
-    Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root) })
+    let restarted = |unit: &&str| root.exists(&restart_stamp(unit)).unwrap_or(true);
+    Ok(Blockers {
+        tasks: tasks::observe(root)?,
+        rt_group_sched: kernel.has_rt_group_sched(root),
+        restarted: MICROK8S.restartable_units.into_iter().filter(restarted).collect(),
+    })
 }
 
 fn observe_tree(root: &Root, mount: &CgroupMount, settings: &Settings) -> Result<Tree, ReadError> {
@@ -129,6 +173,7 @@ fn observe_tree(root: &Root, mount: &CgroupMount, settings: &Settings) -> Result
         pods,
         blockers: None,
         refusals: Vec::new(),
+        leave_cpu: false,
     })
 }
 

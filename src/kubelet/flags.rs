@@ -32,13 +32,15 @@ pub struct FlagError {
 const BOOLEANS: [&str; 1] = ["cgroups-per-qos"];
 
 /// The flags this program reads that swallow the next argument, whatever it is.
-const VALUED: [&str; 8] = [
+const VALUED: [&str; 10] = [
     "cgroup-driver",
     "cgroup-root",
     "config",
     "config-dir",
+    "cpu-manager-policy",
     "enforce-node-allocatable",
     "kube-reserved-cgroup",
+    "memory-manager-policy",
     "root-dir",
     "system-reserved-cgroup",
 ];

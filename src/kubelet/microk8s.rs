@@ -3,6 +3,7 @@
 //! Rests on MicroK8s' `snap/snapcraft.yaml` and snapd's layout: `current` links to the active revision and is taken away
 //! when the snap is disabled; `snap run` sets SNAP, SNAP_DATA and SNAP_COMMON for the service, but not for an ExecStartPre.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -26,6 +27,9 @@ pub struct Product {
     pub kubelet_args_flag: &'static str,
     /// The unit that the kubelet is part of.
     pub kubelet_unit: &'static str,
+    /// The units whose threads may be what the kernel refuses cpuset for, and that may be restarted for its sake: nothing is
+    /// ordered after them, and the API server reconnects to them.
+    pub restartable_units: [&'static str; 2],
     /// The service as its users name it to `snap start`.
     pub kubelet_service: &'static str,
 }
@@ -39,8 +43,27 @@ pub const MICROK8S: Product = Product {
     kubelite_args: "args/kubelite",
     kubelet_args_flag: "kubelet-args-file",
     kubelet_unit: "snap.microk8s.daemon-kubelite.service",
+    restartable_units: ["snap.microk8s.daemon-k8s-dqlite.service", "snap.microk8s.daemon-etcd.service"],
     kubelet_service: "microk8s.daemon-kubelite",
 };
+
+/// A version of Kubernetes: major and minor number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32);
+
+impl Version {
+    fn parse(text: &str) -> Option<Self> {
+        let plain = text.trim().trim_matches(['"', '\'']);
+        let mut numbers = plain.strip_prefix('v').unwrap_or(plain).split('.');
+        Some(Self(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
 
 impl Product {
     /// The active revision; `None` when the snap is not installed or is disabled.
@@ -65,6 +88,12 @@ impl Product {
             "SNAP_REVISION" => Some(revision.to_owned()),
             _ => None,
         }
+    }
+
+    /// The version that the snap of a revision declares, such as `v1.29.2`.
+    pub fn version(&self, root: &Root, revision: &str) -> Option<Version> {
+        let text = root.read(&Path::new(self.snap).join(revision).join("meta/snap.yaml")).ok()?;
+        Version::parse(text.lines().find_map(|line| line.strip_prefix("version:"))?)
     }
 
     /// The data of a revision.

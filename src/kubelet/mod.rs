@@ -14,7 +14,7 @@ use crate::cgroup::CgroupPath;
 use crate::host::root::{ReadError, Root};
 use flags::{Flag, FlagError};
 use layout::Layout;
-use microk8s::{MICROK8S, Product};
+use microk8s::{MICROK8S, Product, Version};
 
 /// The kubelet's own default for `--root-dir`.
 const DEFAULT_ROOT_DIR: &str = "/var/lib/kubelet";
@@ -87,6 +87,10 @@ pub struct Settings {
     pub system_reserved: Sourced<Option<CgroupPath>>,
     /// `--root-dir`.
     pub root_dir: Sourced<PathBuf>,
+    /// `--cpu-manager-policy`.
+    pub cpu_manager_policy: Sourced<String>,
+    /// `--memory-manager-policy`.
+    pub memory_manager_policy: Sourced<String>,
 }
 
 /// Why the settings are not known: then nothing is guessed and nothing touched.
@@ -120,6 +124,8 @@ pub enum Configured {
     Active {
         /// The snap's revision.
         revision: String,
+        /// The version of its kubelet, where the snap says it.
+        version: Option<Version>,
         /// The file that the settings come from.
         args_file: PathBuf,
         /// The settings, or why they are not known.
@@ -135,7 +141,8 @@ pub fn read(root: &Root) -> Configured {
         Ok(None) => return Configured::Inactive(format!("there is no {}", product.current)),
         Err(error) => {
             let args_file = Path::new(product.current).join(product.kubelet_args);
-            return Configured::Active { revision: String::new(), args_file, settings: Box::new(Err(error.into())) };
+            let settings = Box::new(Err(error.into()));
+            return Configured::Active { revision: String::new(), version: None, args_file, settings };
         }
     };
     let mut args_file = product.data(&revision).join(product.kubelet_args);
@@ -152,7 +159,8 @@ pub fn read(root: &Root) -> Configured {
         }
         Err(error) => Err(error),
     };
-    Configured::Active { revision, args_file, settings: Box::new(settings) }
+    let version = product.version(root, &revision);
+    Configured::Active { revision, version, args_file, settings: Box::new(settings) }
 }
 
 /// The file that `args/kubelite` names with `--kubelet-args-file`, if it does.
@@ -199,6 +207,8 @@ impl Default for Settings {
             kube_reserved: Sourced::default(None),
             system_reserved: Sourced::default(None),
             root_dir: Sourced::default(PathBuf::from(DEFAULT_ROOT_DIR)),
+            cpu_manager_policy: Sourced::default("none".to_owned()),
+            memory_manager_policy: Sourced::default("None".to_owned()),
         }
     }
 }
@@ -229,6 +239,12 @@ impl Settings {
                 "kube-reserved-cgroup" => settings.kube_reserved = set(reserved(flag)?),
                 "system-reserved-cgroup" => settings.system_reserved = set(reserved(flag)?),
                 "root-dir" => settings.root_dir = Sourced { value: PathBuf::from(text(flag)?), origin },
+                "cpu-manager-policy" => {
+                    settings.cpu_manager_policy = Sourced { value: text(flag)?.to_owned(), origin };
+                }
+                "memory-manager-policy" => {
+                    settings.memory_manager_policy = Sourced { value: text(flag)?.to_owned(), origin };
+                }
                 "config" | "config-dir" if !text(flag)?.is_empty() => {
                     let reason = format!("--{} names a configuration file, which is not read yet", flag.name);
                     return Err(FlagError { line: flag.line, reason });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::repair::{RepairError, change};
+use crate::repair::{RepairError, change, errno};
 
 const PATH: &str = "/run/kubepods-repair.lock";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,14 +29,13 @@ impl Lock {
         let path = Path::new(PATH);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let opened = options.open(path).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
-        let mut file = opened.map_err(change("open", path, ""))?;
+        let mut file = options.open(path).map_err(errno).map_err(change("open", path, ""))?;
         let start = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => return Ok(Self { _file: held }),
                 Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if start.elapsed() < PATIENCE => file = back,
-                Err((_, errno)) => return Err(change("lock", path, "")(errno)),
+                Err((_, answer)) => return Err(change("lock", path, "")(answer)),
             }
             std::thread::sleep(PAUSE);
         }

@@ -1,9 +1,13 @@
 //! The only room that writes to the machine. It never decides what to do, only how.
 
+mod bus;
+mod checkpoints;
 mod controllers;
 mod groups;
 pub mod lock;
+pub mod marker;
 mod processes;
+mod units;
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +19,7 @@ use nix::unistd::write;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Step;
 use crate::host::root::{ReadError, Root};
-use crate::host::{Refusal, Tree};
+use crate::host::{Host, Refusal, Tree};
 use crate::plan::Planned;
 
 /// Why a step came to nothing.
@@ -45,6 +49,14 @@ pub enum RepairError {
         line: String,
         /// Which controllers, and why.
         refusals: Vec<Refusal>,
+    },
+    /// systemd did not do what it was asked.
+    #[error("{call} of systemd over D-Bus: {reason}")]
+    Bus {
+        /// The method and its argument.
+        call: String,
+        /// The answer, or that there was none in time.
+        reason: String,
     },
     /// Somebody lives where nobody may.
     #[error("left {path} as it is: {reason}", path = path.display())]
@@ -91,18 +103,24 @@ pub enum Effect {
 }
 
 /// Takes the steps in order. After one that builds has failed, no other that builds is tried.
-pub fn apply(root: &Root, tree: &Tree, plan: Vec<Planned>) -> Vec<Taken> {
+pub fn apply(root: &Root, host: &Host, plan: Vec<Planned>) -> Vec<Taken> {
     let mut failed = false;
     let mut taken = Vec::with_capacity(plan.len());
     for Planned { step, faults } in plan {
-        let result = match failed && step.builds() {
-            true => Ok(Effect::Skipped),
-            false => take(root, tree, &step),
+        let result = match (&host.tree, failed && step.builds()) {
+            (_, true) => Ok(Effect::Skipped),
+            (Some(tree), false) => take(root, tree, &step),
+            (None, false) => take_without_tree(&step),
         };
         failed |= result.is_err() && step.builds();
         taken.push(Taken { step, faults, result });
     }
     taken
+}
+
+/// Restarts the unit. The lock must not be held: the unit's own pre-start wants it.
+pub fn restart(Planned { step, faults }: Planned) -> Taken {
+    Taken { result: take_without_tree(&step), step, faults }
 }
 
 fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
@@ -116,6 +134,15 @@ fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
         Step::Enable { group, controllers } => controllers::enable(root, tree, group, controllers),
         Step::Thaw(group) => groups::thaw(root, tree, group),
         Step::RemoveStraysGroup(group) => groups::remove(&directory(group)).map(|()| Effect::Done(None)),
+        Step::Restart(_) | Step::SetAside { .. } => take_without_tree(step),
+    }
+}
+
+fn take_without_tree(step: &Step) -> Result<Effect, RepairError> {
+    match step {
+        Step::Restart(unit) => units::restart(unit),
+        Step::SetAside { file, boot_id } => checkpoints::set_aside(file, boot_id),
+        _ => Ok(Effect::Skipped),
     }
 }
 
@@ -135,6 +162,11 @@ fn write_file(path: &Path, data: &str) -> Result<(), RepairError> {
         Ok(_) => Err(change("write to", path, data)(Errno::EIO)),
         Err(errno) => Err(change("write to", path, data)(errno)),
     }
+}
+
+/// The kernel's answer in an error of the standard library.
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 fn change(operation: &'static str, path: &Path, data: &str) -> impl FnOnce(Errno) -> RepairError {

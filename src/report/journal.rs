@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use tracing_subscriber::layer::SubscriberExt;
 
+use super::catalog::Outcome;
 use super::{Report, lines};
-use crate::diagnosis::catalogue::Outcome;
+use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Remedy;
 use crate::diagnosis::{Finding, Severity};
 use crate::kubelet::microk8s::MICROK8S;
@@ -85,8 +86,27 @@ fn entries(report: &Report) -> Vec<Entry> {
     let mut entries: Vec<Entry> = report.steps.iter().filter_map(|taken| change(report, taken)).collect();
     let left = report.remaining.iter().filter(|finding| report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)));
     entries.extend(left.map(remaining));
+    entries.extend(report.marker_error.as_deref().map(marker_failed));
     entries.push(summary(report));
     entries
+}
+
+fn shutdown(report: &Report) -> Option<String> {
+    report.host.as_ref().map(|host| host.boot.previous_shutdown().to_string())
+}
+
+fn marker_failed(error: &str) -> Entry {
+    Entry {
+        level: Level::Warning,
+        message: format!("The next boot will not know how this one ended: {error}."),
+        message_id: Fault::UncleanShutdown.message_id(),
+        fault: Some(Fault::UncleanShutdown.name()),
+        severity: None,
+        cgroup_path: None,
+        controller: None,
+        errno: None,
+        outcome: "failed",
+    }
 }
 
 fn change(report: &Report, taken: &Taken) -> Option<Entry> {
@@ -124,7 +144,7 @@ fn errno_of(taken: &Taken) -> Option<Errno> {
         RepairError::Change { errno, .. } => Some(*errno),
         RepairError::Read(error) => Some(error.errno),
         RepairError::Refused { refusals, .. } => refusals.first().map(|refusal| refusal.errno),
-        RepairError::Inhabited { .. } => None,
+        RepairError::Inhabited { .. } | RepairError::Bus { .. } => None,
     }
 }
 
@@ -199,6 +219,7 @@ impl Entry {
                     controller = self.controller,
                     errno = self.errno,
                     outcome = self.outcome,
+                    previous_shutdown = shutdown(report),
                     dry_run = report.dry_run,
                     occasion = report.occasion.as_str(),
                 )

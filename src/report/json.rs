@@ -31,12 +31,14 @@ struct MicroK8s<'a> {
     active: bool,
     reason: Option<&'a str>,
     revision: Option<&'a str>,
+    kubelet: Option<String>,
     args_file: Option<String>,
 }
 
 #[derive(Serialize)]
 struct HostView<'a> {
     kernel: &'a str,
+    previous_shutdown: String,
     cgroups: &'static str,
     mounts: Vec<String>,
     controllers: Vec<String>,
@@ -84,11 +86,13 @@ pub fn render(report: &Report) -> String {
         microk8s: MicroK8s {
             active: report.active.is_some(),
             reason: report.inactive.as_deref(),
-            revision: report.active.as_ref().map(|(revision, _)| revision.as_str()),
-            args_file: report.active.as_ref().map(|(_, file)| file.display().to_string()),
+            revision: report.active.as_ref().map(|active| active.revision.as_str()),
+            kubelet: report.active.as_ref().and_then(|active| active.version).map(|version| version.to_string()),
+            args_file: report.active.as_ref().map(|active| active.args_file.display().to_string()),
         },
         host: report.host.as_ref().map(|host| HostView {
             kernel: &host.kernel.release,
+            previous_shutdown: host.boot.previous_shutdown().to_string(),
             cgroups: lines::mode(host),
             mounts: host.mounts.iter().map(|mount| mount.point.display().to_string()).collect(),
             controllers: tree.map(|tree| tree.offered().iter().map(str::to_owned).collect()).unwrap_or_default(),

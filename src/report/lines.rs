@@ -39,6 +39,8 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
             ("switched on", "switch on", format!("{controllers} in {}", file.display()))
         }
         Step::Thaw(group) => ("thawed", "thaw", dir(group)),
+        Step::Restart(unit) => ("restarted", "restart", unit.clone()),
+        Step::SetAside { file, .. } => ("set aside", "set aside", file.display().to_string()),
         Step::RemoveStraysGroup(group) => ("removed", "remove", format!("the empty {}", dir(group))),
     }
 }

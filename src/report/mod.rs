@@ -1,23 +1,26 @@
 //! What was found and done, told in three ways. This room decides nothing.
 
+pub mod catalog;
 pub mod journal;
 pub mod json;
 mod lines;
 pub mod text;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::cli::{Exit, Options};
-use crate::diagnosis::catalogue::{Fault, Outcome};
+use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Remedy;
 use crate::diagnosis::{Finding, Occasion, Severity};
 use crate::host::Host;
 use crate::host::mounts::Mode;
 use crate::is_unfinished;
 use crate::kubelet::layout;
-use crate::kubelet::microk8s::MICROK8S;
+use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::kubelet::{Configured, Driver, Settings};
 use crate::repair::Taken;
+use catalog::Outcome;
 
 /// One run, from its options to its verdict.
 #[derive(Clone, Debug)]
@@ -26,8 +29,8 @@ pub struct Report {
     pub dry_run: bool,
     /// Who called.
     pub occasion: Occasion,
-    /// The snap's revision and the args file, where MicroK8s is active.
-    pub active: Option<(String, PathBuf)>,
+    /// MicroK8s, where it is active.
+    pub active: Option<Active>,
     /// Why nobody cares for this host, where MicroK8s is not active.
     pub inactive: Option<String>,
     /// What the kubelet goes by, once it is known.
@@ -42,6 +45,26 @@ pub struct Report {
     pub remaining: Vec<Finding>,
     /// Why no judgement was possible.
     pub unknown: Option<String>,
+    /// Why the boot marker could not be written.
+    pub marker_error: Option<String>,
+}
+
+/// The active revision of MicroK8s.
+#[derive(Clone, Debug)]
+pub struct Active {
+    /// The snap's revision.
+    pub revision: String,
+    /// Its kubelet's version, where the snap says it.
+    pub version: Option<Version>,
+    /// Where its settings come from.
+    pub args_file: PathBuf,
+}
+
+impl fmt::Display for Active {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "revision {}", self.revision)?;
+        self.version.map_or(Ok(()), |version| write!(f, ", kubelet {version}"))
+    }
 }
 
 impl Report {
@@ -58,6 +81,7 @@ impl Report {
             steps: Vec::new(),
             remaining: Vec::new(),
             unknown: None,
+            marker_error: None,
         }
     }
 
@@ -65,8 +89,9 @@ impl Report {
     pub fn configured(&mut self, configured: &Configured) {
         match configured {
             Configured::Inactive(reason) => self.inactive = Some(reason.clone()),
-            Configured::Active { revision, args_file, .. } => {
-                self.active = Some((revision.clone(), args_file.clone()));
+            Configured::Active { revision, version, args_file, .. } => {
+                self.active =
+                    Some(Active { revision: revision.clone(), version: *version, args_file: args_file.clone() });
             }
         }
     }
@@ -117,6 +142,9 @@ impl Report {
 
     /// The exit status that goes with it.
     pub fn exit(&self) -> Exit {
+        if self.occasion == Occasion::Boot {
+            return Exit::Fine;
+        }
         match self.outcome() {
             Outcome::Healthy | Outcome::Repaired | Outcome::Inactive => Exit::Fine,
             Outcome::WouldRepair => Exit::Pending,

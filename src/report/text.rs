@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::catalog::Outcome;
 use super::{Report, lines};
-use crate::diagnosis::catalogue::Outcome;
 use crate::diagnosis::{Finding, Severity};
 use crate::repair::Effect;
 
@@ -62,10 +62,14 @@ impl Out {
             None => rows.extend(host.mounts.iter().map(|mount| ("mounted", mount.point.display().to_string(), none()))),
         }
         match (&report.active, &report.inactive) {
-            (Some((revision, _)), _) => rows.push(("MicroK8s", format!("revision {revision}"), none())),
+            (Some(active), _) => rows.push(("MicroK8s", active.to_string(), none())),
             (None, Some(reason)) => rows.push(("MicroK8s", format!("not active: {reason}"), none())),
             (None, None) => {}
         }
+        if let Some(before) = host.boot.marker.as_ref().and_then(|marker| marker.kernel_before.clone()) {
+            rows.push(("kernel before", before, none()));
+        }
+        rows.push(("previous shutdown", host.boot.previous_shutdown().to_string(), none()));
         self.rows(&rows);
     }
 

@@ -1,0 +1,69 @@
+//! The kubelet's state files: damaged, or written under another policy.
+//!
+//! The kubelet reads them whether or not it makes groups for QoS classes, so this is judged in every mode.
+
+use crate::diagnosis::catalogue::Fault;
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::{Finding, Occasion, Severity, Terms};
+use crate::host::Host;
+use crate::host::checkpoints::{CPU_MANAGER, Checkpoint, Content, MEMORY_MANAGER};
+use crate::kubelet::{Settings, Sourced};
+
+pub(super) fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> {
+    let judge = |checkpoint: &Checkpoint| match &checkpoint.content {
+        Content::Damaged(reason) => Some(damaged(settings, host, terms, checkpoint, reason)),
+        Content::Whole { policy } => differs(settings, checkpoint, policy.as_deref()?),
+    };
+    host.checkpoints.iter().filter_map(judge).collect()
+}
+
+fn damaged(settings: &Settings, host: &Host, terms: Terms, checkpoint: &Checkpoint, reason: &str) -> Finding {
+    let read = host.version.is_none_or(|version| version >= checkpoint.kind.since);
+    let (severity, effect) = match read {
+        true => (
+            Severity::Fatal,
+            "the kubelet dies of it (\"could not restore state from checkpoint\") before it looks at cgroups",
+        ),
+        false => (Severity::Notice, "this version of the kubelet does not read it"),
+    };
+    let file = checkpoint.path.clone();
+    let remedy = match (terms.occasion, containers_live(settings, host)) {
+        (Occasion::PreStart, false) => Remedy::Steps(vec![Step::SetAside { file, boot_id: host.boot.id.clone() }]),
+        (Occasion::PreStart, true) => Remedy::Tell(format!(
+            "containers are running whose resources it records: drain the node, stop them, then rm {}",
+            file.display()
+        )),
+        _ => Remedy::Tell(format!(
+            "the start of the kubelet's service sets it aside once no container runs; by hand: rm {}",
+            file.display()
+        )),
+    };
+    Finding::new(Fault::CheckpointDamaged, severity, checkpoint.path.clone(), reason.to_owned(), effect, remedy)
+}
+
+/// Below kubepods nobody can hide; without kubepods only the containers' shims tell.
+fn containers_live(settings: &Settings, host: &Host) -> bool {
+    match &host.tree {
+        Some(tree) if settings.cgroups_per_qos.value => {
+            tree.group(&settings.layout().kubepods).is_some_and(|kubepods| kubepods.populated)
+        }
+        _ => host.containers_run,
+    }
+}
+
+fn differs(settings: &Settings, checkpoint: &Checkpoint, written: &str) -> Option<Finding> {
+    let Sourced { value: wanted, origin } = match checkpoint.kind.name {
+        CPU_MANAGER => &settings.cpu_manager_policy,
+        MEMORY_MANAGER => &settings.memory_manager_policy,
+        _ => return None,
+    };
+    if written == wanted {
+        return None;
+    }
+    let path = checkpoint.path.clone();
+    let evidence =
+        format!("it was written under the policy {written:?}, and the kubelet is told {wanted:?} ({origin})");
+    let effect = "the kubelet refuses a state of another policy";
+    let how = format!("drain the node, stop its containers, then rm {}", path.display());
+    Some(Finding::new(Fault::CheckpointDiffers, Severity::Fatal, path, evidence, effect, Remedy::Tell(how)))
+}

@@ -1,0 +1,36 @@
+//! Restarting a unit of MicroK8s, at most once a boot.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use crate::host::restart_stamp;
+use crate::repair::bus::Systemd;
+use crate::repair::{Effect, RepairError, change, errno};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// One call that systemd carries out whatever becomes of us; then its job is waited for. The lock must not be held: the
+/// unit's own pre-start wants it.
+pub(super) fn restart(unit: &str) -> Result<Effect, RepairError> {
+    let systemd = Systemd::connect()?;
+    stamp(unit)?;
+    let job = systemd.try_restart(unit)?;
+    let start = Instant::now();
+    while systemd.is_under_way(&job)? {
+        if start.elapsed() > PATIENCE {
+            let reason = format!("its job was not done within {} s", PATIENCE.as_secs());
+            return Err(RepairError::Bus { call: format!("TryRestartUnit({unit})"), reason });
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(Effect::Done(None))
+}
+
+/// Fails with EEXIST where the unit was restarted before since the boot.
+fn stamp(unit: &str) -> Result<(), RepairError> {
+    let path = restart_stamp(unit);
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    made.map(drop).map_err(errno).map_err(change("make", &path, ""))
+}
