@@ -80,7 +80,10 @@ impl CgroupPath {
 
     /// The directory of this group under the hierarchy's mount point.
     pub fn under(&self, mount: &Path) -> PathBuf {
-        mount.join(self.0.trim_start_matches('/'))
+        match self.is_root() {
+            true => mount.to_owned(),
+            false => mount.join(self.0.trim_start_matches('/')),
+        }
     }
 
     /// The path as text, beginning with `/`.

@@ -56,7 +56,7 @@ fn restart(case: &Case, blockers: &Blockers, tasks: &[&Task], alone: bool) -> Re
     } else if case.terms.no_restart {
         Err(format!("without --no-restart {names} would be restarted"))
     } else if case.terms.occasion != Occasion::PreStart {
-        Err(format!("only the start of the kubelet's service restarts {names} for this"))
+        Err(format!("systemctl restart {} cures it, for its pre-start restarts {names}", MICROK8S.kubelet_unit))
     } else {
         Ok(units.into_iter().map(|unit| Step::Restart(unit.to_owned())).collect())
     }
@@ -72,9 +72,9 @@ fn restartable(task: &Task) -> Option<&'static str> {
 
 fn by_hand(units: &str, why_not: &str) -> String {
     format!(
-        "{why_not}; by hand: stop {units}, run kubepods-repair, start {units} again; so that it does not come back, let kubepods-repair run \
-         before that unit at boot, or keep it from io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in args/k8s-dqlite-env), \
-         or use a kernel from 6.3 or 6.1.110 on"
+        "{why_not}; by hand: systemctl stop {units}; kubepods-repair; systemctl start {units}. For good: let that unit start \
+         after kubepods-repair.service, or keep it from io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in \
+         args/k8s-dqlite-env), or use a kernel from 6.3 or 6.1.110 on"
     )
 }
 

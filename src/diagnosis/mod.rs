@@ -99,6 +99,11 @@ impl Finding {
         Self { fault, severity, place, evidence, effect, remedy, controllers: Controllers::default(), errno: None }
     }
 
+    /// The worst first, and a cause before what waits for its cure.
+    pub fn rank(&self) -> (std::cmp::Reverse<Severity>, bool) {
+        (std::cmp::Reverse(self.severity), matches!(self.remedy, Remedy::Waits(_)))
+    }
+
     /// Whether the kubelet dies of this and no step of ours cures it.
     pub fn is_beyond_repair(&self) -> bool {
         self.severity == Severity::Fatal && matches!(self.remedy, Remedy::Tell(_))
@@ -169,7 +174,7 @@ pub fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> 
     };
     findings.extend(checkpoints::diagnose(settings, host, terms));
     findings.extend(boot::diagnose(host, terms));
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings.sort_by_key(Finding::rank);
     findings
 }
 

@@ -17,7 +17,6 @@ const MANAGER: &str = "/org/freedesktop/systemd1";
 const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const JOB_INTERFACE: &str = "org.freedesktop.systemd1.Job";
 const PROPERTIES_INTERFACE: &str = "org.freedesktop.DBus.Properties";
-const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
 
 /// A connection to the system bus.
 pub(super) struct Systemd {
@@ -54,7 +53,7 @@ impl Systemd {
             let call = connection.call_method(Some(SYSTEMD), &path, Some(PROPERTIES_INTERFACE), "Get", &body);
             match zbus::block_on(call) {
                 Ok(answer) => answer.body().deserialize::<OwnedVariant>().map(|_| true),
-                Err(zbus::Error::MethodError(name, ..)) if name.as_str() == UNKNOWN_OBJECT => Ok(false),
+                Err(zbus::Error::FDO(error)) if matches!(*error, zbus::fdo::Error::UnknownObject(_)) => Ok(false),
                 Err(error) => Err(error),
             }
         })

@@ -110,12 +110,11 @@ fn marker_failed(error: &str) -> Entry {
 }
 
 fn change(report: &Report, taken: &Taken) -> Option<Entry> {
-    let mount = report.host.as_ref()?.tree.as_ref()?.mount.as_path();
+    let mount = report.mount();
     let fault = taken.faults.first()?;
     let (level, outcome) = match &taken.result {
-        Ok(Effect::Nothing | Effect::Would) => return None,
+        Ok(Effect::Nothing | Effect::Would | Effect::Skipped) => return None,
         Ok(Effect::Done(_)) => (Level::Info, "done"),
-        Ok(Effect::Skipped) => (Level::Warning, "skipped"),
         Err(_) => (Level::Warning, "failed"),
     };
     let mut message = lines::step(taken, mount);
@@ -128,7 +127,7 @@ fn change(report: &Report, taken: &Taken) -> Option<Entry> {
         message_id: fault.message_id(),
         fault: Some(fault.name()),
         severity: None,
-        cgroup_path: taken.step.group().map(|group| group.under(mount).display().to_string()),
+        cgroup_path: Some(lines::place(&taken.step, mount)),
         controller: match &taken.step {
             crate::diagnosis::remedy::Step::Enable { controllers, .. } => Some(controllers.to_string()),
             _ => None,

@@ -74,7 +74,7 @@ struct StepView {
 /// The whole report, indented, with a newline at its end.
 pub fn render(report: &Report) -> String {
     let tree = report.host.as_ref().and_then(|host| host.tree.as_ref());
-    let mount = tree.map_or(Path::new("/"), |tree| tree.mount.as_path());
+    let mount = report.mount();
     let document = Document {
         schema: 1,
         version: env!("CARGO_PKG_VERSION"),

@@ -22,6 +22,16 @@ pub(super) fn step(taken: &Taken, mount: &Path) -> String {
     }
 }
 
+/// What a step is taken on: a group's directory, a file or a unit.
+pub(super) fn place(step: &Step, mount: &Path) -> String {
+    match (step, step.group()) {
+        (_, Some(group)) => group.under(mount).display().to_string(),
+        (Step::Restart(unit), None) => unit.clone(),
+        (Step::SetAside { file, .. }, None) => file.display().to_string(),
+        (_, None) => mount.display().to_string(),
+    }
+}
+
 /// Past tense, plain form, object.
 fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
     let dir = |group: &crate::cgroup::CgroupPath| group.under(mount).display().to_string();

@@ -7,7 +7,7 @@ mod lines;
 pub mod text;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::{Exit, Options};
 use crate::diagnosis::catalogue::Fault;
@@ -118,6 +118,11 @@ impl Report {
     #[must_use]
     pub fn unknown(self, reason: String) -> Self {
         Self { unknown: Some(reason), ..self }
+    }
+
+    /// Where the hierarchy is mounted that was judged.
+    fn mount(&self) -> &Path {
+        self.host.as_ref().and_then(|host| host.tree.as_ref()).map_or(Path::new("/"), |tree| tree.mount.as_path())
     }
 
     /// How it ended.

@@ -1,7 +1,6 @@
 //! For a person at a terminal.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use super::catalog::Outcome;
 use super::{Report, lines};
@@ -81,7 +80,8 @@ impl Out {
 
     fn findings(&mut self, report: &Report) {
         let later = report.remaining.iter().filter(|finding| !report.findings.iter().any(|first| same(first, finding)));
-        let all: Vec<&Finding> = report.findings.iter().chain(later).collect();
+        let mut all: Vec<&Finding> = report.findings.iter().chain(later).collect();
+        all.sort_by_key(|finding| finding.rank());
         if !all.is_empty() {
             self.line("\nFindings");
         }
@@ -110,8 +110,7 @@ impl Out {
     }
 
     fn steps(&mut self, report: &Report) {
-        let mount = report.host.as_ref().and_then(|host| host.tree.as_ref()).map(|tree| tree.mount.clone());
-        let mount = mount.as_deref().unwrap_or(Path::new("/"));
+        let mount = report.mount();
         let steps: Vec<String> = report
             .steps
             .iter()
