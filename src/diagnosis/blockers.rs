@@ -30,7 +30,7 @@ fn pinned(case: &Case, blockers: &Blockers, alone: bool) -> Option<Finding> {
     let tasks = below(blockers, &place, |task| task.pinned);
     let remedy = match restart(case, blockers, &tasks, alone) {
         Ok(steps) => Remedy::Steps(steps),
-        Err(why_not) => Remedy::Tell(by_hand(&units(&tasks), &why_not)),
+        Err(why_not) => Remedy::Tell(by_hand(&tasks, &why_not)),
     };
     let effect = "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs lives outside the root \
                   cgroup, and the kubelet then says that kubepods doesn't exist";
@@ -62,19 +62,21 @@ fn restart(case: &Case, blockers: &Blockers, tasks: &[&Task], alone: bool) -> Re
     }
 }
 
-/// The unit of the system's own manager that the task belongs to, if MicroK8s' table lets it be restarted. A user's manager
-/// is itself a service, so that a unit of its own has two of them in its path.
+/// The unit of the task, if MicroK8s' table lets it be restarted.
 fn restartable(task: &Task) -> Option<&'static str> {
-    let services = task.cgroup.as_str().split('/').filter(|part| part.ends_with(".service")).count();
-    let unit = task.unit().filter(|_| services == 1)?;
+    let unit = task.unit()?;
     MICROK8S.restartable_units.into_iter().find(|restartable| *restartable == unit)
 }
 
-fn by_hand(units: &str, why_not: &str) -> String {
+fn by_hand(tasks: &[&Task], why_not: &str) -> String {
+    let units = units(tasks);
+    let now = match tasks.iter().all(|task| task.unit().is_some()) {
+        true => format!("systemctl stop {units}; kubepods-repair; systemctl start {units}"),
+        false => format!("end what runs in {units}, run kubepods-repair, start it again"),
+    };
     format!(
-        "{why_not}; by hand: systemctl stop {units}; kubepods-repair; systemctl start {units}. For good: let that unit start \
-         after kubepods-repair.service, or keep it from io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in \
-         args/k8s-dqlite-env), or use a kernel from 6.3 or 6.1.110 on"
+        "{why_not}; by hand: {now}. For good: let it start after kubepods-repair.service, or keep it from io_uring (for \
+         k8s-dqlite: UV_USE_IO_URING=0 in args/k8s-dqlite-env), or use a kernel from 6.3 or 6.1.110 on"
     )
 }
 
@@ -146,7 +148,7 @@ fn describe(task: &Task) -> String {
 }
 
 fn units(tasks: &[&Task]) -> String {
-    let mut units: Vec<&str> = tasks.iter().map(|task| task.unit().unwrap_or(&task.comm)).collect();
+    let mut units: Vec<&str> = tasks.iter().map(|task| task.unit().unwrap_or(task.cgroup.as_str())).collect();
     units.sort_unstable();
     units.dedup();
     units.truncate(NAMED);

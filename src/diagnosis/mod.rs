@@ -21,6 +21,8 @@ use nix::errno::Errno;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::group::{Group, Kind};
 use crate::host::{Host, Tree};
+use crate::kubelet::config::ConfigError;
+use crate::kubelet::containerd::ContainerdError;
 use crate::kubelet::layout::{self, Layout};
 use crate::kubelet::{Settings, SettingsError};
 use catalogue::Fault;
@@ -267,7 +269,11 @@ fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Finding {
 /// The one finding of a host whose kubelet settings are not known: nothing that depends on them is touched.
 pub fn settings_unreadable(error: &SettingsError) -> Finding {
     let place = match error {
-        SettingsError::Read(error) => error.path.clone(),
+        SettingsError::Read(error)
+        | SettingsError::Config(ConfigError::Read(error))
+        | SettingsError::Containerd(ContainerdError::Read(error)) => error.path.clone(),
+        SettingsError::Config(ConfigError::Invalid { path, .. })
+        | SettingsError::Containerd(ContainerdError::Invalid { path, .. }) => path.clone(),
         SettingsError::Args { path, .. } | SettingsError::NotText { path } => path.clone(),
     };
     Finding::new(

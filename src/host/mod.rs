@@ -146,14 +146,15 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
 /// Looks for the tasks that can make the kernel refuse a controller: one pass over all of `/proc`.
 ///
 /// # Errors
-/// When `/proc` cannot be listed.
+/// When `/proc` cannot be listed, or it cannot be known which units were restarted before.
 pub fn observe_blockers(root: &Root, kernel: &Kernel) -> Result<Blockers, ReadError> {
-    let restarted = |unit: &&str| root.exists(&restart_stamp(unit)).unwrap_or(true);
-    Ok(Blockers {
-        tasks: tasks::observe(root)?,
-        rt_group_sched: kernel.has_rt_group_sched(root),
-        restarted: MICROK8S.restartable_units.into_iter().filter(restarted).collect(),
-    })
+    let mut restarted = Vec::new();
+    for unit in MICROK8S.restartable_units {
+        if root.exists(&restart_stamp(unit))? {
+            restarted.push(unit);
+        }
+    }
+    Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root), restarted })
 }
 
 fn observe_tree(root: &Root, mount: &CgroupMount, settings: &Settings) -> Result<Tree, ReadError> {

@@ -111,7 +111,29 @@ impl Root {
     /// # Errors
     /// Any other answer of the kernel.
     pub fn directories(&self, path: &Path) -> Result<Option<Vec<String>>, ReadError> {
-        absent_is_none(self.list(path).map_err(failed("list", path)))
+        let entries = absent_is_none(self.entries(path).map_err(failed("list", path)))?;
+        let only_directories = |entries: Vec<(String, bool)>| {
+            entries.into_iter().filter(|(_, is_directory)| *is_directory).map(|(name, _)| name).collect()
+        };
+        Ok(entries.map(only_directories))
+    }
+
+    /// Every file below `folder`, in the order of Go's `filepath.Walk`: by name, a folder in its place.
+    ///
+    /// # Errors
+    /// When a folder cannot be listed.
+    pub fn files_below(&self, folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
+        let mut files = Vec::new();
+        let mut to_visit = vec![(folder.to_owned(), true)];
+        while let Some((path, is_folder)) = to_visit.pop() {
+            if !is_folder {
+                files.push(path);
+                continue;
+            }
+            let entries = self.entries(&path).map_err(failed("list", &path))?;
+            to_visit.extend(entries.iter().rev().map(|(name, is_folder)| (path.join(name), *is_folder)));
+        }
+        Ok(files)
     }
 
     /// Where the symbolic link at `path` points; `None` where there is nothing.
@@ -135,7 +157,8 @@ impl Root {
         Ok(absent_is_none(opened)?.is_some())
     }
 
-    fn list(&self, path: &Path) -> Result<Vec<String>, Errno> {
+    /// Names, and whether each is a directory, sorted.
+    fn entries(&self, path: &Path) -> Result<Vec<(String, bool)>, Errno> {
         let mut dir = Dir::from_fd(self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
         let mut names = Vec::new();
         for entry in dir.iter() {
@@ -143,8 +166,8 @@ impl Root {
             let name = entry.file_name().to_string_lossy();
             // A file system that tells no type (none of the kernel's own) is taken at the name's word.
             let is_directory = entry.file_type().is_none_or(|kind| kind == nix::dir::Type::Directory);
-            if is_directory && name != "." && name != ".." {
-                names.push(name.into_owned());
+            if name != "." && name != ".." {
+                names.push((name.into_owned(), is_directory));
             }
         }
         names.sort_unstable();
@@ -152,7 +175,11 @@ impl Root {
     }
 
     fn open(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        // openat2 refuses with O_PATH what openat ignores.
+        let flags = match flags.contains(OFlag::O_PATH) {
+            true => flags | OFlag::O_CLOEXEC,
+            false => flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK,
+        };
         let Some(captured) = &self.captured else {
             return retry(|| nix::fcntl::openat(AT_FDCWD, path, flags, Mode::empty()));
         };

@@ -51,10 +51,12 @@ pub struct Task {
 }
 
 impl Task {
-    /// The systemd unit it belongs to: the last service or scope of its path.
+    /// The unit of the system's own manager that it belongs to: the last service or scope of its path. A user's manager is
+    /// itself a service, so that a unit of a user has one above it, and is none of these.
     pub fn unit(&self) -> Option<&str> {
         let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-        self.cgroup.as_str().rsplit('/').find(is_unit)
+        let mut units = self.cgroup.as_str().rsplit('/').filter(is_unit);
+        units.next().filter(|_| units.next().is_none())
     }
 }
 
@@ -172,10 +174,8 @@ mod tests {
         };
         let dqlite = "/snap.x.slice/snap.microk8s.daemon-k8s-dqlite.service";
         assert_eq!(unit_of(dqlite).as_deref(), Some("snap.microk8s.daemon-k8s-dqlite.service"));
-        assert_eq!(
-            unit_of("/user.slice/user-0.slice/user@0.service/app.slice/a\\x2db.scope").as_deref(),
-            Some("a\\x2db.scope")
-        );
+        assert_eq!(unit_of("/user.slice/user-0.slice/session-1\\x2db.scope").as_deref(), Some("session-1\\x2db.scope"));
+        assert_eq!(unit_of("/user.slice/user-0.slice/user@0.service/app.slice/a.service"), None);
         assert_eq!(unit_of("/custom"), None);
     }
 }

@@ -25,6 +25,8 @@ pub struct Product {
     pub kubelite_args: &'static str,
     /// The flag in there that names another file than [`Self::kubelet_args`].
     pub kubelet_args_flag: &'static str,
+    /// containerd's configuration, below the data of the revision: the one in use, and its template.
+    pub containerd_args: [&'static str; 2],
     /// The unit that the kubelet is part of.
     pub kubelet_unit: &'static str,
     /// The units whose threads may be what the kernel refuses cpuset for, and that may be restarted for its sake: nothing is
@@ -42,6 +44,7 @@ pub const MICROK8S: Product = Product {
     kubelet_args: "args/kubelet",
     kubelite_args: "args/kubelite",
     kubelet_args_flag: "kubelet-args-file",
+    containerd_args: ["args/containerd.toml", "args/containerd-template.toml"],
     kubelet_unit: "snap.microk8s.daemon-kubelite.service",
     restartable_units: ["snap.microk8s.daemon-k8s-dqlite.service", "snap.microk8s.daemon-etcd.service"],
     kubelet_service: "microk8s.daemon-kubelite",
@@ -94,6 +97,11 @@ impl Product {
     pub fn version(&self, root: &Root, revision: &str) -> Option<Version> {
         let text = root.read(&Path::new(self.snap).join(revision).join("meta/snap.yaml")).ok()?;
         Version::parse(text.lines().find_map(|line| line.strip_prefix("version:"))?)
+    }
+
+    /// containerd's configuration: as it was last started with, and what that is made from.
+    pub fn containerd_configs(&self, revision: &str) -> [PathBuf; 2] {
+        self.containerd_args.map(|name| self.data(revision).join(name))
     }
 
     /// The data of a revision.

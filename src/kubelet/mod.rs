@@ -3,6 +3,8 @@
 //! Rests on `pkg/kubelet/apis/config/v1beta1/defaults.go` for the defaults and `cmd/kubelet/app/options` for the flags.
 
 pub mod args;
+pub mod config;
+pub mod containerd;
 pub mod flags;
 pub mod layout;
 pub mod microk8s;
@@ -12,12 +14,21 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
 use crate::host::root::{ReadError, Root};
+use config::ConfigError;
+use containerd::{Containerd, ContainerdError};
 use flags::{Flag, FlagError};
 use layout::Layout;
 use microk8s::{MICROK8S, Product, Version};
 
 /// The kubelet's own default for `--root-dir`.
 const DEFAULT_ROOT_DIR: &str = "/var/lib/kubelet";
+
+/// The first kubelet that reads `--config-dir` without an environment variable that allows it.
+const DROPINS_WITHOUT_ASKING: Version = Version(1, 30);
+
+/// The first MicroK8s whose containerd answers RuntimeConfig (2.1; kubelets ask from 1.31 on, but until 1.34 it ships
+/// containerd 1.7, which does not answer).
+const CONTAINERD_DECIDES: Version = Version(1, 35);
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +37,10 @@ pub enum Origin {
     Default,
     /// An args file, and the line in it counted from 1.
     Args(PathBuf, usize),
+    /// A configuration file, and the key in it.
+    Config(PathBuf, &'static str),
+    /// containerd's configuration file: the runtime tells the kubelet.
+    Containerd(PathBuf),
 }
 
 impl fmt::Display for Origin {
@@ -33,6 +48,8 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Args(file, line) => write!(f, "{}:{line}", file.display()),
+            Self::Config(file, key) => write!(f, "{}, {key}", file.display()),
+            Self::Containerd(file) => write!(f, "{}, SystemdCgroup", file.display()),
         }
     }
 }
@@ -75,8 +92,12 @@ impl fmt::Display for Driver {
 pub struct Settings {
     /// `--cgroups-per-qos`: without it there is no kubepods.
     pub cgroups_per_qos: Sourced<bool>,
-    /// `--cgroup-driver`.
+    /// `--cgroup-driver`, or what containerd says where the kubelet asks it.
     pub driver: Sourced<Driver>,
+    /// What was set for the driver and does not hold, since containerd's word does.
+    pub driver_overruled: Option<Sourced<Driver>>,
+    /// The driver that containerd itself uses, where its configuration says it.
+    pub containerd: Option<Containerd>,
     /// `--cgroup-root`.
     pub cgroup_root: Sourced<CgroupPath>,
     /// `--enforce-node-allocatable`.
@@ -107,6 +128,12 @@ pub enum SettingsError {
         /// The line and what is wrong with it.
         error: FlagError,
     },
+    /// A configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// containerd's configuration, where the driver depends on it.
+    #[error(transparent)]
+    Containerd(#[from] ContainerdError),
     /// The file is not text.
     #[error("{path} is no text (NUL bytes, or not UTF-8), as a power cut may leave it: compare it with another node's", path = path.display())]
     NotText {
@@ -145,6 +172,7 @@ pub fn read(root: &Root) -> Configured {
             return Configured::Active { revision: String::new(), version: None, args_file, settings };
         }
     };
+    let version = product.version(root, &revision);
     let mut args_file = product.data(&revision).join(product.kubelet_args);
     let settings = match args_file_of(root, product, &revision) {
         Ok(named) => {
@@ -154,12 +182,11 @@ pub fn read(root: &Root) -> Configured {
                     return Configured::Inactive(format!("there is no {}", args_file.display()));
                 }
                 Err(error) => Err(error.into()),
-                Ok(bytes) => parse_file(product, &revision, &args_file, bytes),
+                Ok(bytes) => read_settings(root, product, &revision, version, &args_file, bytes),
             }
         }
         Err(error) => Err(error),
     };
-    let version = product.version(root, &revision);
     Configured::Active { revision, version, args_file, settings: Box::new(settings) }
 }
 
@@ -188,13 +215,42 @@ fn args_file_of(root: &Root, product: &Product, revision: &str) -> Result<Option
     Ok(named)
 }
 
-fn parse_file(product: &Product, revision: &str, path: &Path, bytes: Vec<u8>) -> Result<Settings, SettingsError> {
+/// The args file at `path` and all that it leads to.
+fn read_settings(
+    root: &Root,
+    product: &Product,
+    revision: &str,
+    version: Option<Version>,
+    path: &Path,
+    bytes: Vec<u8>,
+) -> Result<Settings, SettingsError> {
     let Some(text) = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')) else {
         return Err(SettingsError::NotText { path: path.to_owned() });
     };
+    let refused = |error| SettingsError::Args { path: path.to_owned(), error };
     let variables = |name: &str| product.variable(name, revision);
-    let parsed = flags::parse(&args::parse(&text, &variables)).and_then(|flags| Settings::from_flags(&flags, path));
-    parsed.map_err(|error| SettingsError::Args { path: path.to_owned(), error })
+    let flags = flags::parse(&args::parse(&text, &variables)).map_err(refused)?;
+    let data = product.data(revision);
+    let named = |name: &str| named_file(&flags, name, &data);
+    let dropins = named("config-dir").map_err(refused)?;
+    if let (Some((_, line)), Some(version)) = (&dropins, version)
+        && version < DROPINS_WITHOUT_ASKING
+    {
+        let reason = format!("--config-dir in a kubelet {version} depends on the service's environment");
+        return Err(refused(FlagError { line: *line, reason }));
+    }
+    let config = named("config").map_err(refused)?;
+    let file = |named: Option<(PathBuf, usize)>| named.map(|(path, _)| path);
+    let settings = config::read(root, file(config).as_deref(), file(dropins).as_deref())?;
+    let settings = settings.with_flags(&flags, path).map_err(refused)?;
+    Ok(settings.with_containerd(containerd::read(root, &product.containerd_configs(revision)), version)?)
+}
+
+/// The path in the last flag of this name, and its line. The service's working directory is the data of its revision.
+fn named_file(flags: &[Flag], name: &str, data: &Path) -> Result<Option<(PathBuf, usize)>, FlagError> {
+    let Some(flag) = flags.iter().rfind(|flag| flag.name == name) else { return Ok(None) };
+    let path = text(flag)?;
+    Ok((!path.is_empty()).then(|| (data.join(path), flag.line)))
 }
 
 impl Default for Settings {
@@ -202,6 +258,8 @@ impl Default for Settings {
         Self {
             cgroups_per_qos: Sourced::default(true),
             driver: Sourced::default(Driver::Cgroupfs),
+            driver_overruled: None,
+            containerd: None,
             cgroup_root: Sourced::default(CgroupPath::root()),
             enforced: Sourced::default(vec!["pods".to_owned()]),
             kube_reserved: Sourced::default(None),
@@ -214,12 +272,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The settings that a command line makes.
+    /// These settings with a command line over them.
     ///
     /// # Errors
     /// For a value that the kubelet would refuse or that cannot be known here.
-    pub fn from_flags(flags: &[Flag], path: &Path) -> Result<Self, FlagError> {
-        let mut settings = Self::default();
+    pub fn with_flags(self, flags: &[Flag], path: &Path) -> Result<Self, FlagError> {
+        let mut settings = self;
         let mut enforced_before = false;
         for flag in flags {
             let origin = Origin::Args(path.to_owned(), flag.line);
@@ -245,14 +303,37 @@ impl Settings {
                 "memory-manager-policy" => {
                     settings.memory_manager_policy = Sourced { value: text(flag)?.to_owned(), origin };
                 }
-                "config" | "config-dir" if !text(flag)?.is_empty() => {
-                    let reason = format!("--{} names a configuration file, which is not read yet", flag.name);
-                    return Err(FlagError { line: flag.line, reason });
-                }
                 _ => {}
             }
         }
         Ok(settings)
+    }
+
+    /// These settings with containerd's word: it decides where the kubelet asks for it, and then has to be known.
+    ///
+    /// # Errors
+    /// When it decides and cannot be known.
+    fn with_containerd(
+        self,
+        containerd: Result<Option<Containerd>, ContainerdError>,
+        version: Option<Version>,
+    ) -> Result<Self, ContainerdError> {
+        let decides = version.is_some_and(|version| version >= CONTAINERD_DECIDES);
+        let containerd = match (containerd, decides) {
+            (Err(error), true) => return Err(error),
+            (answer, _) => answer.ok().flatten(),
+        };
+        let Some(Containerd { driver, path }) = containerd.clone().filter(|_| decides) else {
+            return Ok(Self { containerd, ..self });
+        };
+        let was_set = self.driver.origin != Origin::Default && self.driver.value != driver;
+        let driver_overruled = was_set.then(|| self.driver.clone());
+        Ok(Self {
+            driver: Sourced { value: driver, origin: Origin::Containerd(path) },
+            driver_overruled,
+            containerd,
+            ..self
+        })
     }
 
     /// The groups that follow from these settings.
@@ -308,7 +389,7 @@ mod tests {
     use super::*;
 
     fn settings(file: &str) -> Result<Settings, FlagError> {
-        Settings::from_flags(&flags::parse(&args::parse(file, &|_| None))?, Path::new("args/kubelet"))
+        Settings::default().with_flags(&flags::parse(&args::parse(file, &|_| None))?, Path::new("args/kubelet"))
     }
 
     fn layout(file: &str) -> Vec<String> {
@@ -339,13 +420,9 @@ mod tests {
 
     #[test]
     fn nothing_is_guessed() {
-        for file in [
-            "--cgroup-driver=docker",
-            "--cgroup-root=$HOME",
-            "--cgroup-root=/a/../b",
-            "--cgroups-per-qos=maybe",
-            "--config=/etc/kubelet.yaml",
-        ] {
+        for file in
+            ["--cgroup-driver=docker", "--cgroup-root=$HOME", "--cgroup-root=/a/../b", "--cgroups-per-qos=maybe"]
+        {
             assert!(settings(file).is_err(), "{file}");
         }
         assert!(settings("--other=$HOME").is_ok());

@@ -68,13 +68,17 @@ pub(super) fn remedy(finding: &Finding) -> String {
 pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String)> {
     let group =
         |value: &Option<crate::cgroup::CgroupPath>| value.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let driver_origin = match &settings.driver_overruled {
+        None => settings.driver.origin.to_string(),
+        Some(set) => format!("{}, over {} of {}", settings.driver.origin, set.value, set.origin),
+    };
     let enforced = match settings.enforced.value.as_slice() {
         [] => "none".to_owned(),
         list => list.join(","),
     };
     vec![
         ("cgroups-per-qos", settings.cgroups_per_qos.value.to_string(), settings.cgroups_per_qos.origin.to_string()),
-        ("cgroup-driver", settings.driver.value.to_string(), settings.driver.origin.to_string()),
+        ("cgroup-driver", settings.driver.value.to_string(), driver_origin),
         ("cgroup-root", settings.cgroup_root.value.to_string(), settings.cgroup_root.origin.to_string()),
         ("enforce-node-allocatable", enforced, settings.enforced.origin.to_string()),
         ("kube-reserved-cgroup", group(&settings.kube_reserved.value), settings.kube_reserved.origin.to_string()),
