@@ -14,13 +14,13 @@ pub mod kubelet;
 pub mod plan;
 pub mod repair;
 pub mod report;
+pub mod root;
 pub mod sys;
 
 use cli::{Exit, Options};
-use diagnosis::remedy::{Remedy, Step};
+use diagnosis::remedy::Step;
 use diagnosis::{Finding, Occasion, Terms};
 use host::boot::{self, Marker};
-use host::root::{ReadError, Root};
 use host::{Host, Refusal, Snap, kernel};
 use kubelet::microk8s::MICROK8S;
 use kubelet::{Configured, Settings};
@@ -28,6 +28,7 @@ use nix::errno::Errno;
 use repair::lock::Lock;
 use repair::{Effect, RepairError, Taken};
 use report::Report;
+use root::{ReadError, Root};
 
 /// While systemd realises units it may take away what was just switched on; so often the tree is looked at again.
 const ROUNDS: usize = 8;
@@ -171,9 +172,4 @@ fn lasting_refusals(taken: &[Taken]) -> Vec<Refusal> {
 
 fn would(planned: plan::Planned) -> Taken {
     Taken { step: planned.step, faults: planned.faults, result: Ok(Effect::Would) }
-}
-
-/// Whether anything in `findings` still waits for a step of ours.
-fn is_unfinished(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| matches!(finding.remedy, Remedy::Steps(_)))
 }

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::host::root::Root;
 use crate::kubelet::microk8s::Version;
+use crate::root::Root;
 
 /// Where the marker lies; made by `StateDirectory=` of kubepods-repair.service.
 pub const MARKER: &str = "/var/lib/kubepods-repair/boot";

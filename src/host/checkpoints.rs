@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::host::root::{ReadError, Root};
 use crate::kubelet::microk8s::Version;
+use crate::root::{ReadError, Root};
 
 /// One kind of state file.
 #[derive(Debug, PartialEq, Eq)]

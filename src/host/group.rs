@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::host::root::{ReadError, Root};
+use crate::root::{ReadError, Root};
 
 /// How closely a group is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

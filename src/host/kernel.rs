@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::host::root::Root;
+use crate::root::Root;
 
 /// A built configuration is some 300 KB; a gzip bomb is not unpacked further than this.
 const LARGEST_CONFIG: u64 = 8 << 20;

@@ -6,7 +6,6 @@ pub mod group;
 pub mod kernel;
 pub mod mounts;
 pub mod pods;
-pub mod root;
 pub mod tasks;
 
 use std::collections::BTreeMap;
@@ -18,13 +17,13 @@ use crate::cgroup::{CgroupPath, Controllers};
 use crate::kubelet::layout::Layout;
 use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::kubelet::{Driver, Settings};
+use crate::root::{ReadError, Root};
 use boot::Boot;
 use checkpoints::Checkpoint;
 use group::{Depth, Group};
 use kernel::Kernel;
 use mounts::{CgroupMount, Mode};
 use pods::Pods;
-use root::{ReadError, Root};
 use tasks::Task;
 
 /// The mounts of this host, its kernel, and (on version 2) the part of the tree that the kubelet cares about.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
 use crate::host::group::{self, Group};
-use crate::host::root::{ReadError, Root};
 use crate::host::tasks;
+use crate::root::{ReadError, Root};
 
 /// The pod groups without a directory and without a process, and what is known around them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
-use crate::host::root::{ReadError, Root};
+use crate::root::{ReadError, Root};
 
 /// `PF_NO_SETAFFINITY`, the same bit from 3.10 to this day.
 const PF_NO_SETAFFINITY: u64 = 0x0400_0000;

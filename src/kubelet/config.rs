@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 use crate::cgroup::CgroupPath;
-use crate::host::root::{ReadError, Root};
 use crate::kubelet::{Driver, Origin, Settings, Sourced};
+use crate::root::{ReadError, Root};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use crate::host::root::{ReadError, Root};
 use crate::kubelet::Driver;
+use crate::root::{ReadError, Root};
 
 /// Where the CRI's part of the configuration stands: containerd 2, containerd 1.
 const PLUGINS: [&str; 2] = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];

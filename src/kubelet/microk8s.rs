@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::host::root::{ReadError, Root};
+use crate::root::{ReadError, Root};
 
 /// A distribution of Kubernetes, by its places.
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::host::root::Root;
 use crate::host::{Refusal, Tree};
 use crate::repair::{Effect, RepairError, write_file};
+use crate::root::Root;
 
 const TRANSIENT_TRIES: usize = 3;
 const TRANSIENT_PAUSE: Duration = Duration::from_millis(10);

@@ -10,8 +10,8 @@ use crate::cgroup::CgroupPath;
 use crate::host::Tree;
 use crate::host::group::populated;
 use crate::host::pods::AbandonedPod;
-use crate::host::root::{ReadError, Root};
 use crate::repair::{Effect, RepairError, change, write_file};
+use crate::root::{ReadError, Root};
 
 pub(super) fn make(path: &Path) -> Result<Effect, RepairError> {
     match mkdir(path, Mode::from_bits_truncate(0o755)) {

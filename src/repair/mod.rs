@@ -18,9 +18,9 @@ use nix::unistd::write;
 
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Step;
-use crate::host::root::{ReadError, Root};
 use crate::host::{Host, Refusal, Tree};
 use crate::plan::Planned;
+use crate::root::{ReadError, Root};
 
 /// Why a step came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

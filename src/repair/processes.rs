@@ -4,8 +4,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::host::root::Root;
 use crate::repair::{Effect, RepairError, groups, write_file};
+use crate::root::Root;
 
 /// A stray that forks as fast as it can is followed this many times through the list.
 const PASSES: usize = 64;

@@ -15,7 +15,6 @@ use crate::diagnosis::remedy::Remedy;
 use crate::diagnosis::{Finding, Occasion, Severity};
 use crate::host::Host;
 use crate::host::mounts::Mode;
-use crate::is_unfinished;
 use crate::kubelet::layout;
 use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::kubelet::{Configured, Driver, Settings};
@@ -223,6 +222,11 @@ impl Report {
             )
         })
     }
+}
+
+/// Whether anything in `findings` still waits for a step of ours.
+fn is_unfinished(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| matches!(finding.remedy, Remedy::Steps(_)))
 }
 
 fn at(finding: &Finding) -> String {
