@@ -12,6 +12,7 @@ pub enum Fault {
     ControllerAbsent,
     ControllerNotAnchored,
     ControllerNotEnabled,
+    DriverMismatch,
     Frozen,
     LeftoverLimits,
     LimitsExhausted,
@@ -135,6 +136,16 @@ pub const CATALOGUE: &[Entry] = &[
                   then makes it die of \"root container [kubepods] doesn't exist\".",
         remedy: "kubepods-repair switches on all that is needed in one write, from the root down, and anchors it. Where \
                  the kernel refuses, it undoes the attempt and tells who is in the way.",
+    },
+    Entry {
+        fault: Fault::DriverMismatch,
+        name: "driver-mismatch",
+        message_id: "c986d1a589b54267837dc231b199cd7a",
+        title: "The kubelet and containerd use different cgroup drivers",
+        meaning: "One makes its cgroups itself (cgroupfs), the other through systemd. The kubelet starts, and every pod fails, \
+                  since the runtime refuses the name that the kubelet gives a container's group.",
+        remedy: "kubepods-repair leaves both alone: make SystemdCgroup in containerd's template and the kubelet's \
+                 --cgroup-driver say the same.",
     },
     Entry {
         fault: Fault::Frozen,

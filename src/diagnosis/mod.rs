@@ -8,6 +8,7 @@ mod boot;
 pub mod catalogue;
 mod checkpoints;
 mod controllers;
+mod driver;
 mod groups;
 mod hygiene;
 mod limits;
@@ -174,6 +175,7 @@ pub fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> 
         Some(tree) => judge_tree(settings, host, tree, terms),
         None => Vec::new(),
     };
+    findings.extend(driver::diagnose(settings));
     findings.extend(checkpoints::diagnose(settings, host, terms));
     findings.extend(boot::diagnose(host, terms));
     findings.sort_by_key(Finding::rank);
