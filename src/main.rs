@@ -25,7 +25,7 @@ fn main() -> ExitCode {
 
 /// It never keeps a shutdown waiting, and never fails one.
 fn shutdown() -> Exit {
-    sys::arm_deadline(sys::DEADLINE_AT_BOOT);
+    sys::arm_deadline(sys::DEADLINE_AT_BOOT, report::journal::is_stream_of(&io::stderr()));
     if let Err(error) = kubepods_repair::shutdown() {
         let _ = writeln!(io::stderr(), "<4>The next boot will not know that this one ended cleanly: {error}.");
     }
@@ -33,12 +33,13 @@ fn shutdown() -> Exit {
 }
 
 fn run(options: &Options) -> Exit {
-    sys::arm_deadline(match options.occasion {
+    let to_journal = report::journal::is_stream_of(&io::stderr());
+    let seconds = match options.occasion {
         Occasion::Boot | Occasion::Early => sys::DEADLINE_AT_BOOT,
         Occasion::ByHand | Occasion::PreStart => sys::DEADLINE,
-    });
+    };
+    sys::arm_deadline(seconds, to_journal);
     let report = kubepods_repair::run(options);
-    let to_journal = report::journal::is_stream_of(&io::stderr());
     if to_journal {
         report::journal::send(&report);
     }

@@ -1,6 +1,7 @@
 //! From findings to an ordered list of steps. Pure.
 //!
-//! First what only takes away (limits, stale groups, strays), then what builds, from the root down, then the thaw.
+//! First what only takes away (limits, stale groups, strays), then threaded groups, which make their parent refuse
+//! controllers, then what builds, from the root down, then the thaw.
 
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::Finding;
@@ -63,10 +64,10 @@ fn rank(step: &Step) -> (u8, usize, u8) {
         Step::RemovePods(_) => (1, 0, 0),
         Step::MoveProcesses { .. } => (2, depth, 0),
         Step::MakeAnew(_) => (3, depth, 0),
-        Step::Make(_) => (3, depth, 1),
-        Step::Enable { .. } => (3, depth, 2),
-        Step::Thaw(_) => (4, depth, 0),
-        Step::RemoveStraysGroup(_) => (5, depth, 0),
-        Step::SetAside { .. } => (6, 0, 0),
+        Step::Make(_) => (4, depth, 0),
+        Step::Enable { .. } => (4, depth, 1),
+        Step::Thaw(_) => (5, depth, 0),
+        Step::RemoveStraysGroup(_) => (6, depth, 0),
+        Step::SetAside { .. } => (7, 0, 0),
     }
 }

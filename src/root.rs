@@ -95,11 +95,15 @@ impl Root {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_bytes(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
-        let file = File::from(self.open(path, OFlag::O_RDONLY).map_err(failed("read", path))?);
+        let mut file = File::from(self.open(path, OFlag::O_RDONLY).map_err(failed("read", path))?);
         let mut bytes = Vec::with_capacity(512);
-        let read = file.take(LARGEST_FILE + 1).read_to_end(&mut bytes);
+        let read = (&mut file).take(LARGEST_FILE + 1).read_to_end(&mut bytes);
         read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
             .map_err(failed("read", path))?;
+        // A pipe without a writer looks like an empty file.
+        if bytes.is_empty() && !file.metadata().is_ok_and(|file| file.is_file()) {
+            return Err(failed("read", path)(Errno::EOPNOTSUPP));
+        }
         match bytes.len() as u64 > LARGEST_FILE {
             true => Err(failed("read", path)(Errno::EFBIG)),
             false => Ok(bytes),

@@ -9,7 +9,7 @@ use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::{Case, Finding, Severity, count, name_processes};
-use crate::host::group::{Group, Kind};
+use crate::host::group::{Group, Kind, members_file};
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let mut findings: Vec<Finding> = cgroup_root_missing(case).into_iter().collect();
@@ -110,8 +110,8 @@ fn strays(case: &Case, group: &Group) -> Option<Finding> {
         ),
         false => Remedy::Steps(vec![move_out(case, group)]),
     };
-    let file = if group.kind == Kind::Threaded { "cgroup.threads" } else { "cgroup.procs" };
-    Some(Finding::new(Fault::StrayProcesses, severity, case.file(&group.path, file), evidence, effect, remedy))
+    let file = case.file(&group.path, members_file(group.kind));
+    Some(Finding::new(Fault::StrayProcesses, severity, file, evidence, effect, remedy))
 }
 
 fn threaded(case: &Case, group: &Group) -> Option<Finding> {

@@ -150,6 +150,15 @@ pub fn populated(root: &Root, mount: &Path, path: &CgroupPath) -> Result<bool, R
     Ok(files.keyed("cgroup.events", "populated")? != 0)
 }
 
+/// The file that lists who is directly in a group. `cgroup.procs` of a threaded group answers EOPNOTSUPP, and that of the
+/// root of a threaded subtree lists all who live in the subtree; any thread's id moves the whole process all the same.
+pub fn members_file(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Threaded | Kind::DomainThreaded => "cgroup.threads",
+        Kind::Root | Kind::Domain | Kind::DomainInvalid => "cgroup.procs",
+    }
+}
+
 struct Files<'a> {
     root: &'a Root,
     dir: &'a Path,
@@ -180,9 +189,8 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// A threaded group answers EOPNOTSUPP to a look at its processes and lists their threads.
     fn processes(&self, kind: Kind) -> Result<Vec<Process>, ReadError> {
-        let name = if kind == Kind::Threaded { "cgroup.threads" } else { "cgroup.procs" };
+        let name = members_file(kind);
         let list = match self.read(name) {
             Err(error) if error.errno == Errno::EOPNOTSUPP => None,
             answer => answer?,
@@ -216,6 +224,14 @@ impl Files<'_> {
 fn value_of(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim_end().parse().ok()
+}
+
+/// Reads `cgroup.type`; a group that is not there is taken for an ordinary one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn kind(root: &Root, directory: &Path) -> Result<Kind, ReadError> {
+    Ok(root.read_if_there(&directory.join("cgroup.type"))?.map_or(Kind::Domain, |text| parse_kind(&text)))
 }
 
 fn parse_kind(text: &str) -> Kind {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use crate::host::group;
 use crate::repair::{Effect, RepairError, groups, write_file};
 use crate::root::Root;
 
@@ -40,11 +41,7 @@ fn move_process(root: &Root, pid: &str, to: &Path) -> Result<Option<String>, Rep
     }
 }
 
-/// A threaded group does not list its processes; any thread's id moves the whole process all the same.
-fn members(root: &Root, group: &Path) -> Result<Vec<String>, RepairError> {
-    let list = match root.read(&group.join("cgroup.procs")) {
-        Err(error) if error.errno == Errno::EOPNOTSUPP => root.read(&group.join("cgroup.threads")),
-        answer => answer,
-    }?;
+fn members(root: &Root, directory: &Path) -> Result<Vec<String>, RepairError> {
+    let list = root.read(&directory.join(group::members_file(group::kind(root, directory)?)))?;
     Ok(list.lines().map(str::to_owned).collect())
 }
