@@ -1,0 +1,373 @@
+# shellcheck shell=bash
+# What scenarios are written with. Sourced in the guest by `driver`, one bash per scenario; everything here fails the scenario by
+# ending it. $WORK is the scenario's own folder, $KUBELET_ONLY is set when there is no program to test.
+# shellcheck disable=SC2034,SC2154  # used, or set, by the scenarios
+set -eEu
+trap 'echo "FAILED: line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND"' ERR
+CG=/sys/fs/cgroup K=$CG/kubepods
+LINE="+cpuset +cpu +io +memory +hugetlb +pids"      # what a kubelet's libcontainer asks for, less what no test needs
+NEEDED="cpu cpuset hugetlb memory pids"
+SNAP_DATA=/var/snap/microk8s/1234 SNAP_COMMON=/var/snap/microk8s/common SNAP=/snap/microk8s/1234
+PODS=$SNAP_COMMON/var/lib/kubelet/pods
+UNIT=snap.microk8s.daemon-kubelite.service
+DQLITE=snap.microk8s.daemon-k8s-dqlite.service
+STAMP=/run/kubepods-repair.restarted.$DQLITE
+MARKER=/var/lib/kubepods-repair/boot
+export SNAP_DATA SNAP_COMMON SNAP
+
+fail() { echo "FAILED: $*"; exit 1; }
+note() { printf -- '-- %6d ms  %s\n' $(( (${EPOCHREALTIME/./} - T0) / 1000 )) "$*"; }
+T0=${EPOCHREALTIME/./}
+
+# wait_for SECONDS COMMAND...: until it succeeds. The seconds are a limit for a broken run, not an expectation.
+wait_for() {
+  local end=$((SECONDS + $1)); shift
+  until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || fail "never came true: $*"; sleep 0.1; done
+}
+
+# ---- the host ------------------------------------------------------------------------------------------------------------------
+
+reset_host() {
+  if [ -e /run/vm/units ]; then
+    systemctl stop 'kr-*' "$UNIT" "$DQLITE" kubepods-repair.service 2>/dev/null || true
+    rm -rf /etc/systemd/system/snap.microk8s.* /etc/systemd/system/kr-* /etc/systemd/system/*.wants/{kr-,snap.microk8s.,kubepods-repair}* \
+      /run/systemd/system/kr-* /usr/lib/systemd/system/snap.microk8s.* /usr/lib/systemd/catalog/kubepods-repair.catalog /usr/lib/systemd/system/kubepods-repair*
+    systemctl daemon-reload; systemctl reset-failed
+    rm /run/vm/units
+  fi
+  reset-cgroups || return 1
+  rm -rf /var/snap /snap /run/kubepods-repair* /var/lib/kubepods-repair /var/lib/kubelet /run/kr-*
+}
+reset() { reset_host || fail "the reset did not work"; journal_from_here; note "reset"; }
+
+# microk8s [LINE...]: MicroK8s is installed, with its own args file and these lines behind it
+microk8s() {
+  mkdir -p "$SNAP_DATA/args" "$PODS" "$SNAP/meta"
+  ln -sfn 1234 /var/snap/microk8s/current; ln -sfn 1234 /snap/microk8s/current
+  printf 'name: microk8s\nversion: v%s.0\nconfinement: classic\n' "$KUBELET_VERSION" >"$SNAP/meta/snap.yaml"
+  # shellcheck disable=SC2016  # the file really holds ${...}
+  printf '%s\n' '--kubeconfig=${SNAP_DATA}/credentials/kubelet.config' '--cert-dir=${SNAP_DATA}/certs' '--client-ca-file=${SNAP_DATA}/certs/ca.crt' \
+    '--anonymous-auth=false' '--root-dir=${SNAP_COMMON}/var/lib/kubelet' '--fail-swap-on=false' \
+    '--eviction-hard="memory.available<100Mi,nodefs.available<1Gi,imagefs.available<1Gi"' \
+    '--container-runtime-endpoint=${SNAP_COMMON}/run/containerd.sock' '--containerd=${SNAP_COMMON}/run/containerd.sock' \
+    '--authentication-token-webhook=true' '--read-only-port=0' '--serialize-image-pulls=false' "$@" >"$SNAP_DATA/args/kubelet"
+}
+
+# kubelite_unit: MicroK8s' service as snapd writes it, with the stand-in inside; everything it needs is on the disk
+kubelite_unit() {
+  touch /run/vm/units
+  install -m 755 /run/vm/guest/bin/kubelet-rules /usr/local/sbin/kubelet-rules
+  cat >"/etc/systemd/system/$UNIT" <<UNIT
+[Unit]
+Description=Service for snap application microk8s.daemon-kubelite
+Wants=network.target
+After=snap.microk8s.daemon-containerd.service network.target
+X-Snappy=yes
+
+[Service]
+Environment=SNAP_DATA=$SNAP_DATA SNAP_COMMON=$SNAP_COMMON SNAP=$SNAP
+ExecStart=/usr/local/sbin/kubelet-rules --version $KUBELET_VERSION --args-file $SNAP_DATA/args/kubelet --stay
+SyslogIdentifier=microk8s.daemon-kubelite
+Restart=on-failure
+WorkingDirectory=$SNAP_DATA
+TimeoutStopSec=30
+Type=simple
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+  systemctl daemon-reload
+}
+kubelite_said() { journal -u "$UNIT" | grep -q -- "$1"; }
+# journal ARG...: messages of this boot since journal_from_here, which a reset calls
+journal() { journalctl -b -q -o cat ${CURSOR:+--after-cursor="$CURSOR"} "$@"; }
+journal_from_here() { journalctl --sync; CURSOR=$(journalctl -b -q -n 1 -o export | sed -n 's/^__CURSOR=//p'); }
+CURSOR=
+
+# install_units: the project's own systemd folder, as a package would lay it out
+install_units() {
+  touch /run/vm/units
+  cp -r /run/vm/systemd/. /usr/lib/systemd/
+}
+
+# ---- rings, boots and power --------------------------------------------------------------------------------------------------------
+
+FAMOUS="root container \[kubepods\] doesn't exist|error validating root container \[kubepods\]"
+
+# ring_unit UNIT: a service that opens an io_uring with a polling thread, as k8s-dqlite does. Each start adds a line to /run/kr-starts.UNIT
+ring_unit() {
+  touch /run/vm/units
+  install -m 755 /run/vm/guest/bin/sqpoll /usr/local/sbin/sqpoll
+  cat >"/etc/systemd/system/$1" <<UNIT
+[Unit]
+Description=Service for snap application ${1%.service}
+Wants=network.target
+After=network.target
+
+[Service]
+ExecStart=/bin/sh -c 'echo >>"/run/kr-starts.%n"; exec /usr/local/sbin/sqpoll'
+Restart=on-failure
+TimeoutStopSec=30
+Type=simple
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+  systemctl daemon-reload
+}
+main_pid() { systemctl show -P MainPID "$1"; }
+starts() { wc -l <"/run/kr-starts.$1"; }
+# ring_of PID: the thread that polls for it
+ring_of() {
+  local comm
+  for comm in /proc/"$1"/task/*/comm; do
+    case $(cat "$comm" 2>/dev/null) in iou-sqp-*) comm=${comm%/comm}; echo "${comm##*/}"; return 0;; esac
+  done
+  return 1
+}
+has_ring() { ring_of "$(main_pid "$1")"; }
+# start_ring UNIT: and waits until it is in the way; sets PID and RING
+start_ring() {
+  systemctl start "$1"; wait_for 120 has_ring "$1"
+  PID=$(main_pid "$1") RING=$(ring_of "$PID")
+  note "$1 runs: process $PID, thread $RING"
+}
+# still_runs UNIT: as start_ring left it, and once started
+still_runs() {
+  [ "$(main_pid "$1")" = "$PID" ] || fail "$1: process $PID is now $(main_pid "$1")"
+  [ "$(starts "$1")" = 1 ] || fail "$1 was started $(starts "$1") times"
+  [ ! -e "$STAMP" ] || fail "there is a stamp"
+}
+# lose_controllers: what systemd and the kubelet had switched on is off, as after a boot; groups of the kubelet's go
+lose_controllers() {
+  local file c
+  rmdir $K/burstable $K/besteffort 2>/dev/null || true
+  [ ! -e $K ] || rmdir $K
+  for c in cpuset cpu hugetlb io; do
+    find $CG -depth -name cgroup.subtree_control | while read -r file; do ! grep -qw $c "$file" || echo "-$c" >"$file"; done
+  done
+}
+
+# block: the host is in the loop: k8s-dqlite's ring is there, its pre-start is installed and was not when it started
+block() {
+  systemctl stop "$UNIT" "$DQLITE"; systemctl reset-failed "$UNIT" "$DQLITE" 2>/dev/null || true
+  lose_controllers; rm -f "$STAMP" "/run/kr-starts.$DQLITE"
+  mv "/usr/lib/systemd/system/$DQLITE.d" /run/kr-drop-in; systemctl daemon-reload
+  start_ring "$DQLITE"
+  mv /run/kr-drop-in "/usr/lib/systemd/system/$DQLITE.d"; systemctl daemon-reload
+}
+
+restarts() { systemctl show -P NRestarts "$UNIT"; }
+gave_up() { [ "$(restarts)" -ge 3 ]; }
+kubelite_up() { kubelite_said 'Starting Kubelet Plugin Manager'; }
+# The service runs, and its first start was enough.
+came_up_at_once() {
+  wait_for 240 kubelite_up
+  systemctl is-active -q "$UNIT" || fail "kubelite is $(systemctl is-active "$UNIT")"
+  [ "$(restarts)" = 0 ] || { journal -u "$UNIT"; fail "kubelite needed $(restarts) restarts"; }
+  enabled $K && enabled $K/burstable && enabled $K/besteffort || fail "kubepods: $(cat $K/cgroup.controllers)"
+}
+no_ordering_cycle() { if journalctl -b -q -o cat | grep -i 'ordering cycle'; then fail "systemd found an ordering cycle"; fi; }
+# previous_shutdown clean|unclean|unknown: what the program says of it
+previous_shutdown() {
+  kubepods-repair -n --json >"$WORK/json" || true
+  grep -Eq "\"previous_shutdown\": ?\"$1\"" "$WORK/json" || { cat "$WORK/json" $MARKER; fail "the previous shutdown was not $1"; }
+}
+marker_readable() {
+  [ "$(sed -n 1p $MARKER)" = "kubepods-repair-boot 1" ] && [ "$(tail -n 1 $MARKER)" = end ] && grep -qx "boot-id $(cat /proc/sys/kernel/random/boot_id)" $MARKER ||
+    { cat $MARKER; journalctl -b -q | grep kubepods-repair; fail "the marker is not this boot's"; }
+}
+# keep_of_ours all|service|dqlite|kubelite: installs the project's units, and of them only this protection. Without `all` no Delegate=
+keep_of_ours() {
+  install_units
+  local units=/usr/lib/systemd/system drop=20-kubepods-repair.conf
+  case $1 in
+    all) return 0;;
+    service) sed -i '/^\[Service\]/,$d' "$units/$UNIT.d/$drop" "$units/$DQLITE.d/$drop";;      # their After= is the service's
+    dqlite) rm -r "$units/$UNIT.d" $units/kubepods-repair*.service;;
+    kubelite) rm -r "$units/$DQLITE.d" $units/kubepods-repair*.service; sed -i '/^Delegate=/d' "$units/$UNIT.d/$drop";;
+  esac
+  if grep -rs '^Delegate=' $units/snap.microk8s.*; then fail "that is a second protection"; fi
+}
+# ring_first: kubelite starts only when k8s-dqlite's ring is in the way, or anchored controllers cannot mind it
+ring_first() {
+  printf '#!/bin/sh\nuntil grep -qs ^iou-sqp /proc/[0-9]*/task/*/comm; do sleep 0.1; done\n' >/usr/local/sbin/wait-for-ring
+  chmod 755 /usr/local/sbin/wait-for-ring
+  mkdir -p "/etc/systemd/system/$UNIT.d"
+  printf '[Service]\nExecStartPre=/usr/local/sbin/wait-for-ring\n' >"/etc/systemd/system/$UNIT.d/10-ring-first.conf"
+}
+# Three boots of one disk, the second ending in a power cut: flow_cold_boot WHAT, as in keep_of_ours
+flow_cold_boot() {
+  needs_program
+  if [ "$PHASE" = 1 ]; then
+    reset; microk8s; kubelite_unit; ring_unit "$DQLITE"; keep_of_ours "$1"
+    [ "$1" != kubelite ] || ring_first
+    systemctl daemon-reload
+    systemctl -q enable "$UNIT" "$DQLITE"
+    [ ! -e /usr/lib/systemd/system/kubepods-repair.service ] || systemctl -q enable kubepods-repair.service kubepods-repair-shutdown.service
+    sync
+    return 0
+  fi
+  came_up_at_once; anchored $K || fail "no anchor: $(cat $K/cgroup.subtree_control)"
+  wait_for 120 has_ring "$DQLITE"
+  local want=1; [ "$1" != kubelite ] || want=2
+  [ "$(starts "$DQLITE")" = $want ] || fail "k8s-dqlite was started $(starts "$DQLITE") times, not $want"
+  note "kubelite is up at its first start"
+  no_ordering_cycle
+  if [ "$1" = all ]; then
+    [ "$PHASE" = 2 ] && previous_shutdown unknown || previous_shutdown unclean
+    marker_readable
+  fi
+  # what holds it is the anchor
+  systemctl daemon-reload; systemd-run -q --wait --unit=kr-nudge -p CPUWeight=50 true
+  enabled $K || fail "lost at a daemon-reload: $(cat $K/cgroup.controllers)"
+  journal_from_here; systemctl restart "$UNIT"; came_up_at_once
+  [ "$(starts "$DQLITE")" = $want ] || fail "k8s-dqlite was started once more"
+  note "and again after a daemon-reload"
+  [ "$PHASE" = 3 ] || { sync; vm-cut; }
+}
+
+# ---- the kubelet ---------------------------------------------------------------------------------------------------------------
+
+kubelet() {
+  if [ -n "${REAL_KUBELET:-}" ]; then kubelet-real --args-file "$SNAP_DATA/args/kubelet" "$@"
+  else kubelet-rules --version "$KUBELET_VERSION" --args-file "$SNAP_DATA/args/kubelet" "$@"; fi
+}
+kubelet_starts() {
+  kubelet >"$WORK/kubelet" 2>&1 || { cat "$WORK/kubelet"; fail "the kubelet does not start"; }
+  note "the kubelet starts"
+}
+kubelet_dies() { # PATTERN
+  if kubelet >"$WORK/kubelet" 2>&1; then cat "$WORK/kubelet"; fail "the kubelet starts; it should die: $1"; fi
+  grep -Eq -- "$1" "$WORK/kubelet" || { cat "$WORK/kubelet"; fail "the kubelet did not say: $1"; }
+  note "the kubelet dies: $1"
+}
+# healthy: a tree that a kubelet made
+healthy() { kubelet_starts; }
+# enabled GROUP-DIR: it has every needed controller
+enabled() { local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.controllers" || return 1; done; }
+anchored() { local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.subtree_control" || return 1; done; }
+
+# ---- the program ---------------------------------------------------------------------------------------------------------------
+
+# repair EXIT [ARG...]: runs it and expects this exit status; what it said is in $WORK/said
+repair() {
+  local want=$1 rc; shift
+  local t0=${EPOCHREALTIME/./}
+  timeout -k 5 100 kubepods-repair "$@" >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
+  TOOK_MS=$(( (${EPOCHREALTIME/./} - t0) / 1000 ))
+  note "kubepods-repair $* -> $rc in $TOOK_MS ms"
+  [ $rc = "$want" ] || { cat "$WORK/said"; fail "kubepods-repair $*: exit $rc, expected $want"; }
+}
+says() { grep -Eq -- "$1" "$WORK/said" || { cat "$WORK/said"; fail "it did not say: $1"; }; }
+says_not() { if grep -Eq -- "$1" "$WORK/said"; then cat "$WORK/said"; fail "it said: $1"; fi; }
+
+# Without a program the scenario ends here: passed, if there was anything to see before; else skipped.
+needs_program() { [ -n "${KUBELET_ONLY:-}" ] || return 0; [ -e "$WORK/kubelet" ] && exit 0; exit 77; }
+
+# traced EXIT [ARG...]: the same under strace; fails if it changed anything, started anything or asked a bus
+CHANGES='?open,openat,?openat2,?creat,?open_by_handle_at,write,pwrite64,writev,pwritev,?pwritev2,sendto,sendmsg,sendmmsg,sendfile,splice'
+CHANGES+=',copy_file_range,?mkdir,mkdirat,?rmdir,?unlink,unlinkat,?rename,renameat,renameat2,?link,linkat,?symlink,symlinkat,?mknod,mknodat'
+CHANGES+=',truncate,ftruncate,fallocate,?chmod,fchmod,fchmodat,?chown,fchown,fchownat,?utime,?utimes,utimensat,setxattr,fsetxattr,removexattr'
+CHANGES+=',mount,umount2,?move_mount,?open_tree,?fsmount,pivot_root,unshare,setns,kill,tkill,tgkill,?pidfd_send_signal,clone,?clone3,?fork,?vfork,connect'
+traced() {
+  local want=$1 rc; shift
+  timeout -k 5 200 strace -f --seccomp-bpf -y -qq -o "$WORK/strace" -e "trace=$CHANGES" -- kubepods-repair "$@" >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
+  note "kubepods-repair $* -> $rc (traced)"
+  [ $rc = "$want" ] || { cat "$WORK/said"; fail "kubepods-repair $*: exit $rc, expected $want"; }
+  strace-writes <"$WORK/strace" || { cat "$WORK/said"; fail "kubepods-repair $* made the calls above"; }
+}
+# unchanged EXIT [ARG...]: it ends so, and the tree is afterwards what it was
+unchanged() {
+  picture >"$WORK/before"; repair "$@"; picture >"$WORK/after"; same "kubepods-repair ${*:2} changed the tree"
+}
+# untouched EXIT [ARG...]: the same, and it made no call that could have changed anything
+untouched() {
+  picture >"$WORK/before"; traced "$@"; picture >"$WORK/after"; same "kubepods-repair ${*:2} changed the tree"
+}
+picture() { tree; }      # a scenario may look elsewhere, or less closely
+same() { diff -U 3 "$WORK/before" "$WORK/after" || fail "$1"; }
+
+names_fault() {
+  says "(^|[^a-z-])$1([^a-z-]|\$)"
+}
+names_fault_json() {
+  grep -Eq "\"fault\": ?\"$1\"" "$WORK/said" || { cat "$WORK/said"; fail "the JSON names no fault $1"; }
+}
+
+# in_namespace COMMAND...: runs the scenario's `inside` under this command (unshare ...)
+in_namespace() {
+  # shellcheck disable=SC2016  # for the inner bash
+  "$@" bash -c '. guest/lib.sh; . "scenarios/$SCENARIO"; inside' || fail "inside of $*"
+}
+
+# background COMMAND...: until the next reset
+background() { "$@" >"$WORK/background" 2>&1 & disown; echo $! >>/run/vm/pids; }
+
+# storm: daemon-reload every 100 ms, and in between starts of units that make systemd enable what they need, and nothing else
+storm() {
+  touch /run/vm/units; echo 0 >"$WORK/rounds"
+  background storm_loop
+}
+storm_loop() {
+  local i=0
+  while i=$((i + 1)); do
+    systemctl daemon-reload || true
+    sleep 0.1
+    timeout 60 systemd-run -q --no-block --collect --unit="kr-weight-$i" -p CPUWeight=50 sleep 1 || true
+    timeout 60 systemd-run -q --no-block --collect --unit="kr-cpus-$i" -p AllowedCPUs=0 sleep 1 || true
+    echo $i >"$WORK/rounds"
+  done
+}
+# N whole rounds from now on (the one under way does not count)
+storm_rounds() { local from; from=$(cat "$WORK/rounds"); wait_for 600 rounds_done $((from + $1 + 1)); }
+rounds_done() { [ "$(cat "$WORK/rounds")" -ge "$1" ]; }
+
+# only_told EXIT FAULT: whichever way it is called, it names the fault and changes nothing
+only_told() {
+  untouched "$1" -n; names_fault "$2"
+  unchanged "$1"; names_fault "$2"
+  unchanged "$1" --pre-start; names_fault "$2"
+  repair "$1" -n --json; names_fault_json "$2"
+}
+
+# ---- the flows -----------------------------------------------------------------------------------------------------------------
+
+# A fault that is repaired. The scenario gives: fault, without (`starts`, or the words with which the kubelet dies), broken(); and if it
+# differs: dry (exit of -n: 3), args=(lines of the args file), cured() (what must be true after the repair), by_hand=no (needs --pre-start)
+broken_host() { reset; microk8s ${args[@]+"${args[@]}"}; broken; }
+flow_repaired() {
+  broken_host
+  if [ "$without" = starts ]; then kubelet_starts; else kubelet_dies "$without"; fi
+  needs_program
+
+  broken_host
+  untouched "${dry:-3}" -n; names_fault "$fault"
+  repair "${dry:-3}" -n --json; names_fault_json "$fault"
+  repair 0 --pre-start
+  check_cured
+  untouched 0 --pre-start
+  kubelet_starts
+
+  [ "${by_hand:-yes}" = yes ] || return 0
+  broken_host
+  repair 0
+  check_cured
+  kubelet_starts
+}
+check_cured() {
+  local root=${cgroup_root:-}
+  enabled "$CG$root/kubepods" || { cat "$WORK/said"; tree; fail "kubepods lacks controllers: $(cat "$CG$root/kubepods/cgroup.controllers")"; }
+  anchored "$CG$root/kubepods" || { cat "$WORK/said"; fail "kubepods holds no anchor: $(cat "$CG$root/kubepods/cgroup.subtree_control")"; }
+  [ ! -e $CG/kubepods-strays ] || [ -n "${strays_live:-}" ] || { tree kubepods-strays; fail "kubepods-strays is still there"; }
+  if declare -F cured >/dev/null; then cured; fi
+}
+
+# A fault that is only told. `told`: the exit of a run (0 or 1; -n too), whatever else as above. Nothing at all is changed.
+flow_told() {
+  broken_host
+  if [ "$without" = starts ]; then kubelet_starts; else kubelet_dies "$without"; fi
+  needs_program
+  broken_host
+  only_told "$told" "$fault"
+}
