@@ -127,8 +127,9 @@ impl Run<'_> {
         for _ in 0..ROUNDS {
             let (host, findings) = self.look(refusals)?;
             report.remaining = findings;
-            let (restarts, planned): (Vec<_>, Vec<_>) =
-                plan::plan(&report.remaining).into_iter().partition(|planned| matches!(planned.step, Step::Restart(_)));
+            let (restarts, planned): (Vec<_>, Vec<_>) = plan::plan(&report.remaining)
+                .into_iter()
+                .partition(|planned| matches!(planned.step, Step::Restart { .. }));
             if !restarts.is_empty() || planned.is_empty() {
                 return Ok(restarts);
             }

@@ -59,7 +59,7 @@ fn merge(planned: &mut Step, step: &Step) -> bool {
 fn rank(step: &Step) -> (u8, usize, u8) {
     let depth = step.group().map_or(0, CgroupPath::depth);
     match step {
-        Step::Restart(_) => (0, 0, 0),
+        Step::Restart { .. } => (0, 0, 0),
         Step::LiftLimit { .. } => (0, depth, 1),
         Step::RemovePods(_) => (1, 0, 0),
         Step::MoveProcesses { .. } => (2, depth, 0),

@@ -4,8 +4,8 @@ use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::{Case, Finding, Occasion, Severity};
-use crate::host::Blockers;
 use crate::host::tasks::{Policy, Task};
+use crate::host::{Blockers, RestartStamp};
 use crate::kubelet::microk8s::MICROK8S;
 use nix::errno::Errno;
 
@@ -51,14 +51,19 @@ fn restart(case: &Case, blockers: &Blockers, tasks: &[&Task], alone: bool) -> Re
     let names = units.join(" ");
     if !alone {
         Err(format!("{names} was not restarted, since a real-time task is in the way, too"))
-    } else if let Some(unit) = units.iter().find(|unit| blockers.restarted.contains(unit)) {
-        Err(format!("{unit} was restarted once since the boot and is not again"))
+    } else if let Some(stamp) =
+        blockers.stamps.iter().find(|stamp| units.contains(&stamp.unit) && stamp.is_older_than(tasks))
+    {
+        Err(format!("{} was restarted once since the boot and is not again", stamp.unit))
     } else if case.terms.no_restart {
         Err(format!("without --no-restart {names} would be restarted"))
     } else if case.terms.occasion != Occasion::PreStart {
         Err(format!("systemctl restart {} cures it, for its pre-start restarts {names}", MICROK8S.kubelet_unit))
     } else {
-        Ok(units.into_iter().map(|unit| Step::Restart(unit.to_owned())).collect())
+        let stamp = |unit: &str| {
+            tasks.iter().filter(|task| task.unit() == Some(unit)).map(|task| RestartStamp::line(task)).collect()
+        };
+        Ok(units.into_iter().map(|unit| Step::Restart { unit: unit.to_owned(), stamp: stamp(unit) }).collect())
     }
 }
 
@@ -69,7 +74,7 @@ fn restartable(task: &Task) -> Option<&'static str> {
 }
 
 fn by_hand(tasks: &[&Task], why_not: &str) -> String {
-    let units = units(tasks);
+    let units = quoted(&units(tasks));
     let now = match tasks.iter().all(|task| task.unit().is_some()) {
         true => format!("systemctl stop {units}; kubepods-repair; systemctl start {units}"),
         false => format!("end what runs in {units}, run kubepods-repair, start it again"),
@@ -78,6 +83,14 @@ fn by_hand(tasks: &[&Task], why_not: &str) -> String {
         "{why_not}; by hand: {now}. For good: let it start after kubepods-repair.service, or keep it from io_uring (for \
          k8s-dqlite: UV_USE_IO_URING=0 in args/k8s-dqlite-env), or use a kernel from 6.3 or 6.1.110 on"
     )
+}
+
+/// A shell would eat the backslash of an escaped unit name.
+fn quoted(names: &str) -> String {
+    match names.contains('\\') {
+        true => names.split(' ').map(|name| format!("'{name}'")).collect::<Vec<_>>().join(" "),
+        false => names.to_owned(),
+    }
 }
 
 fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {

@@ -52,7 +52,12 @@ pub enum Step {
     /// Removes the group for strays, once it is empty.
     RemoveStraysGroup(CgroupPath),
     /// Restarts a unit of MicroK8s, once a boot, and waits until it is done.
-    Restart(String),
+    Restart {
+        /// Which.
+        unit: String,
+        /// What is noted of it: a line for each task that is to go.
+        stamp: String,
+    },
     /// Renames a damaged checkpoint, so that the kubelet begins a new one.
     SetAside {
         /// The file.
@@ -78,7 +83,7 @@ impl Step {
                 Some(group)
             }
             Self::RemovePods(pods) => pods.first().map(|pod| &pod.group),
-            Self::Restart(_) | Self::SetAside { .. } => None,
+            Self::Restart { .. } | Self::SetAside { .. } => None,
         }
     }
 }

@@ -75,8 +75,30 @@ pub struct Blockers {
     pub tasks: Vec<Task>,
     /// CONFIG_RT_GROUP_SCHED, without which real-time tasks block nothing; `None` when it cannot be known.
     pub rt_group_sched: Option<bool>,
-    /// The units that were restarted for this already since the boot.
-    pub restarted: Vec<&'static str>,
+    /// What was noted when units were asked to restart, since the boot.
+    pub stamps: Vec<RestartStamp>,
+}
+
+/// The note that a unit was asked to restart for the sake of these tasks. While one of them still lives, the restart has not
+/// come about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartStamp {
+    /// Which unit.
+    pub unit: &'static str,
+    /// A line for each task: its id and when it was started.
+    pub tasks: String,
+}
+
+impl RestartStamp {
+    /// The line of a task.
+    pub fn line(task: &Task) -> String {
+        format!("{} {}\n", task.tid, task.started)
+    }
+
+    /// Whether none of these tasks was there when the note was made: they are new, so the unit was restarted.
+    pub fn is_older_than(&self, tasks: &[&Task]) -> bool {
+        !self.tasks.is_empty() && !tasks.iter().any(|task| self.tasks.contains(&Self::line(task)))
+    }
 }
 
 /// Where this program notes that it has restarted a unit: gone with the next boot.
@@ -147,13 +169,13 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
 /// # Errors
 /// When `/proc` cannot be listed, or it cannot be known which units were restarted before.
 pub fn observe_blockers(root: &Root, kernel: &Kernel) -> Result<Blockers, ReadError> {
-    let mut restarted = Vec::new();
+    let mut stamps = Vec::new();
     for unit in MICROK8S.restartable_units {
-        if root.exists(&restart_stamp(unit))? {
-            restarted.push(unit);
+        if let Some(tasks) = root.read_if_there(&restart_stamp(unit))? {
+            stamps.push(RestartStamp { unit, tasks });
         }
     }
-    Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root), restarted })
+    Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root), stamps })
 }
 
 fn observe_tree(root: &Root, mount: &CgroupMount, settings: &Settings) -> Result<Tree, ReadError> {

@@ -44,6 +44,8 @@ pub struct Task {
     pub priority: u32,
     /// Whether the scheduler treats it as real-time now.
     pub realtime: bool,
+    /// When it was started, in clock ticks since the boot: together with [`Self::tid`] it is unmistakable.
+    pub started: u64,
     /// Whether the kernel nails it to its CPUs.
     pub pinned: bool,
     /// Where it lives.
@@ -51,12 +53,13 @@ pub struct Task {
 }
 
 impl Task {
-    /// The unit of the system's own manager that it belongs to: the last service or scope of its path. A user's manager is
-    /// itself a service, so that a unit of a user has one above it, and is none of these.
+    /// The unit of this machine's own manager that it belongs to: a service or scope below nothing but slices. What lives
+    /// under another manager (a user's, a container's) has a second unit below the first, and is none of ours.
     pub fn unit(&self) -> Option<&str> {
-        let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-        let mut units = self.cgroup.as_str().rsplit('/').filter(is_unit);
-        units.next().filter(|_| units.next().is_none())
+        let is_unit = |part: &str| part.ends_with(".service") || part.ends_with(".scope");
+        let mut parts = self.cgroup.as_str().split('/').skip(1).skip_while(|part| part.ends_with(".slice"));
+        let unit = parts.next().filter(|part| is_unit(part))?;
+        (!parts.any(is_unit)).then_some(unit)
     }
 }
 
@@ -109,7 +112,7 @@ fn unified_path(text: &str) -> Option<CgroupPath> {
 }
 
 /// proc_pid_stat(5): the name stands in parentheses and may hold any character, so the last one ends it.
-/// Of the rest: field 9 flags, 18 effective priority (real-time below 0), 40 real-time priority, 41 policy.
+/// Of the rest: field 9 flags, 18 effective priority (real-time below 0), 22 start, 40 real-time priority, 41 policy.
 fn parse_stat(text: &str) -> Option<Task> {
     let (tid, rest) = text.split_once(" (")?;
     let (comm, rest) = rest.rsplit_once(") ")?;
@@ -129,6 +132,7 @@ fn parse_stat(text: &str) -> Option<Task> {
         },
         priority: field(40)?.parse().ok()?,
         realtime: stays && effective < 0,
+        started: field(22)?.parse().ok()?,
         pinned: stays && flags & PF_NO_SETAFFINITY != 0,
         cgroup: CgroupPath::root(),
     })
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_is_the_last_service_or_scope() {
+    fn only_a_unit_of_the_own_manager_is_one() {
         let unit_of = |path: &str| {
             let task = parse_stat(&stat("x", 0, 20, 0, 0))?;
             let task = Task { cgroup: CgroupPath::parse(path)?, ..task };
@@ -177,5 +181,8 @@ mod tests {
         assert_eq!(unit_of("/user.slice/user-0.slice/session-1\\x2db.scope").as_deref(), Some("session-1\\x2db.scope"));
         assert_eq!(unit_of("/user.slice/user-0.slice/user@0.service/app.slice/a.service"), None);
         assert_eq!(unit_of("/custom"), None);
+        assert_eq!(unit_of("/system.slice/a.service/sub/b").as_deref(), Some("a.service"));
+        assert_eq!(unit_of("/lxc.payload.node/system.slice/snap.microk8s.daemon-k8s-dqlite.service"), None);
+        assert_eq!(unit_of("/machine.slice/node.scope/system.slice/snap.microk8s.daemon-k8s-dqlite.service"), None);
     }
 }

@@ -28,7 +28,11 @@ pub fn write(marker: &Marker) -> Result<(), RepairError> {
         .open(new)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
     written.map_err(errno).map_err(change("write", new, ""))?;
-    fs::rename(new, place).map_err(errno).map_err(change("rename", new, MARKER))?;
+    if let Err(error) = fs::rename(new, place) {
+        // What could not be put in place is of no use to anybody.
+        let _ = fs::remove_file(new);
+        return Err(change("rename", new, MARKER)(errno(error)));
+    }
     sync_folder_of(place)
 }
 

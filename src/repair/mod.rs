@@ -134,13 +134,13 @@ fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
         Step::Enable { group, controllers } => controllers::enable(root, tree, group, controllers),
         Step::Thaw(group) => groups::thaw(root, tree, group),
         Step::RemoveStraysGroup(group) => groups::remove(&directory(group)).map(|()| Effect::Done(None)),
-        Step::Restart(_) | Step::SetAside { .. } => take_without_tree(step),
+        Step::Restart { .. } | Step::SetAside { .. } => take_without_tree(step),
     }
 }
 
 fn take_without_tree(step: &Step) -> Result<Effect, RepairError> {
     match step {
-        Step::Restart(unit) => units::restart(unit),
+        Step::Restart { unit, stamp } => units::restart(unit, stamp),
         Step::SetAside { file, boot_id } => checkpoints::set_aside(file, boot_id),
         _ => Ok(Effect::Skipped),
     }

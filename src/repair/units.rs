@@ -1,6 +1,7 @@
 //! Restarting a unit of MicroK8s, at most once a boot.
 
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// One call that systemd carries out whatever becomes of us; then its job is waited for. The lock must not be held: the
 /// unit's own pre-start wants it.
-pub(super) fn restart(unit: &str) -> Result<Effect, RepairError> {
+pub(super) fn restart(unit: &str, stamp: &str) -> Result<Effect, RepairError> {
     let systemd = Systemd::connect()?;
-    stamp(unit)?;
+    note(unit, stamp)?;
     let job = systemd.try_restart(unit)?;
     let start = Instant::now();
     while systemd.is_under_way(&job)? {
@@ -28,9 +29,12 @@ pub(super) fn restart(unit: &str) -> Result<Effect, RepairError> {
     Ok(Effect::Done(None))
 }
 
-/// Fails with EEXIST where the unit was restarted before since the boot.
-fn stamp(unit: &str) -> Result<(), RepairError> {
+/// Before the call, so that a restart is never asked for twice; should we end in between, the tasks in it still live, and
+/// the note counts for nothing.
+fn note(unit: &str, stamp: &str) -> Result<(), RepairError> {
     let path = restart_stamp(unit);
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    made.map(drop).map_err(errno).map_err(change("make", &path, ""))
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let written = options.open(&path).and_then(|mut file| file.write_all(stamp.as_bytes()));
+    written.map_err(errno).map_err(change("write", &path, stamp))
 }

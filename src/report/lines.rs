@@ -26,7 +26,7 @@ pub(super) fn step(taken: &Taken, mount: &Path) -> String {
 pub(super) fn place(step: &Step, mount: &Path) -> String {
     match (step, step.group()) {
         (_, Some(group)) => group.under(mount).display().to_string(),
-        (Step::Restart(unit), None) => unit.clone(),
+        (Step::Restart { unit, .. }, None) => unit.clone(),
         (Step::SetAside { file, .. }, None) => file.display().to_string(),
         (_, None) => mount.display().to_string(),
     }
@@ -49,7 +49,7 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
             ("switched on", "switch on", format!("{controllers} in {}", file.display()))
         }
         Step::Thaw(group) => ("thawed", "thaw", dir(group)),
-        Step::Restart(unit) => ("restarted", "restart", unit.clone()),
+        Step::Restart { unit, .. } => ("restarted", "restart", unit.clone()),
         Step::SetAside { file, .. } => ("set aside", "set aside", file.display().to_string()),
         Step::RemoveStraysGroup(group) => ("removed", "remove", format!("the empty {}", dir(group))),
     }
