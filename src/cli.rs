@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::diagnosis::Occasion;
+use crate::diagnosis::catalogue::Fault;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -24,6 +25,8 @@ Usage: kubepods-repair [OPTION]...
       --root DIR   examine a captured copy of a host instead of this one;
                    implies --dry-run
       --json       report as JSON
+      --explain [FAULT]
+                   tell all about one fault, or name them all
   -h, --help       print this
   -V, --version    print the version
 
@@ -42,6 +45,8 @@ pub enum Command {
     Run(Options),
     /// `--shutdown`
     Shutdown,
+    /// `--explain`: one fault, or all.
+    Explain(Option<Fault>),
     /// `--help`
     Help,
     /// `--version`
@@ -105,12 +110,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
                 options.dry_run = true;
             }
             Long("json") => options.json = true,
+            Long("explain") => return explained(&mut parser).map(Command::Explain),
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             _ => return Err(arg.unexpected()),
         }
     }
     Ok(Command::Run(options))
+}
+
+/// The word after `--explain`, if there is one.
+fn explained(parser: &mut lexopt::Parser) -> Result<Option<Fault>, lexopt::Error> {
+    let word = parser.optional_value().or_else(|| parser.raw_args().ok()?.next());
+    let Some(word) = word.map(|word| word.to_string_lossy().into_owned()) else { return Ok(None) };
+    let unknown = || lexopt::Error::from(format!("there is no fault {word:?}, but those of kubepods-repair --explain"));
+    Fault::named(&word).map(Some).ok_or_else(unknown)
 }
 
 #[cfg(test)]
@@ -129,10 +143,14 @@ mod tests {
 
     #[test]
     fn usage() {
-        for wrong in ["--nope", "word", "--root", "-x", "--dry-run=1"] {
+        for wrong in ["--nope", "word", "--root", "-x", "--dry-run=1", "--explain word", "--explain --json"] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
         assert_eq!(parsed("-n -V"), Some(Command::Version));
         assert_eq!(parsed("--json --help"), Some(Command::Help));
+        assert_eq!(parsed("--explain"), Some(Command::Explain(None)));
+        for one in ["--explain frozen", "--explain=frozen"] {
+            assert_eq!(parsed(one), Some(Command::Explain(Some(Fault::Frozen))));
+        }
     }
 }

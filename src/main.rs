@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     let (text, exit) = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => (cli::HELP.to_owned(), Exit::Fine),
         Ok(Command::Version) => (format!("kubepods-repair {}\n", env!("CARGO_PKG_VERSION")), Exit::Fine),
+        Ok(Command::Explain(fault)) => (report::explain::explain(fault), Exit::Fine),
         Ok(Command::Run(options)) => return run(&options).into(),
         Ok(Command::Shutdown) => return shutdown().into(),
         Err(error) => {

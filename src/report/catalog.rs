@@ -1,7 +1,8 @@
 //! How a run can end, and the journal's catalog: what `journalctl -x` says of every entry (catalog format: systemd's
 //! "Journal Message Catalogs").
 
-use crate::diagnosis::catalogue::CATALOGUE;
+use super::lines::fill;
+use crate::diagnosis::catalogue::Fault;
 
 /// How a run ended, for the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,37 +109,14 @@ pub fn journal_catalog() -> String {
             text.push_str(&format!("\n{}\n", fill(paragraph)));
         }
     };
-    for fault in CATALOGUE {
-        let seen = format!("Fault {}, seen at @CGROUP_PATH@.", fault.name);
-        entry(fault.message_id, fault.title, &[fault.meaning, fault.remedy, &seen]);
+    for fault in Fault::ALL.iter().map(|fault| fault.entry()) {
+        let seen = format!("Fault {0}, seen at @CGROUP_PATH@. More: kubepods-repair --explain {0}", fault.name);
+        entry(fault.message_id, fault.title, &[fault.meaning, fault.remedy, fault.by_hand, &seen]);
     }
     for outcome in OUTCOMES {
         entry(outcome.message_id, outcome.title, &[outcome.meaning]);
     }
     text
-}
-
-/// Breaks a paragraph into lines of at most 80 characters.
-fn fill(paragraph: &str) -> String {
-    let mut filled = String::new();
-    let mut width = 0;
-    for word in paragraph.split(' ') {
-        let length = word.chars().count();
-        match width {
-            0 => {}
-            _ if width + 1 + length > 80 => {
-                filled.push('\n');
-                width = 0;
-            }
-            _ => {
-                filled.push(' ');
-                width += 1;
-            }
-        }
-        filled.push_str(word);
-        width += length;
-    }
-    filled
 }
 
 #[cfg(test)]
@@ -148,11 +126,8 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_well_formed() {
-        let ids: Vec<&str> = CATALOGUE
-            .iter()
-            .map(|entry| entry.message_id)
-            .chain(OUTCOMES.iter().map(|entry| entry.message_id))
-            .collect();
+        let faults = Fault::ALL.iter().map(|fault| fault.message_id());
+        let ids: Vec<&str> = faults.chain(OUTCOMES.iter().map(|entry| entry.message_id)).collect();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
     }

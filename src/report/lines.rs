@@ -104,3 +104,26 @@ pub(super) fn printable(text: &str) -> String {
     }
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
+
+/// Breaks a paragraph into lines of at most 80 characters.
+pub(super) fn fill(paragraph: &str) -> String {
+    let mut filled = String::new();
+    let mut width = 0;
+    for word in paragraph.split(' ') {
+        let length = word.chars().count();
+        match width {
+            0 => {}
+            _ if width + 1 + length > 80 => {
+                filled.push('\n');
+                width = 0;
+            }
+            _ => {
+                filled.push(' ');
+                width += 1;
+            }
+        }
+        filled.push_str(word);
+        width += length;
+    }
+    filled
+}

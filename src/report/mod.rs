@@ -1,6 +1,7 @@
 //! What was found and done, told in three ways. This room decides nothing.
 
 pub mod catalog;
+pub mod explain;
 pub mod journal;
 pub mod json;
 mod lines;
