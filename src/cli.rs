@@ -27,6 +27,9 @@ Usage: kubepods-repair [OPTION]...
       --json       report as JSON
       --explain [FAULT]
                    tell all about one fault, or name them all
+      --textfile DIR
+                   also write metrics for node_exporter's textfile collector
+                   to DIR/kubepods-repair.prom, with --dry-run, too
   -h, --help       print this
   -V, --version    print the version
 
@@ -64,6 +67,8 @@ pub struct Options {
     pub root: Option<PathBuf>,
     /// `--json`
     pub json: bool,
+    /// `--textfile`
+    pub textfile: Option<PathBuf>,
     /// `--no-restart`
     pub no_restart: bool,
 }
@@ -94,8 +99,14 @@ impl From<Exit> for std::process::ExitCode {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
     use lexopt::prelude::*;
 
-    let mut options =
-        Options { dry_run: false, occasion: Occasion::ByHand, root: None, json: false, no_restart: false };
+    let mut options = Options {
+        dry_run: false,
+        occasion: Occasion::ByHand,
+        root: None,
+        json: false,
+        textfile: None,
+        no_restart: false,
+    };
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
@@ -111,6 +122,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
             }
             Long("json") => options.json = true,
             Long("explain") => return explained(&mut parser).map(Command::Explain),
+            Long("textfile") => options.textfile = Some(parser.value()?.into()),
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             _ => return Err(arg.unexpected()),
@@ -143,7 +155,9 @@ mod tests {
 
     #[test]
     fn usage() {
-        for wrong in ["--nope", "word", "--root", "-x", "--dry-run=1", "--explain word", "--explain --json"] {
+        for wrong in
+            ["--nope", "word", "--root", "--textfile", "-x", "--dry-run=1", "--explain word", "--explain --json"]
+        {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
         assert_eq!(parsed("-n -V"), Some(Command::Version));

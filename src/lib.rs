@@ -47,7 +47,8 @@ pub fn run(options: &Options) -> Report {
     report.configured(&configured);
     let snap = report.active.as_ref().map(|active| (active.revision.clone(), active.version));
     if options.occasion == Occasion::Boot && !options.dry_run {
-        report.marker_error = note_boot(&root, &snap).err().map(|error| error.to_string());
+        let failed = note_boot(&root, &snap).err();
+        report.unnoted.extend(failed.map(|error| format!("The next boot will not know how this one ended: {error}.")));
     }
     let settings = match configured {
         Configured::Inactive(_) if !options.dry_run => return report,
@@ -135,9 +136,19 @@ impl Run<'_> {
             }
             let taken = repair::apply(&self.root, &host, planned);
             refusals = lasting_refusals(&taken);
+            if !report.steps.iter().any(Taken::is_done) && taken.iter().any(Taken::is_done) {
+                self.count(report);
+            }
             report.steps.extend(taken);
         }
         Ok(Vec::new())
+    }
+
+    fn count(&self, report: &mut Report) {
+        match repair::tally::add(&self.root) {
+            Ok(repairs) => report.repairs = Some(repairs),
+            Err(error) => report.unnoted.push(format!("This repair is not counted: {error}.")),
+        }
     }
 
     fn look(&self, refusals: Vec<Refusal>) -> Result<(Host, Vec<Finding>), ReadError> {

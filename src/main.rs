@@ -2,10 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kubepods_repair::cli::{self, Command, Exit, Options};
 use kubepods_repair::diagnosis::Occasion;
-use kubepods_repair::{report, sys};
+use kubepods_repair::report::metrics::Timing;
+use kubepods_repair::{repair, report, sys};
 
 fn main() -> ExitCode {
     let (text, exit) = match cli::parse(std::env::args_os().skip(1)) {
@@ -34,13 +36,25 @@ fn shutdown() -> Exit {
 }
 
 fn run(options: &Options) -> Exit {
+    let start = Instant::now();
     let to_journal = report::journal::is_stream_of(&io::stderr());
     let seconds = match options.occasion {
         Occasion::Boot | Occasion::Early => sys::DEADLINE_AT_BOOT,
         Occasion::ByHand | Occasion::PreStart => sys::DEADLINE,
     };
     sys::arm_deadline(seconds, to_journal);
-    let report = kubepods_repair::run(options);
+    let mut report = kubepods_repair::run(options);
+    let mut exit = report.exit();
+    if let Some(folder) = &options.textfile
+        && let Err(error) = repair::textfile::write(folder, &report::metrics::render(&report, timing(start)))
+    {
+        report.unnoted.push(format!("The metrics are not written: {error}."));
+        exit = if options.occasion == Occasion::Boot { exit } else { Exit::Broken };
+    }
+    for sentence in &report.unnoted {
+        let priority = if to_journal { "<4>" } else { "" };
+        let _ = writeln!(io::stderr(), "{priority}kubepods-repair: {sentence}");
+    }
     if to_journal {
         report::journal::send(&report);
     }
@@ -50,7 +64,11 @@ fn run(options: &Options) -> Exit {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         print(&report::text::render(&report, colour));
     }
-    report.exit()
+    exit
+}
+
+fn timing(start: Instant) -> Timing {
+    Timing { ended: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), took: start.elapsed() }
 }
 
 /// A reader that has gone away is no failure of ours.

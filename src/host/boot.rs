@@ -12,6 +12,9 @@ use crate::root::Root;
 /// Where the marker lies; made by `StateDirectory=` of kubepods-repair.service.
 pub const MARKER: &str = "/var/lib/kubepods-repair/boot";
 
+/// How many runs have changed something since the boot: a number in a line of its own, gone with the boot.
+pub const REPAIRS: &str = "/run/kubepods-repair.repairs";
+
 const FIRST_LINE: &str = "kubepods-repair-boot 1";
 const LARGEST_MARKER: usize = 4096;
 
@@ -143,6 +146,8 @@ pub struct Boot {
     pub marker: Option<Marker>,
     /// What lies there, of whichever boot.
     pub last_marker: Option<Marker>,
+    /// How many runs have changed something since this boot; `None` when that cannot be read.
+    pub repairs: Option<u64>,
 }
 
 impl Boot {
@@ -159,7 +164,13 @@ pub fn observe(root: &Root) -> Boot {
     let in_container = root.exists(Path::new("/run/systemd/container")).unwrap_or(false);
     let last_marker = read(MARKER).filter(|text| text.len() <= LARGEST_MARKER).and_then(|text| Marker::parse(&text));
     let marker = last_marker.clone().filter(|marker| !id.is_empty() && marker.boot_id == id);
-    Boot { id, in_container, marker, last_marker }
+    Boot { id, in_container, marker, last_marker, repairs: repairs(root) }
+}
+
+/// What [`REPAIRS`] says: none without it, and nothing is known where it is not a number.
+pub fn repairs(root: &Root) -> Option<u64> {
+    let Some(text) = root.read_if_there(Path::new(REPAIRS)).ok()? else { return Some(0) };
+    text.strip_suffix('\n')?.parse().ok()
 }
 
 #[cfg(test)]

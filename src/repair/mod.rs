@@ -7,6 +7,9 @@ mod groups;
 pub mod lock;
 pub mod marker;
 mod processes;
+mod replace;
+pub mod tally;
+pub mod textfile;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -87,6 +90,13 @@ pub struct Taken {
     pub faults: Vec<Fault>,
     /// What came of it.
     pub result: Result<Effect, RepairError>,
+}
+
+impl Taken {
+    /// Whether it has changed something.
+    pub fn is_done(&self) -> bool {
+        matches!(self.result, Ok(Effect::Done(_)))
+    }
 }
 
 /// What a step that did not fail has done.

@@ -13,7 +13,6 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::catalog::Outcome;
 use super::{Report, lines};
-use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Remedy;
 use crate::diagnosis::{Finding, Severity};
 use crate::kubelet::microk8s::MICROK8S;
@@ -86,27 +85,12 @@ fn entries(report: &Report) -> Vec<Entry> {
     let mut entries: Vec<Entry> = report.steps.iter().filter_map(|taken| change(report, taken)).collect();
     let left = report.remaining.iter().filter(|finding| report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)));
     entries.extend(left.map(remaining));
-    entries.extend(report.marker_error.as_deref().map(marker_failed));
     entries.push(summary(report));
     entries
 }
 
 fn shutdown(report: &Report) -> Option<String> {
     report.host.as_ref().map(|host| host.boot.previous_shutdown().to_string())
-}
-
-fn marker_failed(error: &str) -> Entry {
-    Entry {
-        level: Level::Warning,
-        message: format!("The next boot will not know how this one ended: {error}."),
-        message_id: Fault::UncleanShutdown.message_id(),
-        fault: Some(Fault::UncleanShutdown.name()),
-        severity: None,
-        cgroup_path: None,
-        controller: None,
-        errno: None,
-        outcome: "failed",
-    }
 }
 
 fn change(report: &Report, taken: &Taken) -> Option<Entry> {
@@ -196,7 +180,7 @@ fn summary(report: &Report) -> Entry {
 }
 
 fn changes(report: &Report) -> String {
-    match report.steps.iter().filter(|taken| matches!(taken.result, Ok(Effect::Done(_)))).count() {
+    match report.steps.iter().filter(|taken| taken.is_done()).count() {
         1 => "after 1 change".to_owned(),
         number => format!("after {number} changes"),
     }

@@ -18,6 +18,7 @@ struct Document<'a> {
     outcome: &'static str,
     exit: u8,
     verdict: String,
+    repairs_since_boot: Option<u64>,
     microk8s: MicroK8s<'a>,
     host: Option<HostView<'a>>,
     settings: Vec<SettingView>,
@@ -83,6 +84,7 @@ pub fn render(report: &Report) -> String {
         outcome: report.outcome().name(),
         exit: report.exit() as u8,
         verdict: report.verdict(),
+        repairs_since_boot: report.repairs,
         microk8s: MicroK8s {
             active: report.active.is_some(),
             reason: report.inactive.as_deref(),

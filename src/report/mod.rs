@@ -1,10 +1,11 @@
-//! What was found and done, told in three ways. This room decides nothing.
+//! What was found and done, told in four ways. This room decides nothing.
 
 pub mod catalog;
 pub mod explain;
 pub mod journal;
 pub mod json;
 mod lines;
+pub mod metrics;
 pub mod text;
 
 use std::fmt;
@@ -45,8 +46,10 @@ pub struct Report {
     pub remaining: Vec<Finding>,
     /// Why no judgement was possible.
     pub unknown: Option<String>,
-    /// Why the boot marker could not be written.
-    pub marker_error: Option<String>,
+    /// How many runs have changed something since the boot, this one included; `None` when that is not known.
+    pub repairs: Option<u64>,
+    /// What could not be noted for later runs, a sentence each. The tree is none the worse for it.
+    pub unnoted: Vec<String>,
 }
 
 /// The active revision of MicroK8s.
@@ -81,7 +84,8 @@ impl Report {
             steps: Vec::new(),
             remaining: Vec::new(),
             unknown: None,
-            marker_error: None,
+            repairs: None,
+            unnoted: Vec::new(),
         }
     }
 
@@ -99,7 +103,7 @@ impl Report {
     /// With the host as it was seen.
     #[must_use]
     pub fn examined(self, settings: &Settings, host: Host) -> Self {
-        Self { settings: Some(settings.clone()), host: Some(host), ..self }
+        Self { settings: Some(settings.clone()), repairs: host.boot.repairs, host: Some(host), ..self }
     }
 
     /// With the findings of the first look.

@@ -1,0 +1,32 @@
+//! A file put in place of another, so that a reader, or a power cut, meets either the old one or the new one whole.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use crate::repair::checkpoints::sync_folder_of;
+use crate::repair::{RepairError, change, errno};
+
+/// Readable by everybody, whatever the umask.
+const MODE: u32 = 0o644;
+
+/// Writes `text` to `new`, which lies in the folder of `place`, and renames it to `place`.
+pub(super) fn replace(place: &Path, new: &Path, text: &str) -> Result<(), RepairError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(MODE).custom_flags(libc::O_NOFOLLOW);
+    let written = options.open(new).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(Permissions::from_mode(MODE))?;
+        file.sync_all()
+    });
+    let placed = match written {
+        Ok(()) => fs::rename(new, place).map_err(errno).map_err(change("rename", new, &place.display().to_string())),
+        Err(error) => Err(change("write", new, "")(errno(error))),
+    };
+    if placed.is_err() {
+        // What could not be put in place is of no use to anybody.
+        let _ = fs::remove_file(new);
+    }
+    placed.and_then(|()| sync_folder_of(place))
+}
