@@ -29,7 +29,7 @@ wait_for() {
 
 reset_host() {
   if [ -e /run/vm/units ]; then
-    systemctl stop 'kr-*' "$UNIT" "$DQLITE" kubepods-repair.service 2>/dev/null || true
+    systemctl stop 'kr-*' "$UNIT" "$DQLITE" 'kubepods-repair*' 2>/dev/null || true
     rm -rf /etc/systemd/system/snap.microk8s.* /etc/systemd/system/kr-* /etc/systemd/system/*.wants/{kr-,snap.microk8s.,kubepods-repair}* \
       /run/systemd/system/kr-* /usr/lib/systemd/system/snap.microk8s.* /usr/lib/systemd/catalog/kubepods-repair.catalog /usr/lib/systemd/system/kubepods-repair*
     systemctl daemon-reload; systemctl reset-failed
