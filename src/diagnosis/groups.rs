@@ -26,11 +26,13 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 /// The groups of `path` and above that are missing, made top down, each passing the needed controllers on.
 fn make_way_to(case: &Case, path: &CgroupPath) -> Vec<Step> {
     let missing = path.ancestors().into_iter().filter(|above| case.group(above).is_none());
-    missing.flat_map(|above| [Step::Make(above.clone()), pass_on(case, &above)]).collect()
+    missing.flat_map(|above| std::iter::once(Step::Make(above.clone())).chain(pass_on(case, &above))).collect()
 }
 
-fn pass_on(case: &Case, path: &CgroupPath) -> Step {
-    Step::Enable { group: path.clone(), controllers: case.needed.clone() }
+/// `None` on a host that offers nothing the kubelet asks for.
+fn pass_on(case: &Case, path: &CgroupPath) -> Option<Step> {
+    let controllers = case.needed.clone();
+    (!controllers.is_empty()).then(|| Step::Enable { group: path.clone(), controllers })
 }
 
 fn cgroup_root_missing(case: &Case) -> Option<Finding> {
@@ -39,7 +41,8 @@ fn cgroup_root_missing(case: &Case) -> Option<Finding> {
         return None;
     }
     let mut steps = make_way_to(case, path);
-    steps.extend([Step::Make(path.clone()), pass_on(case, path)]);
+    steps.push(Step::Make(path.clone()));
+    steps.extend(pass_on(case, path));
     let evidence = "the cgroup that --cgroup-root names is not there".to_owned();
     let effect = "the kubelet demands it and never makes it, and cgroups made by hand are gone after every boot";
     Some(missing(case, Fault::CgroupRootMissing, Severity::Fatal, path, evidence, effect, steps))
@@ -58,7 +61,8 @@ fn reserved_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
 
 fn root_missing(case: &Case) -> Finding {
     let kubepods = &case.layout.kubepods;
-    let mut steps = vec![Step::Make(kubepods.clone()), pass_on(case, kubepods)];
+    let mut steps = vec![Step::Make(kubepods.clone())];
+    steps.extend(pass_on(case, kubepods));
     steps.extend(case.layout.qos.iter().cloned().map(Step::Make));
     let evidence = "the root of all pods is not there, as after every boot".to_owned();
     let effect = "the kubelet makes it itself at its start, unless the kernel refuses it a controller";
@@ -104,14 +108,15 @@ fn strays(case: &Case, group: &Group) -> Option<Finding> {
             "pods below cannot get their limits: a group that holds processes cannot pass controllers on",
         ),
     };
-    let remedy = match group.processes.iter().any(|process| process.pid == 0) {
-        true => Remedy::Tell(
-            "a process of another pid namespace (listed as 0) is among them; move them out from the host".to_owned(),
-        ),
-        false => Remedy::Steps(vec![move_out(case, group)]),
-    };
+    let remedy = of_another_namespace(group).unwrap_or_else(|| Remedy::Steps(vec![move_out(case, group)]));
     let file = case.file(&group.path, members_file(group.kind));
     Some(Finding::new(Fault::StrayProcesses, severity, file, evidence, effect, remedy))
+}
+
+/// Who has no number in this pid namespace cannot be moved from it; to the kernel a 0 is whoever writes it.
+fn of_another_namespace(group: &Group) -> Option<Remedy> {
+    let how = "a process of another pid namespace (listed as 0) is among them; move them out from the host";
+    group.processes.iter().any(|process| process.pid == 0).then(|| Remedy::Tell(how.to_owned()))
 }
 
 fn threaded(case: &Case, group: &Group) -> Option<Finding> {
@@ -136,6 +141,9 @@ fn threaded(case: &Case, group: &Group) -> Option<Finding> {
 fn cure_threaded(case: &Case, group: &Group) -> Remedy {
     let family: Vec<&Group> =
         case.own_groups().filter(|own| own.path == group.path || group.path.is_above(&own.path)).collect();
+    if let Some(remedy) = family.iter().find_map(|own| of_another_namespace(own)) {
+        return remedy;
+    }
     let mut steps: Vec<Step> =
         family.iter().filter(|own| !own.processes.is_empty()).map(|own| move_out(case, own)).collect();
     if group.populated && steps.is_empty() {
@@ -162,7 +170,7 @@ fn cure_threaded(case: &Case, group: &Group) -> Remedy {
     }
     steps.push(Step::MakeAnew(outermost.path.clone()));
     if outermost.path == case.layout.kubepods {
-        steps.push(pass_on(case, &outermost.path));
+        steps.extend(pass_on(case, &outermost.path));
         steps.extend(case.layout.qos.iter().cloned().map(Step::Make));
     }
     Remedy::Steps(steps)

@@ -184,6 +184,10 @@ fn observe_tree(root: &Root, mount: &CgroupMount, settings: &Settings) -> Result
     for (path, depth) in groups_to_look_at(&layout) {
         if let Some(group) = group::observe(root, &mount.point, &path, depth)? {
             groups.insert(path, group);
+        } else if path.is_root() {
+            // A mount without its own files is no hierarchy that could be judged.
+            let path = mount.point.join("cgroup.controllers");
+            return Err(ReadError { operation: "read", path, errno: Errno::ENOENT });
         }
     }
     let own = layout.own().filter_map(|path| groups.get(path));

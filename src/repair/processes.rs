@@ -22,6 +22,11 @@ pub(super) fn move_out(root: &Root, from: &Path, to: &Path) -> Result<Effect, Re
                 false => Effect::Done(Some(moved.join(", "))),
             });
         }
+        if pids.iter().any(|pid| pid == "0") {
+            // Written back, it would move this program itself.
+            let reason = "a process of another pid namespace (listed as 0) is among them".to_owned();
+            return Err(RepairError::Inhabited { path: from.to_owned(), reason });
+        }
         groups::make(to)?;
         for pid in pids {
             moved.extend(move_process(root, &pid, to)?);
