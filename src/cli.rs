@@ -24,6 +24,9 @@ Usage: kubepods-repair [OPTION]...
       --no-restart never restart a unit
       --root DIR   examine a captured copy of a host instead of this one;
                    implies --dry-run
+      --capture FILE
+                   keep all that was read, as a tar to attach to a bug report,
+                   with secrets blanked; implies --dry-run
       --json       report as JSON
       --explain [FAULT]
                    tell all about one fault, or name them all
@@ -65,12 +68,28 @@ pub struct Options {
     pub occasion: Occasion,
     /// `--root`
     pub root: Option<PathBuf>,
+    /// `--capture`
+    pub capture: Option<PathBuf>,
     /// `--json`
     pub json: bool,
     /// `--textfile`
     pub textfile: Option<PathBuf>,
     /// `--no-restart`
     pub no_restart: bool,
+}
+
+impl Options {
+    /// The arguments that decide what is found, for a run on a captured copy.
+    pub fn args(&self) -> String {
+        let occasion = match self.occasion {
+            Occasion::ByHand => "",
+            Occasion::PreStart => "--pre-start",
+            Occasion::Early => "--early",
+            Occasion::Boot => "--boot",
+        };
+        let no_restart = if self.no_restart { "--no-restart" } else { "" };
+        format!("{}\n", [occasion, no_restart].join(" ").trim())
+    }
 }
 
 /// The numbers of the manual.
@@ -103,6 +122,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
         dry_run: false,
         occasion: Occasion::ByHand,
         root: None,
+        capture: None,
         json: false,
         textfile: None,
         no_restart: false,
@@ -120,6 +140,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
                 options.root = Some(parser.value()?.into());
                 options.dry_run = true;
             }
+            Long("capture") => {
+                options.capture = Some(parser.value()?.into());
+                options.dry_run = true;
+            }
             Long("json") => options.json = true,
             Long("explain") => return explained(&mut parser).map(Command::Explain),
             Long("textfile") => options.textfile = Some(parser.value()?.into()),
@@ -135,7 +159,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
 fn explained(parser: &mut lexopt::Parser) -> Result<Option<Fault>, lexopt::Error> {
     let word = parser.optional_value().or_else(|| parser.raw_args().ok()?.next());
     let Some(word) = word.map(|word| word.to_string_lossy().into_owned()) else { return Ok(None) };
-    let unknown = || lexopt::Error::from(format!("there is no fault {word:?}, but those of kubepods-repair --explain"));
+    let unknown = || lexopt::Error::from(format!("no fault is called {word:?}; --explain alone names them all"));
     Fault::named(&word).map(Some).ok_or_else(unknown)
 }
 
@@ -151,13 +175,23 @@ mod tests {
     fn a_captured_host_is_never_repaired() {
         let Some(Command::Run(options)) = parsed("--root /x") else { panic!("no run") };
         assert!(options.dry_run && options.root == Some("/x".into()));
+        let Some(Command::Run(options)) = parsed("--capture x.tar --pre-start") else { panic!("no run") };
+        assert!(options.dry_run && options.args() == "--pre-start\n");
     }
 
     #[test]
     fn usage() {
-        for wrong in
-            ["--nope", "word", "--root", "--textfile", "-x", "--dry-run=1", "--explain word", "--explain --json"]
-        {
+        for wrong in [
+            "--nope",
+            "word",
+            "--root",
+            "--textfile",
+            "--capture",
+            "-x",
+            "--dry-run=1",
+            "--explain word",
+            "--explain --json",
+        ] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
         assert_eq!(parsed("-n -V"), Some(Command::Version));

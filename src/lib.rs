@@ -35,19 +35,29 @@ const ROUNDS: usize = 8;
 
 /// Looks at the host, repairs it unless this is a dry run, and says what was found and done.
 pub fn run(options: &Options) -> Report {
-    let mut report = Report::new(options);
+    let report = Report::new(options);
     let root = match &options.root {
+        None if options.capture.is_some() => Root::live().recording(),
         None => Root::live(),
         Some(dir) => match Root::captured(dir) {
             Ok(root) => root,
             Err(error) => return report.unknown(error.to_string()),
         },
     };
-    let configured = kubelet::read(&root);
+    let mut report = examine(&root, options, report);
+    if let (Some(file), Some(record)) = (&options.capture, root.record()) {
+        let written = repair::capture::write(file, &record, &options.args());
+        report.capture_error = written.err().map(|error| error.to_string());
+    }
+    report
+}
+
+fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
+    let configured = kubelet::read(root);
     report.configured(&configured);
     let snap = report.active.as_ref().map(|active| (active.revision.clone(), active.version));
     if options.occasion == Occasion::Boot && !options.dry_run {
-        let failed = note_boot(&root, &snap).err();
+        let failed = note_boot(root, &snap).err();
         report.unnoted.extend(failed.map(|error| format!("The next boot will not know how this one ended: {error}.")));
     }
     let settings = match configured {
@@ -83,7 +93,7 @@ fn note_boot(root: &Root, snap: &Snap) -> Result<(), RepairError> {
 
 /// What stays the same from the first look to the last.
 struct Run<'a> {
-    root: Root,
+    root: &'a Root,
     settings: Settings,
     snap: Snap,
     options: &'a Options,
@@ -134,7 +144,7 @@ impl Run<'_> {
             if !restarts.is_empty() || planned.is_empty() {
                 return Ok(restarts);
             }
-            let taken = repair::apply(&self.root, &host, planned);
+            let taken = repair::apply(self.root, &host, planned);
             refusals = lasting_refusals(&taken);
             if !report.steps.iter().any(Taken::is_done) && taken.iter().any(Taken::is_done) {
                 self.count(report);
@@ -145,7 +155,7 @@ impl Run<'_> {
     }
 
     fn count(&self, report: &mut Report) {
-        match repair::tally::add(&self.root) {
+        match repair::tally::add(self.root) {
             Ok(repairs) => report.repairs = Some(repairs),
             Err(error) => report.unnoted.push(format!("This repair is not counted: {error}.")),
         }
@@ -153,18 +163,18 @@ impl Run<'_> {
 
     fn look(&self, refusals: Vec<Refusal>) -> Result<(Host, Vec<Finding>), ReadError> {
         let terms = Terms { occasion: self.options.occasion, no_restart: self.options.no_restart };
-        let mut host = host::observe(&self.root, &self.settings, &self.snap)?;
+        let mut host = host::observe(self.root, &self.settings, &self.snap)?;
         let refused = !refusals.is_empty();
         if let Some(tree) = &mut host.tree {
             tree.refusals = refusals;
-            tree.leave_cpu = terms.leaves_cpu() && host.kernel.has_rt_group_sched(&self.root) != Some(false);
+            tree.leave_cpu = terms.leaves_cpu() && host.kernel.has_rt_group_sched(self.root) != Some(false);
         }
         let findings = diagnosis::diagnose(&self.settings, &host, terms);
         let foretell = self.options.dry_run && findings.iter().any(|finding| !finding.controllers.is_empty());
         if !(refused || foretell) {
             return Ok((host, findings));
         }
-        let blockers = host::observe_blockers(&self.root, &host.kernel)?;
+        let blockers = host::observe_blockers(self.root, &host.kernel)?;
         if let Some(tree) = &mut host.tree {
             tree.blockers = Some(blockers);
         }

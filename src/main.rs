@@ -58,6 +58,9 @@ fn run(options: &Options) -> Exit {
     if to_journal {
         report::journal::send(&report);
     }
+    if let Some(error) = &report.capture_error {
+        let _ = writeln!(io::stderr(), "kubepods-repair: nothing was captured: {error}");
+    }
     if options.json {
         print(&report::json::render(&report));
     } else if !(to_journal && report::journal::is_stream_of(&io::stdout())) {

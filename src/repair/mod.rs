@@ -1,6 +1,7 @@
 //! The only room that writes to the machine. It never decides what to do, only how.
 
 mod bus;
+pub mod capture;
 mod checkpoints;
 mod controllers;
 mod groups;

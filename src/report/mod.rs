@@ -50,6 +50,8 @@ pub struct Report {
     pub repairs: Option<u64>,
     /// What could not be noted for later runs, a sentence each. The tree is none the worse for it.
     pub unnoted: Vec<String>,
+    /// Why what was read could not be kept.
+    pub capture_error: Option<String>,
 }
 
 /// The active revision of MicroK8s.
@@ -86,6 +88,7 @@ impl Report {
             unknown: None,
             repairs: None,
             unnoted: Vec::new(),
+            capture_error: None,
         }
     }
 
@@ -155,6 +158,7 @@ impl Report {
             return Exit::Fine;
         }
         match self.outcome() {
+            _ if self.capture_error.is_some() => Exit::Broken,
             Outcome::Healthy | Outcome::Repaired | Outcome::Inactive => Exit::Fine,
             Outcome::WouldRepair => Exit::Pending,
             Outcome::Broken | Outcome::Unknown => Exit::Broken,

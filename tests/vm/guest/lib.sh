@@ -258,6 +258,18 @@ repair() {
   TOOK_MS=$(( (${EPOCHREALTIME/./} - t0) / 1000 ))
   note "kubepods-repair $* -> $rc in $TOOK_MS ms"
   [ $rc = "$want" ] || { cat "$WORK/said"; fail "kubepods-repair $*: exit $rc, expected $want"; }
+  [ "$*" != -n ] || round_trip
+}
+# round_trip [COMMAND...]: a dry run (under this command), captured, unpacked and examined as a copy, says and ends the same
+round_trip() {
+  local copy=/tmp/kr-copy rc=0 again=0
+  rm -rf $copy $copy.tar; mkdir $copy
+  "$@" kubepods-repair --capture $copy.tar >$copy/stdout 2>&1 </dev/null || rc=$?
+  tar -xf $copy.tar -C $copy || fail "the capture is no tar"
+  # shellcheck disable=SC2046  # arguments
+  kubepods-repair --root $copy/root $(cat $copy/args) >$copy/again 2>&1 </dev/null || again=$?
+  diff -U 3 $copy/stdout $copy/again || fail "the captured copy gives another report"
+  [ $rc = $again ] || fail "the captured copy ends with $again, the host with $rc"
 }
 says() { grep -Eq -- "$1" "$WORK/said" || { cat "$WORK/said"; fail "it did not say: $1"; }; }
 says_not() { if grep -Eq -- "$1" "$WORK/said"; then cat "$WORK/said"; fail "it said: $1"; fi; }
@@ -284,6 +296,7 @@ unchanged() {
 # untouched EXIT [ARG...]: the same, and it made no call that could have changed anything
 untouched() {
   picture >"$WORK/before"; traced "$@"; picture >"$WORK/after"; same "kubepods-repair ${*:2} changed the tree"
+  [ "${*:2}" != -n ] || round_trip
 }
 picture() { tree; }      # a scenario may look elsewhere, or less closely
 same() { diff -U 3 "$WORK/before" "$WORK/after" || fail "$1"; }

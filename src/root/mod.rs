@@ -3,24 +3,25 @@
 //! A captured tree is opened once and everything in it is resolved inside it (`openat2` with `RESOLVE_IN_ROOT`), so that
 //! its absolute symbolic links lead into the copy and never out to this machine.
 
+pub mod record;
+mod secrets;
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink, readlinkat};
 use nix::sys::stat::Mode;
+use record::{ERRNO_FILE, Found, Record};
 
 /// What is read whole is never larger than this; the kubelet's and the kernel's own files are far smaller.
 const LARGEST_FILE: u64 = 16 << 20;
-
-/// In a captured tree: the errno that each file gave that could not be read, a line each: `ENODEV /sys/fs/cgroup/x`.
-const ERRNO_FILE: &str = ".errnos";
 
 /// A read of the host that failed: what was tried, where, and the kernel's answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +39,7 @@ pub struct ReadError {
 #[derive(Debug)]
 pub struct Root {
     captured: Option<Captured>,
+    record: Option<RefCell<Record>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,7 @@ struct Captured {
 impl Root {
     /// This machine.
     pub fn live() -> Self {
-        Self { captured: None }
+        Self { captured: None, record: None }
     }
 
     /// A captured tree. Needs Linux 5.6 (`openat2`).
@@ -59,17 +61,31 @@ impl Root {
     pub fn captured(dir: &Path) -> Result<Self, ReadError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = open(dir, flags, Mode::empty()).map_err(failed("open", dir))?;
-        let mut root = Self { captured: Some(Captured { dir: fd, errnos: BTreeMap::new() }) };
+        let mut root = Self { captured: Some(Captured { dir: fd, errnos: BTreeMap::new() }), record: None };
         let list = root.read_if_there(Path::new(ERRNO_FILE))?.unwrap_or_default();
         if let Some(captured) = &mut root.captured {
-            captured.errnos = parse_errnos(&list);
+            captured.errnos = record::parse_errnos(&list);
         }
         Ok(root)
     }
 
-    /// Whether this is the running machine.
-    pub fn is_live(&self) -> bool {
-        self.captured.is_none()
+    /// The same, and from now on all that is read is also kept.
+    #[must_use]
+    pub fn recording(self) -> Self {
+        Self { record: Some(RefCell::default()), ..self }
+    }
+
+    /// All that was read, where it is kept.
+    pub fn record(&self) -> Option<Record> {
+        self.record.as_ref().map(|record| record.borrow().clone())
+    }
+
+    fn keep<T>(&self, path: &Path, answer: &Result<T, Errno>, found: impl FnOnce(&T) -> Found) {
+        let Some(record) = &self.record else { return };
+        match answer {
+            Ok(value) => record.borrow_mut().add(path, found(value)),
+            Err(errno) => record.borrow_mut().add_failure(path, *errno),
+        }
     }
 
     /// The whole file as text; bytes that are not UTF-8 become U+FFFD.
@@ -95,17 +111,22 @@ impl Root {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_bytes(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
-        let mut file = File::from(self.open(path, OFlag::O_RDONLY).map_err(failed("read", path))?);
+        let answer = self.read_whole(path);
+        self.keep(path, &answer, |bytes| Found::File(bytes.clone()));
+        answer.map_err(failed("read", path))
+    }
+
+    fn read_whole(&self, path: &Path) -> Result<Vec<u8>, Errno> {
+        let mut file = File::from(self.open(path, OFlag::O_RDONLY)?);
         let mut bytes = Vec::with_capacity(512);
         let read = (&mut file).take(LARGEST_FILE + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
-            .map_err(failed("read", path))?;
+        read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
         // A pipe without a writer looks like an empty file.
         if bytes.is_empty() && !file.metadata().is_ok_and(|file| file.is_file()) {
-            return Err(failed("read", path)(Errno::EOPNOTSUPP));
+            return Err(Errno::EOPNOTSUPP);
         }
         match bytes.len() as u64 > LARGEST_FILE {
-            true => Err(failed("read", path)(Errno::EFBIG)),
+            true => Err(Errno::EFBIG),
             false => Ok(bytes),
         }
     }
@@ -131,6 +152,7 @@ impl Root {
         let mut to_visit = vec![(folder.to_owned(), true)];
         while let Some((path, is_folder)) = to_visit.pop() {
             if !is_folder {
+                self.keep(&path, &Ok(()), |()| Found::Name);
                 files.push(path);
                 continue;
             }
@@ -147,8 +169,12 @@ impl Root {
     pub fn link(&self, path: &Path) -> Result<Option<OsString>, ReadError> {
         let target = match &self.captured {
             None => readlink(path),
-            Some(captured) => readlinkat(captured.dir.as_fd(), inside(path)),
+            Some(captured) => match captured.errnos.get(path) {
+                Some(errno) => Err(*errno),
+                None => readlinkat(captured.dir.as_fd(), inside(path)),
+            },
         };
+        self.keep(path, &target, |target| Found::Link(target.clone()));
         absent_is_none(target.map_err(failed("read link", path)))
     }
 
@@ -157,12 +183,22 @@ impl Root {
     /// # Errors
     /// When the kernel does not let us know.
     pub fn exists(&self, path: &Path) -> Result<bool, ReadError> {
-        let opened = self.open(path, OFlag::O_PATH).map_err(failed("look for", path));
-        Ok(absent_is_none(opened)?.is_some())
+        let opened = self.open(path, OFlag::O_PATH);
+        self.keep(path, &opened, |_| Found::Name);
+        Ok(absent_is_none(opened.map_err(failed("look for", path)))?.is_some())
     }
 
     /// Names, and whether each is a directory, sorted.
     fn entries(&self, path: &Path) -> Result<Vec<(String, bool)>, Errno> {
+        let answer = self.list(path);
+        self.keep(path, &answer, |_| Found::Directory);
+        for (name, _) in answer.iter().flatten().filter(|(_, is_directory)| *is_directory) {
+            self.keep(&path.join(name), &Ok(()), |()| Found::Directory);
+        }
+        answer
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<(String, bool)>, Errno> {
         let mut dir = Dir::from_fd(self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
         let mut names = Vec::new();
         for entry in dir.iter() {
@@ -224,21 +260,4 @@ fn absent_is_none<T>(answer: Result<T, ReadError>) -> Result<Option<T>, ReadErro
         Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn parse_errnos(list: &str) -> BTreeMap<PathBuf, Errno> {
-    let mut errnos = BTreeMap::new();
-    for line in list.lines() {
-        let Some((name, path)) = line.split_once(' ') else { continue };
-        let errno = match name {
-            "EACCES" => Errno::EACCES,
-            "EIO" => Errno::EIO,
-            "ENODEV" => Errno::ENODEV,
-            "EOPNOTSUPP" => Errno::EOPNOTSUPP,
-            "EPERM" => Errno::EPERM,
-            _ => Errno::EINVAL,
-        };
-        errnos.insert(PathBuf::from(std::ffi::OsStr::from_bytes(path.as_bytes())), errno);
-    }
-    errnos
 }

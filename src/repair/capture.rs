@@ -1,0 +1,83 @@
+//! Writes what a run has read as a tar: a folder that `--root` examines and that `tests/cases` takes as it is.
+//!
+//! Rests on POSIX' ustar and, for long names, on GNU tar's `././@LongLink`.
+
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::repair::{RepairError, change, errno};
+use crate::root::record::{Found, Record};
+
+const BLOCK: usize = 512;
+
+/// What fits into a header's fields for a name and for a link's target.
+const LONGEST_NAME: usize = 100;
+
+/// Writes `record` below `root/`, and the arguments beside `--root` that repeat the run as `args`. Only the owner may read the
+/// file: it shows how the host is set up.
+///
+/// # Errors
+/// When the file cannot be written whole.
+pub fn write(file: &Path, record: &Record, args: &str) -> Result<(), RepairError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let written = options.open(file).and_then(|file| {
+        let mut tar = BufWriter::new(file);
+        add(&mut tar, Path::new("args"), &Found::File(args.into()))?;
+        add(&mut tar, Path::new("root"), &Found::Directory)?;
+        for (path, found) in record.entries() {
+            let inside = path.strip_prefix("/").unwrap_or(&path);
+            add(&mut tar, &Path::new("root").join(inside), &found)?;
+        }
+        tar.write_all(&[0; 2 * BLOCK])?;
+        tar.flush()
+    });
+    written.map_err(errno).map_err(change("write", file, ""))
+}
+
+fn add(tar: &mut impl Write, path: &Path, found: &Found) -> std::io::Result<()> {
+    let name = path.as_os_str().as_bytes();
+    let none: &[u8] = &[];
+    let (kind, mode, target, content) = match found {
+        Found::Directory => (b'5', 0o755, none, none),
+        Found::Name => (b'0', 0o644, none, none),
+        Found::File(content) => (b'0', 0o644, none, content.as_slice()),
+        Found::Link(target) => (b'2', 0o777, target.as_bytes(), none),
+    };
+    for (kind, long) in [(b'L', name), (b'K', target)] {
+        if long.len() > LONGEST_NAME {
+            tar.write_all(&header(b"././@LongLink", none, kind, 0, long.len()))?;
+            padded(tar, long)?;
+        }
+    }
+    tar.write_all(&header(name, target, kind, mode, content.len()))?;
+    padded(tar, content)
+}
+
+/// The content, filled up to a whole block.
+fn padded(tar: &mut impl Write, content: &[u8]) -> std::io::Result<()> {
+    tar.write_all(content)?;
+    let zeros = [0; BLOCK];
+    tar.write_all(zeros.get(..content.len().next_multiple_of(BLOCK) - content.len()).unwrap_or_default())
+}
+
+/// A ustar header; numbers are octal digits ended by a NUL. The checksum is taken with blanks in its place.
+fn header(name: &[u8], target: &[u8], kind: u8, mode: u32, size: usize) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let cut = |text: &[u8]| text.iter().copied().chain([0; LONGEST_NAME]).take(LONGEST_NAME).collect::<Vec<u8>>();
+    let with_sum = |sum: String| {
+        let mut header = cut(name);
+        header.extend(format!("{mode:07o}\0{0:07o}\0{0:07o}\0{size:011o}\0{now:011o}\0{sum:<8}", 0).bytes());
+        header.push(kind);
+        header.extend(cut(target));
+        header.extend(b"ustar\x0000");
+        header.resize(BLOCK, 0);
+        header
+    };
+    let sum: u32 = with_sum(String::new()).into_iter().map(u32::from).sum();
+    with_sum(format!("{sum:06o}\0"))
+}

@@ -1,0 +1,103 @@
+//! What a run has read of this machine, so that the same run can be repeated elsewhere on a copy (`--capture`, `--root`).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::secrets;
+
+/// The list of errnos in a captured tree, a line for each path that could not be read: `ENODEV /sys/fs/cgroup/x`.
+pub const ERRNO_FILE: &str = ".errnos";
+
+/// Something that was found at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A directory.
+    Directory,
+    /// Something else, of which only the name was read.
+    Name,
+    /// A file, with its secrets blanked.
+    File(Vec<u8>),
+    /// A symbolic link and where it points.
+    Link(OsString),
+}
+
+/// All that was read. What is not there is not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    found: BTreeMap<PathBuf, Found>,
+    errnos: BTreeMap<PathBuf, Errno>,
+}
+
+impl Record {
+    /// Adds what was found; content stands above a mere name.
+    pub(super) fn add(&mut self, path: &Path, found: Found) {
+        let found = match found {
+            Found::File(content) => Found::File(secrets::blank(path, content)),
+            other => other,
+        };
+        match found {
+            Found::Directory | Found::Name => {
+                self.found.entry(path.to_owned()).or_insert(found);
+            }
+            Found::File(_) | Found::Link(_) => {
+                self.found.insert(path.to_owned(), found);
+            }
+        }
+    }
+
+    /// Adds what could not be read. A path that is not there needs no note.
+    pub(super) fn add_failure(&mut self, path: &Path, errno: Errno) {
+        if errno != Errno::ENOENT {
+            self.errnos.insert(path.to_owned(), errno);
+        }
+    }
+
+    /// Everything, the directory above before what lies in it, each at the place that the recorded links lead to; last the
+    /// list of errnos.
+    pub fn entries(&self) -> Vec<(PathBuf, Found)> {
+        let mut entries: Vec<_> =
+            self.found.iter().map(|(path, found)| (self.without_links(path), found.clone())).collect();
+        let list: String = self.errnos.iter().map(|(path, errno)| format!("{errno:?} {}\n", path.display())).collect();
+        entries.push((Path::new("/").join(ERRNO_FILE), Found::File(list.into_bytes())));
+        entries
+    }
+
+    /// Where `path` leads when each recorded link above it is followed.
+    fn without_links(&self, path: &Path) -> PathBuf {
+        let Some((above, name)) = path.parent().zip(path.file_name()) else { return path.to_owned() };
+        let above = self.without_links(above);
+        match self.found.get(&above) {
+            Some(Found::Link(target)) => above.parent().unwrap_or(Path::new("/")).join(target).join(name),
+            _ => above.join(name),
+        }
+    }
+}
+
+/// Reads a list of errnos; a name that no kernel knows counts as EINVAL.
+pub(super) fn parse_errnos(list: &str) -> BTreeMap<PathBuf, Errno> {
+    let named = |name: &str| (1..256).map(Errno::from_raw).find(|errno| format!("{errno:?}") == name);
+    let lines = list.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(name, path)| (PathBuf::from(path), named(name).unwrap_or(Errno::EINVAL))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_followed_and_content_stands_above_names() {
+        let mut record = Record::default();
+        record.add(Path::new("/snap/current"), Found::Link("12".into()));
+        record.add(Path::new("/snap/current/meta"), Found::File(b"x".to_vec()));
+        record.add(Path::new("/snap/current/meta"), Found::Name);
+        record.add_failure(Path::new("/none"), Errno::ENOENT);
+        record.add_failure(Path::new("/secret"), Errno::EACCES);
+        let entries = record.entries();
+        assert_eq!(entries[1], ("/snap/12/meta".into(), Found::File(b"x".to_vec())));
+        assert_eq!(entries[2], ("/.errnos".into(), Found::File(b"EACCES /secret\n".to_vec())));
+        assert_eq!(parse_errnos("EACCES /secret\nENODEV /a b\n").get(Path::new("/a b")), Some(&Errno::ENODEV));
+    }
+}
