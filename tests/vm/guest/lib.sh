@@ -94,7 +94,8 @@ install_units() {
 
 FAMOUS="root container \[kubepods\] doesn't exist|error validating root container \[kubepods\]"
 
-# ring_unit UNIT: a service that opens an io_uring with a polling thread, as k8s-dqlite does. Each start adds a line to /run/kr-starts.UNIT
+# ring_unit UNIT [SECONDS]: a service that opens an io_uring with a polling thread, as k8s-dqlite does, so many seconds after its start
+# (MicroK8s' own wrapper sleeps 6). Each start adds a line to /run/kr-starts.UNIT
 ring_unit() {
   touch /run/vm/units
   install -m 755 /run/vm/guest/bin/sqpoll /usr/local/sbin/sqpoll
@@ -105,7 +106,7 @@ Wants=network.target
 After=network.target
 
 [Service]
-ExecStart=/bin/sh -c 'echo >>"/run/kr-starts.%n"; exec /usr/local/sbin/sqpoll'
+ExecStart=/bin/sh -c 'echo >>"/run/kr-starts.%n"; sleep ${2:-0}; exec /usr/local/sbin/sqpoll'
 Restart=on-failure
 TimeoutStopSec=30
 Type=simple
@@ -160,9 +161,10 @@ block() {
 restarts() { systemctl show -P NRestarts "$UNIT"; }
 gave_up() { [ "$(restarts)" -ge 3 ]; }
 kubelite_up() { kubelite_said 'Starting Kubelet Plugin Manager'; }
+decided() { kubelite_up || [ "$(restarts)" -gt 0 ]; }
 # The service runs, and its first start was enough.
 came_up_at_once() {
-  wait_for 240 kubelite_up
+  wait_for 240 decided
   systemctl is-active -q "$UNIT" || fail "kubelite is $(systemctl is-active "$UNIT")"
   [ "$(restarts)" = 0 ] || { journal -u "$UNIT"; fail "kubelite needed $(restarts) restarts"; }
   enabled $K && enabled $K/burstable && enabled $K/besteffort || fail "kubepods: $(cat $K/cgroup.controllers)"
@@ -201,7 +203,8 @@ flow_cold_boot() {
   needs_program
   if [ "$PHASE" = 1 ]; then
     reset; microk8s; kubelite_unit; ring_unit "$DQLITE"; keep_of_ours "$1"
-    [ "$1" != kubelite ] || ring_first
+    # Nobody anchors while k8s-dqlite restarts, so that its wrapper's sleep is what the cure has.
+    [ "$1" != kubelite ] || { ring_first; ring_unit "$DQLITE" 6; }
     systemctl daemon-reload
     systemctl -q enable "$UNIT" "$DQLITE"
     [ ! -e /usr/lib/systemd/system/kubepods-repair.service ] || systemctl -q enable kubepods-repair.service kubepods-repair-shutdown.service
@@ -317,7 +320,8 @@ in_namespace() {
 # background COMMAND...: until the next reset
 background() { "$@" >"$WORK/background" 2>&1 & disown; echo $! >>/run/vm/pids; }
 
-# storm: daemon-reload every 100 ms, and in between starts of units that make systemd enable what they need, and nothing else
+# storm: daemon-reloads, and in between starts of units that make systemd enable what they need, and nothing else. Never two of these
+# units at once: what the one needs, systemd takes away for the other.
 storm() {
   touch /run/vm/units; echo 0 >"$WORK/rounds"
   background storm_loop
@@ -325,12 +329,14 @@ storm() {
 storm_loop() {
   local i=0
   while i=$((i + 1)); do
-    systemctl daemon-reload || true
-    sleep 0.1
-    timeout 60 systemd-run -q --no-block --collect --unit="kr-weight-$i" -p CPUWeight=50 sleep 1 || true
-    timeout 60 systemd-run -q --no-block --collect --unit="kr-cpus-$i" -p AllowedCPUs=0 sleep 1 || true
+    gust CPUWeight=50; gust AllowedCPUs=0
     echo $i >"$WORK/rounds"
   done
+}
+gust() { # PROPERTY
+  systemctl daemon-reload || true
+  sleep 0.1
+  timeout 60 systemd-run -q --wait --collect -p "$1" true || true
 }
 # N whole rounds from now on (the one under way does not count)
 storm_rounds() { local from; from=$(cat "$WORK/rounds"); wait_for 600 rounds_done $((from + $1 + 1)); }
