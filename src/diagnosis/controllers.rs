@@ -8,55 +8,16 @@ use std::collections::BTreeSet;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity, blockers, can_pass_on, count, name_processes};
+use crate::diagnosis::{Case, Finding, Severity, blockers, can_pass_on, container, count, name_processes};
 use crate::host::Refusal;
 use crate::host::group::{Group, Kind};
-use crate::kubelet::layout;
 use nix::errno::Errno;
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = absent(case).into_iter().collect();
-    findings.extend(groups_to_pass_through(case).iter().filter_map(|path| not_enabled(case, path)));
+    let through = groups_to_pass_through(case);
+    let mut findings: Vec<Finding> = through.iter().filter_map(|path| not_enabled(case, path)).collect();
     findings.extend(not_anchored(case));
     findings
-}
-
-fn absent(case: &Case) -> Option<Finding> {
-    let absent = layout::desirable().minus(&case.tree.offered());
-    if absent.is_empty() {
-        return None;
-    }
-    let root = CgroupPath::root();
-    let switched_off: Vec<&str> = case
-        .host
-        .kernel
-        .disabled_controllers()
-        .into_iter()
-        .filter(|(controller, _)| absent.contains(controller))
-        .map(|(_, word)| word)
-        .collect();
-    let in_container = case.group(&root).is_some_and(|root| root.kind != Kind::Root);
-    let how = match (switched_off.first(), in_container) {
-        (Some(word), _) => format!(
-            "take {word} out of the kernel's command line (Raspberry Pi: /boot/firmware/cmdline.txt or /boot/cmdline.txt, \
-             where cgroup_enable=memory may be needed instead; elsewhere: GRUB_CMDLINE_LINUX in /etc/default/grub, then \
-             update-grub) and reboot"
-        ),
-        (None, true) => "let the container manager delegate these controllers to this container".to_owned(),
-        (None, false) => {
-            "boot a kernel that has these controllers, with none of them bound to a version 1 mount".to_owned()
-        }
-    };
-    let evidence = match switched_off.first() {
-        Some(word) => format!("the kernel offers no {absent}: its command line says {word}"),
-        None => format!("the kernel offers no {absent}"),
-    };
-    let effect = "the kubelet starts without it and cannot enforce the limits of pods that need it";
-    let place = case.file(&root, "cgroup.controllers");
-    let mut finding =
-        Finding::new(Fault::ControllerAbsent, Severity::Degraded, place, evidence, effect, Remedy::Tell(how));
-    finding.controllers = absent;
-    Some(finding)
 }
 
 /// The groups whose `cgroup.subtree_control` counts: above kubepods and above every reserved group.
@@ -125,15 +86,12 @@ fn cannot_pass_on(case: &Case, group: &Group, lacking: &Controllers) -> Finding 
         "a group that holds processes cannot pass controllers on (EBUSY), and the kubelet dies of their absence";
     let file = case.file(path, "cgroup.procs");
     let (fault, how) = match path.is_root() {
-        true => (
-            Fault::NestedRootBusy,
-            "this is a container: let its init move all processes into a group below the root at start (as systemd does), \
-             then run kubepods-repair again"
-                .to_owned(),
-        ),
+        true => (Fault::NestedRootBusy, container::vacate(case.host.boot.container.as_ref())),
         false => (
             Fault::StrayProcesses,
-            format!("this group is not the kubelet's own: move its processes into a group of their own below or beside {path}"),
+            format!(
+                "this group is not the kubelet's own: move its processes into a group of their own below or beside {path}"
+            ),
         ),
     };
     Finding::new(fault, Severity::Fatal, file, evidence, effect, Remedy::Tell(how))

@@ -3,10 +3,12 @@
 //! A severity is not a property of a fault but the outcome of what the kubelet would do next: what it heals itself is a
 //! notice, what its pods suffer from is degraded, what it dies of is fatal.
 
+mod absent;
 mod blockers;
 mod boot;
 pub mod catalogue;
 mod checkpoints;
+mod container;
 mod controllers;
 mod driver;
 mod groups;
@@ -201,6 +203,7 @@ fn judge_tree(settings: &Settings, host: &Host, tree: &Tree, terms: Terms) -> Ve
 fn judge(case: &Case) -> Vec<Finding> {
     let mut findings = blockers::diagnose(case);
     findings.extend(limits::diagnose(case));
+    findings.extend(absent::diagnose(case));
     findings.extend(controllers::diagnose(case));
     findings.extend(groups::diagnose(case));
     findings.extend(hygiene::diagnose(case));
@@ -231,11 +234,7 @@ fn read_only(case: &Case) -> Finding {
         case.tree.mount.clone(),
         "the cgroup file system is mounted read-only".to_owned(),
         "the kubelet can neither make a group nor set a limit",
-        Remedy::Tell(
-            "in a container, let its manager mount cgroups writable (LXC: lxc.mount.auto = cgroup:rw; docker: \
-             --privileged or --cgroupns=private with a writable mount); on a host: mount -o remount,rw /sys/fs/cgroup"
-                .to_owned(),
-        ),
+        Remedy::Tell(container::write(case.host.boot.container.as_ref())),
     )
 }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::host::container::{self, Manager};
 use crate::kubelet::microk8s::Version;
 use crate::root::Root;
 
@@ -123,8 +124,8 @@ impl Marker {
             boot_id: now.id.clone(),
             ended: false,
             previous: match before {
-                Some(before) if !now.in_container && before.ended => Shutdown::Clean,
-                Some(_) if !now.in_container => Shutdown::Unclean,
+                Some(before) if now.container.is_none() && before.ended => Shutdown::Clean,
+                Some(_) if now.container.is_none() => Shutdown::Unclean,
                 _ => Shutdown::Unknown,
             },
             kernel: kernel.to_owned(),
@@ -140,8 +141,8 @@ impl Marker {
 pub struct Boot {
     /// The kernel's id for it; empty where it cannot be read.
     pub id: String,
-    /// Whether this is a container, by systemd's own word.
-    pub in_container: bool,
+    /// Who made the container that this is, if it is one.
+    pub container: Option<Manager>,
     /// What was noted at its start; `None` when that was not this boot, or cannot be read.
     pub marker: Option<Marker>,
     /// What lies there, of whichever boot.
@@ -161,10 +162,9 @@ impl Boot {
 pub fn observe(root: &Root) -> Boot {
     let read = |path: &str| root.read(Path::new(path)).ok();
     let id = read("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned();
-    let in_container = root.exists(Path::new("/run/systemd/container")).unwrap_or(false);
     let last_marker = read(MARKER).filter(|text| text.len() <= LARGEST_MARKER).and_then(|text| Marker::parse(&text));
     let marker = last_marker.clone().filter(|marker| !id.is_empty() && marker.boot_id == id);
-    Boot { id, in_container, marker, last_marker, repairs: repairs(root) }
+    Boot { id, container: container::observe(root), marker, last_marker, repairs: repairs(root) }
 }
 
 /// What [`REPAIRS`] says: none without it, and nothing is known where it is not a number.
@@ -194,7 +194,7 @@ mod tests {
         let second = next(Some(&ended), "b");
         assert_eq!(second.previous, Shutdown::Clean);
         assert_eq!(next(Some(&second), "b").previous, Shutdown::Clean, "the service ran twice in one boot");
-        let in_container = Boot { in_container: true, ..boot("b") };
+        let in_container = Boot { container: Some(Manager::Lxc), ..boot("b") };
         assert_eq!(Marker::at_boot(Some(&ended), &in_container, "6.1", None, None).previous, Shutdown::Unknown);
     }
 

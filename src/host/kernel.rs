@@ -42,12 +42,20 @@ impl Kernel {
 
     /// Whether it was built with CONFIG_RT_GROUP_SCHED; `None` where its configuration is not to be had.
     pub fn has_rt_group_sched(&self, root: &Root) -> Option<bool> {
-        let config = packed_config(root).or_else(|| {
+        Some(is_set(&self.configuration(root)?, "CONFIG_RT_GROUP_SCHED"))
+    }
+
+    /// What it was built with, a line an option.
+    fn configuration(&self, root: &Root) -> Option<String> {
+        packed_config(root).or_else(|| {
             let beside_the_kernel = format!("/boot/config-{}", self.release);
             root.read(Path::new(&beside_the_kernel)).ok()
-        })?;
-        Some(config.lines().any(|line| line == "CONFIG_RT_GROUP_SCHED=y"))
+        })
     }
+}
+
+fn is_set(configuration: &str, option: &str) -> bool {
+    configuration.lines().any(|line| line.strip_prefix(option) == Some("=y"))
 }
 
 fn packed_config(root: &Root) -> Option<String> {
@@ -55,4 +63,52 @@ fn packed_config(root: &Root) -> Option<String> {
     let mut config = String::new();
     flate2::read::GzDecoder::new(packed.as_slice()).take(LARGEST_CONFIG).read_to_string(&mut config).ok()?;
     Some(config)
+}
+
+/// What the kernel says of its controllers, beyond the list that the cgroup tree offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// `/proc/cgroups`, which from 6.12 on leaves out what was built without its version 1 half.
+    pub subsystems: Vec<Subsystem>,
+    /// The options that the controllers of [`OPTIONS`] need and this kernel was built without; `None` where its
+    /// configuration is not to be had.
+    pub not_built: Option<Vec<&'static str>>,
+}
+
+/// A line of `/proc/cgroups`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subsystem {
+    /// The controller.
+    pub name: String,
+    /// The version 1 hierarchy that it is bound to; 0 is that of version 2.
+    pub hierarchy: u32,
+    /// Whether it is switched on in this boot.
+    pub enabled: bool,
+}
+
+/// Controllers and what a kernel has them by.
+pub const OPTIONS: [(&str, &str); 4] = [
+    ("cpu", "CONFIG_CGROUP_SCHED"),
+    ("cpuset", "CONFIG_CPUSETS"),
+    ("memory", "CONFIG_MEMCG"),
+    ("pids", "CONFIG_CGROUP_PIDS"),
+];
+
+/// Looks for why a controller may be missing.
+pub fn offer(root: &Root, kernel: &Kernel) -> Offer {
+    let table = root.read(Path::new("/proc/cgroups")).unwrap_or_default();
+    let missing = |configuration: String| {
+        OPTIONS.into_iter().map(|(_, option)| option).filter(|option| !is_set(&configuration, option)).collect()
+    };
+    Offer {
+        subsystems: table.lines().filter_map(parse_subsystem).collect(),
+        not_built: kernel.configuration(root).map(missing),
+    }
+}
+
+/// `name hierarchy groups enabled`; the line of titles has no numbers.
+fn parse_subsystem(line: &str) -> Option<Subsystem> {
+    let mut fields = line.split_whitespace();
+    let (name, hierarchy, enabled) = (fields.next()?, fields.next()?, fields.nth(1)?);
+    Some(Subsystem { name: name.to_owned(), hierarchy: hierarchy.parse().ok()?, enabled: enabled == "1" })
 }

@@ -2,8 +2,10 @@
 
 pub mod boot;
 pub mod checkpoints;
+pub mod container;
 pub mod group;
 pub mod kernel;
+pub mod loader;
 pub mod mounts;
 pub mod pods;
 pub mod tasks;
@@ -14,14 +16,15 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::kubelet::layout::Layout;
+use crate::kubelet::layout::{self, Layout};
 use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::kubelet::{Driver, Settings};
 use crate::root::{ReadError, Root};
 use boot::Boot;
 use checkpoints::Checkpoint;
 use group::{Depth, Group};
-use kernel::Kernel;
+use kernel::{Kernel, Offer};
+use loader::Source;
 use mounts::{CgroupMount, Mode};
 use pods::Pods;
 use tasks::Task;
@@ -35,6 +38,10 @@ pub struct Host {
     pub mounts: Vec<CgroupMount>,
     /// The running kernel.
     pub kernel: Kernel,
+    /// What the kernel says of its controllers, where one is missing.
+    pub offer: Offer,
+    /// Where its next command line comes from, where a controller is missing.
+    pub sources: Vec<Source>,
     /// This boot and the one before.
     pub boot: Boot,
     /// The active revision of MicroK8s and its kubelet's version, where they are known.
@@ -149,12 +156,16 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         (Mode::Unified(mount), Driver::Cgroupfs) => Some(observe_tree(root, mount, settings)?),
         _ => None,
     };
+    let kernel = kernel::observe(root);
+    let lacks = tree.as_ref().is_some_and(|tree| !layout::desirable().minus(&tree.offered()).is_empty());
     let checkpoints = checkpoints::observe(root, &settings.root_dir.value)?;
     let damaged = checkpoints.iter().any(Checkpoint::is_damaged);
     Ok(Host {
         mode,
         mounts,
-        kernel: kernel::observe(root),
+        offer: if lacks { kernel::offer(root, &kernel) } else { Offer::default() },
+        sources: if lacks { loader::observe(root) } else { Vec::new() },
+        kernel,
         boot: boot::observe(root),
         revision: snap.as_ref().map(|(revision, _)| revision.clone()),
         version: snap.as_ref().and_then(|(_, version)| *version),

@@ -40,6 +40,7 @@ struct MicroK8s<'a> {
 struct HostView<'a> {
     kernel: &'a str,
     previous_shutdown: String,
+    container: Option<String>,
     cgroups: &'static str,
     mounts: Vec<String>,
     controllers: Vec<String>,
@@ -95,6 +96,7 @@ pub fn render(report: &Report) -> String {
         host: report.host.as_ref().map(|host| HostView {
             kernel: &host.kernel.release,
             previous_shutdown: host.boot.previous_shutdown().to_string(),
+            container: host.boot.container.as_ref().map(ToString::to_string),
             cgroups: lines::mode(host),
             mounts: host.mounts.iter().map(|mount| mount.point.display().to_string()).collect(),
             controllers: tree.map(|tree| tree.offered().iter().map(str::to_owned).collect()).unwrap_or_default(),

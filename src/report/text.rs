@@ -56,6 +56,9 @@ impl Out {
         let none = String::new;
         let mut rows =
             vec![("kernel", host.kernel.release.clone(), none()), ("cgroups", lines::mode(host).to_owned(), none())];
+        if let Some(manager) = &host.boot.container {
+            rows.push(("container", manager.to_string(), none()));
+        }
         match &host.tree {
             Some(tree) => rows.push(("controllers", tree.offered().to_string(), none())),
             None => rows.extend(host.mounts.iter().map(|mount| ("mounted", mount.point.display().to_string(), none()))),

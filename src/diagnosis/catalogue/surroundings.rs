@@ -9,12 +9,16 @@ pub(super) static CONTROLLER_ABSENT: Entry = Entry {
     meaning: "A controller that pods want is not among those that the root of the cgroup tree offers: the kernel was built \
               or started without it, it is bound to a version 1 mount, or the container this runs in was not given it. The \
               kubelet starts all the same and cannot enforce the limits that need it.",
-    signs: "cpu, cpuset, memory or pids is not a word of the root's cgroup.controllers.",
+    signs: "cpu, cpuset, memory or pids is not a word of the root's cgroup.controllers. Why: cgroup_disable= on the kernel's \
+            command line, its line of /proc/cgroups (from 6.12 on cpuset and memory may be missing there and yet be built \
+            in), the kernel's configuration, or a container around it.",
     remedy: "Nothing can be done while this kernel runs; the finding says where the controller went, as far as it can be \
-             seen.",
-    by_hand: "On a Raspberry Pi the memory controller is switched on in /boot/firmware/cmdline.txt (older: \
-              /boot/cmdline.txt) by cgroup_enable=memory; elsewhere look at cgroup_disable= on the kernel's command line. \
-              Then reboot.",
+             seen, and which file of this host's boot loader brings it back.",
+    by_hand: "On a Raspberry Pi add cgroup_enable=memory cgroup_memory=1 to the one line of /boot/firmware/cmdline.txt \
+              (older: /boot/cmdline.txt): its own firmware puts cgroup_disable=memory before it. Elsewhere take \
+              cgroup_disable= out of what GRUB (/etc/default/grub, /etc/default/grub.d), U-Boot (/etc/default/u-boot, \
+              /boot/extlinux/extlinux.conf) or systemd-boot (/etc/kernel/cmdline) give the kernel; under WSL, out of \
+              kernelCommandLine= in .wslconfig. Then reboot. In a container, let its manager pass the controller on.",
     threads: &["canonical/microk8s#1691", "canonical/microk8s#3693", "canonical/microk8s#4301"],
 };
 
@@ -27,7 +31,8 @@ pub(super) static NESTED_ROOT_BUSY: Entry = Entry {
     signs: "The root of the tree has a cgroup.type, as only a group in a container's namespace does, and its cgroup.procs \
             is not empty.",
     remedy: "kubepods-repair leaves them: they are not the kubelet's.",
-    by_hand: "The container's init has to move all processes into a group below at its start, as systemd does.",
+    by_hand: "The container's init has to move all processes into a group below at its start, as systemd does: boot the \
+              container with systemd as its init, or let the entrypoint of a Docker or Podman container do it.",
     threads: &["k3d-io/k3d#582", "k3s-io/k3s#4085", "k3s-io/k3s#4873"],
 };
 
@@ -39,8 +44,9 @@ pub(super) static READ_ONLY_CGROUPFS: Entry = Entry {
               does not give the cgroup tree away.",
     signs: "The mount of the cgroup file system carries the option ro.",
     remedy: "kubepods-repair never remounts anything.",
-    by_hand: "Let the container manager mount it writable (LXC: lxc.mount.auto = cgroup:rw; docker: --privileged). On a \
-              host: mount -o remount,rw /sys/fs/cgroup.",
+    by_hand: "Let the container's manager mount it writable. LXC: lxc.mount.auto = cgroup:rw; LXD and Incus: \
+              security.nesting; Docker: --privileged and --cgroupns=private; Podman: --systemd=always; systemd-nspawn: \
+              Delegate=yes in its unit. On a host: mount -o remount,rw /sys/fs/cgroup.",
     threads: &["k3d-io/k3d#582", "k3s-io/k3s#4873"],
 };
 
