@@ -107,7 +107,19 @@ pub fn render(report: &Report) -> String {
         remaining: report.remaining.iter().map(finding).collect(),
     };
     // It holds nothing that JSON cannot say, so this cannot fail.
-    serde_json::to_string_pretty(&document).map(|text| text + "\n").unwrap_or_default()
+    serde_json::to_string_pretty(&document).map(|text| escaped(&text) + "\n").unwrap_or_default()
+}
+
+/// JSON leaves more as it is than a terminal should see.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c != '\n' && lines::is_deceptive(c) {
+            true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 fn setting((name, value, origin): (&'static str, String, String)) -> SettingView {

@@ -97,12 +97,19 @@ pub(super) fn mode(host: &Host) -> &'static str {
     }
 }
 
-/// Control characters, which a process or a cgroup may have in its name, as escapes.
+/// What lies to the reader of a terminal: control characters, and those that have no width or turn the direction of writing.
+/// A process or a cgroup may have them in its name.
+pub(super) fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// With escapes for all that is deceptive.
 pub(super) fn printable(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(is_deceptive) {
         return text.to_owned();
     }
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if is_deceptive(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// Breaks a paragraph into lines of at most 80 characters.

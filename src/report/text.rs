@@ -34,11 +34,11 @@ struct Out {
 }
 
 impl Out {
+    /// A newline before it makes a blank line; one within it is somebody else's, and escaped.
     fn line(&mut self, line: &str) {
-        for part in line.split('\n') {
-            self.text.push_str(&lines::printable(part));
-            self.text.push('\n');
-        }
+        let text = line.strip_prefix('\n').inspect(|_| self.text.push('\n')).unwrap_or(line);
+        self.text.push_str(&lines::printable(text));
+        self.text.push('\n');
     }
 
     fn rows(&mut self, rows: &[(&str, String, String)]) {
