@@ -11,6 +11,7 @@ mod promises;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chance::{Chance, mutate, rounds};
@@ -332,12 +333,64 @@ fn options(root: &Path, how: &[&str]) -> Options {
 
 fn check(report: &Report, options: &Options, what: &str) {
     let told = text::render(report, false);
-    assert!(!told.contains(|c: char| c != '\n' && c.is_control()), "{what}: {told:?}");
-    let document: serde_json::Value = serde_json::from_str(&json::render(report)).unwrap();
+    let json = json::render(report);
+    let is_deceptive = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
+    assert!(!told.contains(is_deceptive) && !json.contains(is_deceptive), "{what}: {told:?}");
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(document["exit"], report.exit() as u8, "{what}");
     let (Some(settings), Some(host)) = (&report.settings, &report.host) else { return };
     let steps: Vec<&Step> = report.steps.iter().map(|taken| &taken.step).collect();
     let terms = Terms { occasion: options.occasion, no_restart: options.no_restart };
     let broken = Judge { settings, host, terms }.broken(&steps);
     assert_eq!(broken, None, "{what}: {told}");
+}
+
+/// Kilobytes of address space: three times what a debug build has anyway.
+const MEMORY: &str = "200000";
+
+#[test]
+fn no_file_fills_the_memory() {
+    let root = scratch("memory");
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/01-healthy/root/."))
+        .arg(&root)
+        .status();
+    assert!(status.unwrap().success());
+    let args = "var/snap/microk8s/6364/args";
+    let state = "var/snap/microk8s/common/var/lib/kubelet/memory_manager_state";
+    let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+    let bomb =
+        (b'b'..b'z').map(|c| format!("{}: &{0} [{1}]\n", char::from(c), format!("*{},", char::from(c - 1)).repeat(20)));
+    let bomb = format!("{head}a: &a [1]\n{}", bomb.collect::<String>());
+    let usual = fs::read_to_string(root.join(args).join("kubelet")).unwrap();
+    fs::write(root.join(args).join("kubelet"), format!("--config=/config\n{usual}")).unwrap();
+    fs::write(root.join("config"), head).unwrap();
+    let shapes: [(String, &str, &str); 8] = [
+        (format!("{args}/kubelet"), "", "--a=1\n"),
+        (format!("{args}/kubelet"), "", "--b "),
+        ("config".to_owned(), head, "- a: [\n"),
+        ("config".to_owned(), &bomb, ""),
+        (format!("{args}/containerd.toml"), "a = ", "["),
+        (format!("{args}/containerd.toml"), "", "[[a.b]]\n"),
+        (state.to_owned(), "{\"policyName\":\"none\",\"x\":[", "{},"),
+        ("proc/self/mountinfo".to_owned(), "", "30 23 0:26 / /sys/fs/cgroup/a rw - cgroup2 cgroup2 rw\n"),
+    ];
+    for (file, first, then) in shapes {
+        for size in [(2 << 20) - 100, 20 << 20] {
+            let path = root.join(&file);
+            let before = fs::read(&path).ok();
+            fs::write(&path, first.to_owned() + &then.repeat(size / then.len().max(1))).unwrap();
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", "ulimit -v $0; exec \"$@\"", MEMORY, env!("CARGO_BIN_EXE_kubepods-repair"), "--root"])
+                .arg(&root);
+            let output = in_time(&file, || command.output().unwrap());
+            assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{file}, {size} of {then:?}: {output:?}");
+            match before {
+                Some(before) => fs::write(&path, before).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+        }
+    }
 }

@@ -119,7 +119,7 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
         kind,
         controllers: Controllers::parse(&controllers),
         subtree_control: Controllers::parse(&files.read("cgroup.subtree_control")?.unwrap_or_default()),
-        processes: if kind == Kind::Root { Vec::new() } else { files.processes(kind)? },
+        processes: Vec::new(),
         populated: true,
         frozen: false,
         max_descendants,
@@ -131,9 +131,12 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
     if kind != Kind::Root {
         files.events(&mut group)?;
     }
+    if kind != Kind::Root && group.populated {
+        group.processes = files.processes(kind)?;
+    }
     if depth != Depth::Foreign {
         group.leftovers = files.leftovers(&LEFTOVERS)?;
-        group.children = root.directories(files.dir)?.unwrap_or_default();
+        group.children = files.children(depth)?;
     }
     if depth == Depth::Qos {
         group.leftovers.extend(files.leftovers(&LEFTOVERS_OF_QOS)?);
@@ -166,7 +169,7 @@ struct Files<'a> {
 
 impl Files<'_> {
     fn read(&self, name: &str) -> Result<Option<String>, ReadError> {
-        self.root.read_if_there(&self.dir.join(name))
+        self.root.read_value(&self.dir.join(name))
     }
 
     fn limit(&self, name: &str) -> Result<Option<u64>, ReadError> {
@@ -191,7 +194,7 @@ impl Files<'_> {
 
     fn processes(&self, kind: Kind) -> Result<Vec<Process>, ReadError> {
         let name = members_file(kind);
-        let list = match self.read(name) {
+        let list = match self.root.read_if_there(&self.dir.join(name)) {
             Err(error) if error.errno == Errno::EOPNOTSUPP => None,
             answer => answer?,
         };
@@ -205,6 +208,15 @@ impl Files<'_> {
             false => String::new(),
         };
         Process { pid, comm: comm.trim_end_matches('\n').to_owned() }
+    }
+
+    /// kubepods always has some below; of the others the kernel's own count, where it keeps one, spares the look.
+    fn children(&self, depth: Depth) -> Result<Vec<String>, ReadError> {
+        let counted = if depth == Depth::Qos { self.read("cgroup.stat")? } else { None };
+        match counted.and_then(|text| value_of(&text, "nr_descendants")) {
+            Some(0) => Ok(Vec::new()),
+            _ => Ok(self.root.directories(self.dir)?.unwrap_or_default()),
+        }
     }
 
     fn leftovers(&self, expected: &[(&'static str, &str)]) -> Result<Vec<Setting>, ReadError> {
@@ -231,7 +243,7 @@ fn value_of(text: &str, key: &str) -> Option<u64> {
 /// # Errors
 /// When it cannot be read.
 pub fn kind(root: &Root, directory: &Path) -> Result<Kind, ReadError> {
-    Ok(root.read_if_there(&directory.join("cgroup.type"))?.map_or(Kind::Domain, |text| parse_kind(&text)))
+    Ok(root.read_value(&directory.join("cgroup.type"))?.map_or(Kind::Domain, |text| parse_kind(&text)))
 }
 
 fn parse_kind(text: &str) -> Kind {

@@ -19,7 +19,7 @@ pub struct Kernel {
 
 /// The running kernel; what cannot be read stays empty, nothing is decided by it.
 pub fn observe(root: &Root) -> Kernel {
-    let read = |path: &str| root.read(Path::new(path)).unwrap_or_default().trim_end().to_owned();
+    let read = |path: &str| root.read_value(Path::new(path)).ok().flatten().unwrap_or_default().trim_end().to_owned();
     Kernel { release: read("/proc/sys/kernel/osrelease"), command_line: read("/proc/cmdline") }
 }
 

@@ -18,6 +18,9 @@ use crate::root::{ReadError, Root};
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
 
+/// What the aliases of a file may come to, in YAML events; the library's own million fills 150 MB.
+const LARGEST_EXPANSION: usize = 20_000;
+
 /// Why a configuration file says nothing that can be relied on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -111,6 +114,7 @@ fn parse(path: &Path, bytes: Vec<u8>) -> Result<File, ConfigError> {
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::LastWins;
     options.with_snippet = false;
+    options.alias_limits.max_total_replayed_events = LARGEST_EXPANSION;
     let mut reader = text.as_bytes();
     let first = serde_saphyr::read_with_options::<_, File>(&mut reader, options).next();
     let file = first.unwrap_or_else(|| Ok(File::default())).map_err(|error| invalid(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! Making, thawing and removing groups. The kernel itself refuses to remove a group that holds a process (EBUSY).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
@@ -11,7 +11,7 @@ use crate::host::Tree;
 use crate::host::group::populated;
 use crate::host::pods::AbandonedPod;
 use crate::repair::{Effect, RepairError, change, write_file};
-use crate::root::{ReadError, Root};
+use crate::root::Root;
 
 pub(super) fn make(path: &Path) -> Result<Effect, RepairError> {
     match mkdir(path, Mode::from_bits_truncate(0o755)) {
@@ -64,21 +64,14 @@ fn require_empty(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), Rep
     }
 }
 
+/// A group that has others below is refused, and only then worth a look.
 fn remove_with_all_below(root: &Root, path: &Path) -> Result<(), RepairError> {
-    for group in with_all_below(root, path)?.iter().rev() {
-        remove(group)?;
+    match remove(path) {
+        Err(RepairError::Change { errno: Errno::EBUSY, .. }) => {}
+        answer => return answer,
     }
-    Ok(())
-}
-
-/// The group and all below it, each after its parent.
-fn with_all_below(root: &Root, path: &Path) -> Result<Vec<PathBuf>, ReadError> {
-    let mut found = Vec::new();
-    let mut to_visit = vec![path.to_owned()];
-    while let Some(group) = to_visit.pop() {
-        let below = root.directories(&group)?.unwrap_or_default();
-        to_visit.extend(below.iter().map(|name| group.join(name)));
-        found.push(group);
+    for name in root.directories(path)?.unwrap_or_default() {
+        remove_with_all_below(root, &path.join(name))?;
     }
-    Ok(found)
+    remove(path)
 }

@@ -20,8 +20,14 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink,
 use nix::sys::stat::Mode;
 use record::{ERRNO_FILE, Found, Record};
 
-/// What is read whole is never larger than this; the kubelet's and the kernel's own files are far smaller.
-const LARGEST_FILE: u64 = 16 << 20;
+/// No file of the kernel's is read further than this: a busy node's mountinfo is some megabytes.
+const LARGEST_OF_KERNEL: u64 = 16 << 20;
+
+/// Nor any other: what is read there are settings and state, some kilobytes long, and a parser takes forty times the file.
+const LARGEST_ON_DISK: u64 = 2 << 20;
+
+/// What a file of one value never fills.
+const LARGEST_VALUE: usize = 4096;
 
 /// A read of the host that failed: what was tried, where, and the kernel's answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +66,7 @@ impl Root {
     /// When `dir` cannot be opened or its list of errnos not be read.
     pub fn captured(dir: &Path) -> Result<Self, ReadError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = open(dir, flags, Mode::empty()).map_err(failed("open", dir))?;
+        let fd = retry(|| open(dir, flags, Mode::empty())).map_err(failed("open", dir))?;
         let mut root = Self { captured: Some(Captured { dir: fd, errnos: BTreeMap::new() }), record: None };
         let list = root.read_if_there(Path::new(ERRNO_FILE))?.unwrap_or_default();
         if let Some(captured) = &mut root.captured {
@@ -91,10 +97,9 @@ impl Root {
     /// The whole file as text; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
-    /// Whatever the kernel answers; `EFBIG` for a file over 16 MiB.
+    /// Whatever the kernel answers; `EFBIG` for a file of the kernel's over 16 MiB, or another over 2 MiB.
     pub fn read(&self, path: &Path) -> Result<String, ReadError> {
-        let bytes = self.read_bytes(path)?;
-        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        self.read_bytes(path).map(text_of)
     }
 
     /// As [`Self::read`], with `None` for a file that is not there (nor was, a moment later: `ENODEV` of a cgroup that
@@ -104,6 +109,25 @@ impl Root {
     /// Any other answer of the kernel.
     pub fn read_if_there(&self, path: &Path) -> Result<Option<String>, ReadError> {
         absent_is_none(self.read(path))
+    }
+
+    /// As [`Self::read_if_there`], for a file of cgroupfs or procfs that holds one value: the kernel gives it whole at the
+    /// first read (`seq_file` with a single record), so that no second one has to look for its end.
+    ///
+    /// # Errors
+    /// As [`Self::read_if_there`].
+    pub fn read_value(&self, path: &Path) -> Result<Option<String>, ReadError> {
+        if !self.is_live() || self.record.is_some() {
+            return self.read_if_there(path);
+        }
+        let mut value = vec![0; LARGEST_VALUE];
+        let length = self.open(path, OFlag::O_RDONLY).and_then(|file| retry(|| nix::unistd::read(&file, &mut value)));
+        let Some(length) = absent_is_none(length.map_err(failed("read", path)))? else { return Ok(None) };
+        value.truncate(length);
+        match length < LARGEST_VALUE {
+            true => Ok(Some(text_of(value))),
+            false => self.read_if_there(path),
+        }
     }
 
     /// The whole file as it is.
@@ -119,13 +143,17 @@ impl Root {
     fn read_whole(&self, path: &Path) -> Result<Vec<u8>, Errno> {
         let mut file = File::from(self.open(path, OFlag::O_RDONLY)?);
         let mut bytes = Vec::with_capacity(512);
-        let read = (&mut file).take(LARGEST_FILE + 1).read_to_end(&mut bytes);
+        let largest = match path.starts_with("/proc") || path.starts_with("/sys") {
+            true => LARGEST_OF_KERNEL,
+            false => LARGEST_ON_DISK,
+        };
+        let read = (&mut file).take(largest + 1).read_to_end(&mut bytes);
         read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
         // A pipe without a writer looks like an empty file.
         if bytes.is_empty() && !file.metadata().is_ok_and(|file| file.is_file()) {
             return Err(Errno::EOPNOTSUPP);
         }
-        match bytes.len() as u64 > LARGEST_FILE {
+        match bytes.len() as u64 > largest {
             true => Err(Errno::EFBIG),
             false => Ok(bytes),
         }
@@ -199,9 +227,9 @@ impl Root {
     }
 
     fn list(&self, path: &Path) -> Result<Vec<(String, bool)>, Errno> {
-        let mut dir = Dir::from_fd(self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
+        let dir = Dir::from_fd(self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
         let mut names = Vec::new();
-        for entry in dir.iter() {
+        for entry in dir {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy();
             // A file system that tells no type (none of the kernel's own) is taken at the name's word.
@@ -232,13 +260,17 @@ impl Root {
 }
 
 /// Calls again what a signal interrupted.
-fn retry<T>(call: impl Fn() -> nix::Result<T>) -> nix::Result<T> {
+fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}
             answer => return answer,
         }
     }
+}
+
+fn text_of(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn inside(path: &Path) -> &Path {
