@@ -66,7 +66,7 @@ impl Task {
 /// Every task outside the root cgroup that is real-time or pinned.
 ///
 /// # Errors
-/// When `/proc` cannot be listed; tasks that end while they are read are passed over.
+/// When `/proc` or a task in it cannot be read; tasks that end while they are read are passed over.
 pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
     let mut found = Vec::new();
     for pid in root.directories(Path::new("/proc"))?.unwrap_or_default() {
@@ -74,8 +74,8 @@ pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
             continue;
         }
         let tasks = format!("/proc/{pid}/task");
-        for tid in root.directories(Path::new(&tasks)).ok().flatten().unwrap_or_default() {
-            found.extend(read_task(root, &pid, &format!("{tasks}/{tid}")));
+        for tid in root.directories(Path::new(&tasks))?.unwrap_or_default() {
+            found.extend(read_task(root, &pid, &format!("{tasks}/{tid}"))?);
         }
     }
     Ok(found)
@@ -93,16 +93,15 @@ pub fn runs(root: &Root, names: &[&str]) -> Result<bool, ReadError> {
     }))
 }
 
-fn read_task(root: &Root, pid: &str, dir: &str) -> Option<Task> {
-    let stat = parse_stat(&root.read(Path::new(&format!("{dir}/stat"))).ok()?)?;
-    if !stat.pinned && !stat.realtime {
-        return None;
-    }
-    let cgroup = unified_path(&root.read(Path::new(&format!("{dir}/cgroup"))).ok()?)?;
-    if cgroup.is_root() {
-        return None;
-    }
-    Some(Task { pid: pid.parse().ok()?, cgroup, ..stat })
+/// `None` for one that is in nobody's way, or has ended.
+fn read_task(root: &Root, pid: &str, dir: &str) -> Result<Option<Task>, ReadError> {
+    let stat = root.read_value(&Path::new(dir).join("stat"))?;
+    let Some(task) = stat.and_then(|text| parse_stat(&text)).filter(|task| task.pinned || task.realtime) else {
+        return Ok(None);
+    };
+    let cgroup = root.read_if_there(&Path::new(dir).join("cgroup"))?.and_then(|text| unified_path(&text));
+    let in_group = |cgroup: CgroupPath| Some(Task { pid: pid.parse().ok()?, cgroup, ..task });
+    Ok(cgroup.filter(|cgroup| !cgroup.is_root()).and_then(in_group))
 }
 
 /// The path in the unified hierarchy: the line `0::/path`. A deleted group's processes are ` (deleted)`.

@@ -103,7 +103,7 @@ impl Root {
     }
 
     /// As [`Self::read`], with `None` for a file that is not there (nor was, a moment later: `ENODEV` of a cgroup that
-    /// was removed in between).
+    /// was removed in between, `ESRCH` of a task that ended).
     ///
     /// # Errors
     /// Any other answer of the kernel.
@@ -117,7 +117,7 @@ impl Root {
     /// # Errors
     /// As [`Self::read_if_there`].
     pub fn read_value(&self, path: &Path) -> Result<Option<String>, ReadError> {
-        if !self.is_live() || self.record.is_some() {
+        if self.captured.is_some() || self.record.is_some() {
             return self.read_if_there(path);
         }
         let mut value = vec![0; LARGEST_VALUE];
@@ -289,7 +289,7 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(Errno) -> ReadErr
 fn absent_is_none<T>(answer: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV) => Ok(None),
+        Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV | Errno::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }
