@@ -15,7 +15,11 @@ use crate::host::kernel::{OPTIONS, Offer};
 use crate::host::loader::{Loader, Source};
 use crate::kubelet::layout;
 
-pub(super) fn diagnose(case: &Case) -> Option<Finding> {
+pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
+    [controllers(case), cpu_max(case)].into_iter().flatten().collect()
+}
+
+fn controllers(case: &Case) -> Option<Finding> {
     let absent = layout::desirable().minus(&case.tree.offered());
     if absent.is_empty() {
         return None;
@@ -33,6 +37,17 @@ pub(super) fn diagnose(case: &Case) -> Option<Finding> {
     let mut finding = Finding::new(Fault::ControllerAbsent, Severity::Degraded, place, evidence, effect, remedy);
     finding.controllers = absent;
     Some(finding)
+}
+
+/// The controller may be there and lack the half of it that limits.
+fn cpu_max(case: &Case) -> Option<Finding> {
+    let kubepods = case.group(&case.layout.kubepods).filter(|group| group.lacks_cpu_max)?;
+    let option = "CONFIG_CFS_BANDWIDTH";
+    let evidence = format!("kubepods has the cpu controller and no cpu.max: the kernel was built without {option}");
+    let effect = "the kubelet starts, and no container with a CPU limit does";
+    let place = case.file(&kubepods.path, "cpu.max");
+    let remedy = Remedy::Tell(built_with(case, option));
+    Some(Finding::new(Fault::ControllerAbsent, Severity::Degraded, place, evidence, effect, remedy))
 }
 
 /// Why a controller is not offered.

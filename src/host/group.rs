@@ -92,6 +92,8 @@ pub struct Group {
     pub descendants: u64,
     /// What the kubelet never sets back.
     pub leftovers: Vec<Setting>,
+    /// Whether it has the cpu controller and yet no `cpu.max`; only looked at in kubepods.
+    pub lacks_cpu_max: bool,
     /// The names of the groups directly below; only read of the kubelet's own.
     pub children: Vec<String>,
 }
@@ -126,6 +128,7 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
         max_depth,
         descendants: if max_descendants.is_some() { files.keyed("cgroup.stat", "nr_descendants")? } else { 0 },
         leftovers: Vec::new(),
+        lacks_cpu_max: false,
         children: Vec::new(),
     };
     if kind != Kind::Root {
@@ -133,6 +136,9 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
     }
     if kind != Kind::Root && group.populated {
         group.processes = files.processes(kind)?;
+    }
+    if depth == Depth::Kubepods {
+        group.lacks_cpu_max = files.lacks_cpu_max(&group.controllers)?;
     }
     if depth != Depth::Foreign {
         group.leftovers = files.leftovers(&LEFTOVERS)?;
@@ -217,6 +223,14 @@ impl Files<'_> {
             Some(0) => Ok(Vec::new()),
             _ => Ok(self.root.directories(self.dir)?.unwrap_or_default()),
         }
+    }
+
+    /// Asked twice: systemd may have taken the controller away in between, and the file with it.
+    fn lacks_cpu_max(&self, controllers: &Controllers) -> Result<bool, ReadError> {
+        if !controllers.contains("cpu") || self.root.exists(&self.dir.join("cpu.max"))? {
+            return Ok(false);
+        }
+        Ok(self.read("cgroup.controllers")?.is_some_and(|now| Controllers::parse(&now).contains("cpu")))
     }
 
     fn leftovers(&self, expected: &[(&'static str, &str)]) -> Result<Vec<Setting>, ReadError> {

@@ -8,8 +8,9 @@ pub(super) static CONTROLLER_ABSENT: Entry = Entry {
     title: "The kernel offers no such controller",
     meaning: "A controller that pods want is not among those that the root of the cgroup tree offers: the kernel was built \
               or started without it, it is bound to a version 1 mount, or the container this runs in was not given it. The \
-              kubelet starts all the same and cannot enforce the limits that need it.",
-    signs: "cpu, cpuset, memory or pids is not a word of the root's cgroup.controllers. Why: cgroup_disable= on the kernel's \
+              kubelet starts all the same and cannot enforce the limits that need it. So it is with a cpu controller that \
+              was built without its CPU limits.",
+    signs: "kubepods has no cpu.max, or cpu, cpuset, memory or pids is not a word of the root's cgroup.controllers. Why: cgroup_disable= on the kernel's \
             command line, its line of /proc/cgroups (from 6.12 on cpuset and memory may be missing there and yet be built \
             in), the kernel's configuration, or a container around it.",
     remedy: "Nothing can be done while this kernel runs; the finding says where the controller went, as far as it can be \
