@@ -68,6 +68,11 @@ impl CgroupPath {
         self.0.rsplit_once('/').map_or("", |(_, name)| name)
     }
 
+    /// The names on the way down from the root, which has none itself.
+    pub fn components(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').filter(|name| !name.is_empty())
+    }
+
     /// Whether this is the root of the hierarchy.
     pub fn is_root(&self) -> bool {
         self.0 == "/"

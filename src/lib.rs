@@ -17,6 +17,7 @@ pub mod report;
 pub mod root;
 pub mod sys;
 
+use cgroup::CgroupPath;
 use cli::{Exit, Options};
 use diagnosis::remedy::Step;
 use diagnosis::{Finding, Occasion, Terms};
@@ -101,7 +102,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn examine(&self, report: Report) -> Result<Report, ReadError> {
-        let (host, findings) = self.look(Vec::new())?;
+        let (host, findings) = self.look(Vec::new(), &[])?;
         let mut report = report.examined(&self.settings, host).found(findings);
         let planned = plan::plan(&report.findings);
         if planned.is_empty() || report.inactive.is_some() {
@@ -136,7 +137,7 @@ impl Run<'_> {
     fn mend_tree(&self, report: &mut Report) -> Result<Vec<plan::Planned>, ReadError> {
         let mut refusals = Vec::new();
         for _ in 0..ROUNDS {
-            let (host, findings) = self.look(refusals)?;
+            let (host, findings) = self.look(refusals, &report.steps)?;
             report.remaining = findings;
             let (restarts, planned): (Vec<_>, Vec<_>) = plan::plan(&report.remaining)
                 .into_iter()
@@ -161,12 +162,14 @@ impl Run<'_> {
         }
     }
 
-    fn look(&self, refusals: Vec<Refusal>) -> Result<(Host, Vec<Finding>), ReadError> {
+    /// Looks, knowing what the kernel refused in the last round, and what came of all steps so far.
+    fn look(&self, refusals: Vec<Refusal>, steps: &[Taken]) -> Result<(Host, Vec<Finding>), ReadError> {
         let terms = Terms { occasion: self.options.occasion, no_restart: self.options.no_restart };
         let mut host = host::observe(self.root, &self.settings, &self.snap)?;
         let refused = !refusals.is_empty();
         if let Some(tree) = &mut host.tree {
             tree.refusals = refusals;
+            tree.unmade = unmade(steps);
             tree.leave_cpu = terms.leaves_cpu() && host.kernel.has_rt_group_sched(self.root) != Some(false);
         }
         let findings = diagnosis::diagnose(&self.settings, &host, terms);
@@ -190,6 +193,15 @@ fn lasting_refusals(taken: &[Taken]) -> Vec<Refusal> {
         _ => None,
     });
     refused.flatten().filter(|refusal| refusal.errno != Errno::ENOENT).cloned().collect()
+}
+
+/// A slice that systemd did not make is asked for once in a run.
+fn unmade(steps: &[Taken]) -> Vec<(CgroupPath, String)> {
+    let failed = steps.iter().filter_map(|taken| match (&taken.step, &taken.result) {
+        (Step::AskForSlice { slice, .. }, Err(error)) => Some((slice.clone(), error.to_string())),
+        _ => None,
+    });
+    failed.collect()
 }
 
 fn would(planned: plan::Planned) -> Taken {

@@ -61,10 +61,10 @@ fn rank(step: &Step) -> (u8, usize, u8) {
     match step {
         Step::Restart { .. } => (0, 0, 0),
         Step::LiftLimit { .. } => (0, depth, 1),
-        Step::RemovePods(_) => (1, 0, 0),
+        Step::RemovePods(_) | Step::RemoveTree(_) => (1, 0, 0),
         Step::MoveProcesses { .. } => (2, depth, 0),
         Step::MakeAnew(_) => (3, depth, 0),
-        Step::Make(_) => (4, depth, 0),
+        Step::Make(_) | Step::AskForSlice { .. } => (4, depth, 0),
         Step::Enable { .. } => (4, depth, 1),
         Step::Thaw(_) => (5, depth, 0),
         Step::RemoveStraysGroup(_) => (6, depth, 0),

@@ -18,9 +18,10 @@ use kubepods_repair::host::checkpoints::{Checkpoint, Content, KINDS};
 use kubepods_repair::host::group::{Group, Kind, Process};
 use kubepods_repair::host::pods::AbandonedPod;
 use kubepods_repair::host::tasks::{Policy, Task};
-use kubepods_repair::host::{Blockers, Host, Refusal, RestartStamp, Tree, observe};
+use kubepods_repair::host::units::{Fragment, SliceUnit};
+use kubepods_repair::host::{Blockers, Host, OtherTree, Refusal, RestartStamp, Tree, observe};
 use kubepods_repair::kubelet::microk8s::{MICROK8S, Version};
-use kubepods_repair::kubelet::{Settings, args, flags};
+use kubepods_repair::kubelet::{Driver, Settings, args, flags};
 use kubepods_repair::plan::plan;
 use kubepods_repair::root::Root;
 use nix::errno::Errno;
@@ -41,6 +42,24 @@ impl Ruin {
     fn own(&mut self, which: usize) -> Option<&mut Group> {
         let path = self.settings.layout().own().nth(which)?.clone();
         self.tree().groups.get_mut(&path)
+    }
+
+    /// The name of a pod's group in kubepods or a QoS group.
+    fn pod(&self, which: usize, uid: usize) -> String {
+        let layout = self.settings.layout();
+        match layout.driver {
+            Driver::Cgroupfs => format!("pod{uid}"),
+            Driver::Systemd => {
+                let parent = layout.own().nth(which).unwrap().name().to_owned();
+                format!("{}-pod{uid}.slice", parent.trim_end_matches(".slice"))
+            }
+        }
+    }
+
+    /// The files of a slice of the kubelet's own, if it is one.
+    fn unit(&mut self, which: usize) -> Option<&mut SliceUnit> {
+        let path = self.settings.layout().own().nth(which)?.clone();
+        self.tree().slices.get_mut(&path)
     }
 
     /// What holds for every group of the tree, whatever was done to it.
@@ -123,16 +142,18 @@ const FAULTS: &[Fault] = &[
         ruin.tree().groups.get_mut(&CgroupPath::root()).unwrap().max_descendants = Some(0);
     }),
     ("a pod that lives", |ruin, which| {
+        let name = ruin.pod(which, 1);
         if let Some(group) = ruin.own(which) {
-            group.children.push("pod1".to_owned());
+            group.children.push(name);
             group.populated = true;
         }
         ruin.tree().pods.groups += 1;
     }),
     ("a pod that is gone", |ruin, which| {
+        let name = ruin.pod(which, 2);
         let Some(group) = ruin.own(which) else { return };
-        group.children.push("pod2".to_owned());
-        let pod = AbandonedPod { group: group.path.join("pod2"), directory: PathBuf::from("/pods/2") };
+        group.children.push(name.clone());
+        let pod = AbandonedPod { group: group.path.join(&name), directory: PathBuf::from("/pods/2") };
         ruin.tree().pods.abandoned.push(pod);
     }),
     ("a kubelet that runs", |ruin, _| ruin.tree().pods.kubelet_runs = true),
@@ -160,6 +181,30 @@ const FAULTS: &[Fault] = &[
                 .stamps
                 .push(RestartStamp { unit: MICROK8S.restartable_units[which % 2], tasks: "5 5\n".to_owned() });
         }
+    }),
+    ("a slice that systemd was never asked for", |ruin, which| {
+        if let Some(unit) = ruin.unit(which) {
+            *unit = SliceUnit::default();
+        }
+    }),
+    ("a slice that asks for nothing", |ruin, which| {
+        if let Some(unit) = ruin.unit(which) {
+            unit.keeps = Controllers::default();
+        }
+    }),
+    ("a slice of somebody's own", |ruin, which| {
+        if let Some(unit) = ruin.unit(which) {
+            unit.fragment = Fragment::Foreign(PathBuf::from("/etc/systemd/system/x.slice"));
+        }
+    }),
+    ("a masked slice", |ruin, which| {
+        if let Some(unit) = ruin.unit(which) {
+            unit.fragment = Fragment::Masked(PathBuf::from("/etc/systemd/system/x.slice"));
+        }
+    }),
+    ("another driver before", |ruin, which| {
+        let kubepods = ruin.settings.other_kubepods();
+        ruin.tree().other = Some(OtherTree { kubepods, populated: which == 0, kubelet_runs: which == 1 });
     }),
     ("read-only", |ruin, _| ruin.tree().writable = false),
 ];
@@ -203,6 +248,10 @@ fn healthy(settings: &Settings) -> Host {
             tree.groups.insert(path.clone(), Group { path, children, ..kubepods.clone() });
         }
     }
+    for path in layout.slices() {
+        tree.slices
+            .insert(path, SliceUnit { fragment: Fragment::Transient, keeps: ["cpu", "cpuset"].into_iter().collect() });
+    }
     host
 }
 
@@ -211,12 +260,14 @@ fn terms(chance: &mut Chance) -> Terms {
     Terms { occasion: occasions[chance.below(occasions.len())], no_restart: chance.one_in(4) }
 }
 
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 7] = [
     "",
     "--cgroup-root=/a/b",
     "--cgroup-root=/a --kube-reserved-cgroup=/r/s --enforce-node-allocatable=pods,kube-reserved",
     "--root-dir=/x --system-reserved-cgroup=/kubepods-x --enforce-node-allocatable=system-reserved",
     "--cgroups-per-qos=false --enforce-node-allocatable=",
+    "--cgroup-driver=systemd",
+    "--cgroup-driver=systemd --cgroup-root=/a-b/c --kube-reserved-cgroup=/r.slice --enforce-node-allocatable=pods,kube-reserved",
 ];
 
 /// What depends on nothing but the faults, in a comparable form.
@@ -277,8 +328,18 @@ fn every_plan_keeps_every_promise() {
 /// settings file would be no better.
 fn commute(faults: &[(&Fault, usize)]) -> bool {
     let any = |words: &[&str]| faults.iter().any(|((name, _), _)| words.contains(name));
-    !any(&["nothing lost but a group", "threaded", "domain threaded", "restarted before", "an empty group for strays"])
-        && faults.iter().filter(|((name, _), _)| matches!(*name, "a pinned task" | "a real-time task")).count() < 2
+    !any(&[
+        "nothing lost but a group",
+        "threaded",
+        "domain threaded",
+        "restarted before",
+        "an empty group for strays",
+        "a slice that systemd was never asked for",
+        "a slice that asks for nothing",
+        "a slice of somebody's own",
+        "a masked slice",
+        "another driver before",
+    ]) && faults.iter().filter(|((name, _), _)| matches!(*name, "a pinned task" | "a real-time task")).count() < 2
 }
 
 fn healthy_once(settings: &Settings) -> Host {
@@ -294,10 +355,10 @@ fn healthy_once(settings: &Settings) -> Host {
 fn in_order(steps: &[&Step], what: &str) {
     let phase = |step: &Step| match step {
         Step::Restart { .. } | Step::LiftLimit { .. } => 0,
-        Step::RemovePods(_) => 1,
+        Step::RemovePods(_) | Step::RemoveTree(_) => 1,
         Step::MoveProcesses { .. } => 2,
         Step::MakeAnew(_) => 3,
-        Step::Make(_) | Step::Enable { .. } => 4,
+        Step::Make(_) | Step::AskForSlice { .. } | Step::Enable { .. } => 4,
         Step::Thaw(_) => 5,
         Step::RemoveStraysGroup(_) | Step::SetAside { .. } => 6,
     };

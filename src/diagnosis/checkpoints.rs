@@ -52,7 +52,7 @@ fn containers_live(settings: &Settings, host: &Host) -> bool {
 }
 
 fn differs(settings: &Settings, checkpoint: &Checkpoint, written: &str) -> Option<Finding> {
-    let Sourced { value: wanted, origin } = match checkpoint.kind.name {
+    let Sourced { value: wanted, origin, .. } = match checkpoint.kind.name {
         CPU_MANAGER => &settings.cpu_manager_policy,
         MEMORY_MANAGER => &settings.memory_manager_policy,
         _ => return None,

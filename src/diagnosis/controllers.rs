@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity, blockers, can_pass_on, container, count, name_processes};
+use crate::diagnosis::{Case, Finding, Severity, blockers, can_pass_on, container, count, name_processes, slices};
 use crate::host::Refusal;
 use crate::host::group::{Group, Kind};
 use nix::errno::Errno;
@@ -16,7 +16,7 @@ use nix::errno::Errno;
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let through = groups_to_pass_through(case);
     let mut findings: Vec<Finding> = through.iter().filter_map(|path| not_enabled(case, path)).collect();
-    findings.extend(not_anchored(case));
+    findings.extend(not_anchored(case).filter(|_| !case.by_systemd()));
     findings
 }
 
@@ -37,7 +37,8 @@ fn not_enabled(case: &Case, path: &CgroupPath) -> Option<Finding> {
     } else if let Some(refusal) = case.tree.refusals.iter().find(|refusal| refusal.group == *path) {
         refused(case, refusal, &lacking)
     } else {
-        let steps = vec![Step::Enable { group: path.clone(), controllers: lacking.clone() }];
+        let mut steps = slices::ask_for_all(case);
+        steps.push(Step::Enable { group: path.clone(), controllers: lacking.clone() });
         let evidence = format!("not passed on: {lacking}");
         let (severity, effect) = unless_enabled(case, path);
         let file = case.file(path, "cgroup.subtree_control");
@@ -61,6 +62,12 @@ fn unless_enabled(case: &Case, path: &CgroupPath) -> (Severity, &'static str) {
         (
             Severity::Fatal,
             "the kubelet refuses the reserved group for missing controllers and never switches them on there",
+        )
+    } else if slices::kubelet_dies_of_asking(case) {
+        (
+            Severity::Fatal,
+            "this kubelet asks systemd for its slices without AllowedCPUs=, so that systemd takes cpuset away again \
+             before the kubelet looks",
         )
     } else {
         (

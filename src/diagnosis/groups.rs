@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity, count, name_processes};
+use crate::diagnosis::{Case, Finding, Severity, count, name_processes, slices};
 use crate::host::group::{Group, Kind, members_file};
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let mut findings: Vec<Finding> = cgroup_root_missing(case).into_iter().collect();
     findings.extend(case.layout.reserved.iter().filter_map(|path| reserved_missing(case, path)));
     match case.group(&case.layout.kubepods) {
+        _ if case.by_systemd() => {}
         None => findings.push(root_missing(case)),
         Some(_) => findings.extend(case.layout.qos.iter().filter_map(|path| qos_missing(case, path))),
     }
@@ -26,7 +27,7 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 /// The groups of `path` and above that are missing, made top down, each passing the needed controllers on.
 fn make_way_to(case: &Case, path: &CgroupPath) -> Vec<Step> {
     let missing = path.ancestors().into_iter().filter(|above| case.group(above).is_none());
-    missing.flat_map(|above| std::iter::once(Step::Make(above.clone())).chain(pass_on(case, &above))).collect()
+    missing.flat_map(|above| std::iter::once(case.make(&above)).chain(pass_on(case, &above))).collect()
 }
 
 /// `None` on a host that offers nothing the kubelet asks for.
@@ -37,11 +38,11 @@ fn pass_on(case: &Case, path: &CgroupPath) -> Option<Step> {
 
 fn cgroup_root_missing(case: &Case) -> Option<Finding> {
     let path = &case.layout.cgroup_root;
-    if case.group(path).is_some() {
+    if case.group(path).is_some() || case.leaves_slices() {
         return None;
     }
     let mut steps = make_way_to(case, path);
-    steps.push(Step::Make(path.clone()));
+    steps.push(case.make(path));
     steps.extend(pass_on(case, path));
     let evidence = "the cgroup that --cgroup-root names is not there".to_owned();
     let effect = "the kubelet demands it and never makes it, and cgroups made by hand are gone after every boot";
@@ -49,11 +50,11 @@ fn cgroup_root_missing(case: &Case) -> Option<Finding> {
 }
 
 fn reserved_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
-    if case.group(path).is_some() {
+    if case.group(path).is_some() || case.leaves_slices() {
         return None;
     }
     let mut steps = make_way_to(case, path);
-    steps.push(Step::Make(path.clone()));
+    steps.push(case.make(path));
     let evidence = "the reserved cgroup that the kubelet is to enforce is not there".to_owned();
     let effect = "the kubelet demands it and never makes it";
     Some(missing(case, Fault::ReservedGroupMissing, Severity::Fatal, path, evidence, effect, steps))
@@ -171,7 +172,10 @@ fn cure_threaded(case: &Case, group: &Group) -> Remedy {
     steps.push(Step::MakeAnew(outermost.path.clone()));
     if outermost.path == case.layout.kubepods {
         steps.extend(pass_on(case, &outermost.path));
-        steps.extend(case.layout.qos.iter().cloned().map(Step::Make));
+        match case.by_systemd() {
+            true => steps.extend(slices::ask_for_all(case)),
+            false => steps.extend(case.layout.qos.iter().cloned().map(Step::Make)),
+        }
     }
     Remedy::Steps(steps)
 }

@@ -30,14 +30,15 @@ fn frozen(case: &Case, group: &Group) -> Option<Finding> {
 }
 
 fn leftovers(case: &Case, group: &Group) -> Option<Finding> {
-    if group.leftovers.is_empty() {
+    // A slice has its CPUs from the kubelet or from this program, so that systemd keeps cpuset.
+    let is_meant = |setting: &&Setting| !(case.by_systemd() && setting.file == "cpuset.cpus");
+    let leftovers: Vec<&Setting> = group.leftovers.iter().filter(is_meant).collect();
+    if leftovers.is_empty() {
         return None;
     }
     let directory = case.directory(&group.path);
-    let is: Vec<String> =
-        group.leftovers.iter().map(|Setting { file, value }| format!("{file} is {value:?}")).collect();
-    let undo: Vec<String> = group
-        .leftovers
+    let is: Vec<String> = leftovers.iter().map(|Setting { file, value }| format!("{file} is {value:?}")).collect();
+    let undo: Vec<String> = leftovers
         .iter()
         .map(|setting| format!("echo {} > {}", default_of(setting.file), directory.join(setting.file).display()))
         .collect();

@@ -15,6 +15,7 @@ mod groups;
 mod hygiene;
 mod limits;
 pub mod remedy;
+mod slices;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use crate::host::{Host, Tree};
 use crate::kubelet::config::ConfigError;
 use crate::kubelet::containerd::ContainerdError;
 use crate::kubelet::layout::{self, Layout};
-use crate::kubelet::{Settings, SettingsError};
+use crate::kubelet::{Driver, Settings, SettingsError};
 use catalogue::Fault;
 use remedy::{Remedy, Step};
 
@@ -148,6 +149,24 @@ impl<'a> Case<'a> {
         self.group(path).map_or(self.needed.clone(), |group| self.needed.minus(&group.subtree_control))
     }
 
+    /// systemd makes the groups, not the kubelet.
+    fn by_systemd(&self) -> bool {
+        self.layout.driver == Driver::Systemd
+    }
+
+    /// Slices are not asked for now.
+    fn leaves_slices(&self) -> bool {
+        self.by_systemd() && matches!(self.terms.occasion, Occasion::Early | Occasion::Boot)
+    }
+
+    /// The step that makes a group of the kubelet's or one that it demands.
+    fn make(&self, path: &CgroupPath) -> Step {
+        match self.by_systemd() {
+            true => slices::ask_for(self, path),
+            false => Step::Make(path.clone()),
+        }
+    }
+
     /// Stale pod groups may go and pod groups be made anew: no kubelet runs that could be about to use them.
     fn may_remove_pods(&self) -> bool {
         self.terms.occasion == Occasion::PreStart && !self.tree.pods.kubelet_runs
@@ -206,6 +225,8 @@ fn judge(case: &Case) -> Vec<Finding> {
     findings.extend(absent::diagnose(case));
     findings.extend(controllers::diagnose(case));
     findings.extend(groups::diagnose(case));
+    findings.extend(slices::diagnose(case));
+    findings.extend(driver::left_behind(case));
     findings.extend(hygiene::diagnose(case));
     findings
 }

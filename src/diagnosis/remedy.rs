@@ -29,6 +29,8 @@ pub enum Step {
     },
     /// Removes pod groups that nobody wants and nothing lives in.
     RemovePods(Vec<AbandonedPod>),
+    /// Removes a group that nothing lives in, with all below.
+    RemoveTree(CgroupPath),
     /// Moves every process that sits directly in `from`.
     MoveProcesses {
         /// A group of the kubelet's own.
@@ -40,6 +42,13 @@ pub enum Step {
     MakeAnew(CgroupPath),
     /// Makes a group.
     Make(CgroupPath),
+    /// Asks systemd for a slice as libcontainer does, and such that it keeps controllers on above it.
+    AskForSlice {
+        /// Which.
+        slice: CgroupPath,
+        /// cpu and cpuset, where nothing else makes systemd keep them.
+        keeping: Controllers,
+    },
     /// Switches controllers on in a group's `cgroup.subtree_control`.
     Enable {
         /// Whose.
@@ -70,7 +79,7 @@ pub enum Step {
 impl Step {
     /// Whether this adds to the tree; the others only take away what is in the way.
     pub fn builds(&self) -> bool {
-        matches!(self, Self::MakeAnew(_) | Self::Make(_) | Self::Enable { .. })
+        matches!(self, Self::MakeAnew(_) | Self::Make(_) | Self::AskForSlice { .. } | Self::Enable { .. })
     }
 
     /// The group that is changed (of many pods, the first one's).
@@ -79,9 +88,9 @@ impl Step {
             Self::LiftLimit { group, .. } | Self::Enable { group, .. } | Self::MoveProcesses { from: group, .. } => {
                 Some(group)
             }
-            Self::MakeAnew(group) | Self::Make(group) | Self::Thaw(group) | Self::RemoveStraysGroup(group) => {
-                Some(group)
-            }
+            Self::MakeAnew(group) | Self::Make(group) | Self::RemoveTree(group) => Some(group),
+            Self::Thaw(group) | Self::RemoveStraysGroup(group) => Some(group),
+            Self::AskForSlice { slice, .. } => Some(slice),
             Self::RemovePods(pods) => pods.first().map(|pod| &pod.group),
             Self::Restart { .. } | Self::SetAside { .. } => None,
         }

@@ -9,6 +9,7 @@ pub mod loader;
 pub mod mounts;
 pub mod pods;
 pub mod tasks;
+pub mod units;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
+use crate::kubelet::Settings;
 use crate::kubelet::layout::{self, Layout};
 use crate::kubelet::microk8s::{MICROK8S, Version};
-use crate::kubelet::{Driver, Settings};
 use crate::root::{ReadError, Root};
 use boot::Boot;
 use checkpoints::Checkpoint;
@@ -28,6 +29,7 @@ use loader::Source;
 use mounts::{CgroupMount, Mode};
 use pods::Pods;
 use tasks::Task;
+use units::SliceUnit;
 
 /// The mounts of this host, its kernel, and (on version 2) the part of the tree that the kubelet cares about.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ pub struct Host {
     pub checkpoints: Vec<Checkpoint>,
     /// Whether a container runs, where a damaged checkpoint made it worth a look.
     pub containers_run: bool,
-    /// The version 2 tree of the cgroupfs driver; `None` in any other mode.
+    /// The version 2 tree; `None` in any other mode.
     pub tree: Option<Tree>,
 }
 
@@ -65,14 +67,31 @@ pub struct Tree {
     pub writable: bool,
     /// Of the groups looked for, those that exist.
     pub groups: BTreeMap<CgroupPath, Group>,
+    /// With the systemd driver: the files of its slices.
+    pub slices: BTreeMap<CgroupPath, SliceUnit>,
     /// Pod groups.
     pub pods: Pods,
+    /// kubepods of the driver that the kubelet does not use, where there is one.
+    pub other: Option<OtherTree>,
     /// The tasks that can make the kernel refuse a controller; `None` when nobody has looked.
     pub blockers: Option<Blockers>,
     /// What the kernel refused just now. Filled in by who asked it.
     pub refusals: Vec<Refusal>,
+    /// Of which slices systemd would hear nothing, and its words. Filled in by who asked it.
+    pub unmade: Vec<(CgroupPath, String)>,
     /// Whether `cpu` is left to the kubelet's own start. Filled in by who knows the occasion.
     pub leave_cpu: bool,
+}
+
+/// What a change of the cgroup driver leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherTree {
+    /// Its kubepods.
+    pub kubepods: CgroupPath,
+    /// Whether a process lives anywhere in it.
+    pub populated: bool,
+    /// Whether a kubelet runs that may still use it. Only looked up where nothing lives in it.
+    pub kubelet_runs: bool,
 }
 
 /// Tasks that the kernel may refuse a controller for.
@@ -141,6 +160,9 @@ impl Tree {
     }
 }
 
+/// The names that a kubelet runs under.
+const KUBELETS: [&str; 2] = ["kubelite", "kubelet"];
+
 /// The active revision of MicroK8s with its version, if there is one.
 pub type Snap = Option<(String, Option<Version>)>;
 
@@ -152,8 +174,8 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
     let mountinfo = root.read(Path::new("/proc/self/mountinfo"))?;
     let mounts = mounts::parse(&mountinfo);
     let mode = mounts::mode(&mountinfo, &mounts);
-    let tree = match (&mode, settings.driver.value) {
-        (Mode::Unified(mount), Driver::Cgroupfs) => Some(observe_tree(root, mount, settings)?),
+    let tree = match &mode {
+        Mode::Unified(mount) => Some(observe_tree(root, mount, settings)?),
         _ => None,
     };
     let kernel = kernel::observe(root);
@@ -201,17 +223,33 @@ fn observe_tree(root: &Root, mount: &CgroupMount, settings: &Settings) -> Result
             return Err(ReadError { operation: "read", path, errno: Errno::ENOENT });
         }
     }
-    let own = layout.own().filter_map(|path| groups.get(path));
-    let pods = pods::observe(root, &mount.point, own, &settings.root_dir.value)?;
+    let pods = pods::observe(root, &mount.point, &layout, &groups, &settings.root_dir.value)?;
+    let other = observe_other(root, mount, settings.other_kubepods())?;
+    let mut slices = BTreeMap::new();
+    for path in layout.slices() {
+        let unit = units::observe(root, path.name())?;
+        slices.insert(path, unit);
+    }
     Ok(Tree {
         mount: mount.point.clone(),
         writable: mount.writable,
         groups,
+        slices,
         pods,
+        other,
         blockers: None,
         refusals: Vec::new(),
+        unmade: Vec::new(),
         leave_cpu: false,
     })
+}
+
+fn observe_other(root: &Root, mount: &CgroupMount, kubepods: CgroupPath) -> Result<Option<OtherTree>, ReadError> {
+    let Some(Group { populated, .. }) = group::observe(root, &mount.point, &kubepods, Depth::Foreign)? else {
+        return Ok(None);
+    };
+    let kubelet_runs = !populated && tasks::runs(root, &KUBELETS)?;
+    Ok(Some(OtherTree { kubepods, populated, kubelet_runs }))
 }
 
 /// Later entries win, so that a group that is also an ancestor is looked at as closely as its own role asks.

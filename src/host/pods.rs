@@ -1,14 +1,16 @@
 //! Pod groups, and which of them nobody wants any more.
 //!
-//! The kubelet names a pod's group `pod<uid>` and keeps a directory `pods/<uid>` under its root directory for as long as
+//! The kubelet names a pod's group by its uid (`Layout::pod_uid`) and keeps a directory `pods/<uid>` under its root directory for as long as
 //! it cares for the pod (`pkg/kubelet/kubelet_pods.go`, `cleanupOrphanedPodCgroups`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
+use crate::host::KUBELETS;
 use crate::host::group::{self, Group};
 use crate::host::tasks;
+use crate::kubelet::layout::Layout;
 use crate::root::{ReadError, Root};
 
 /// The pod groups without a directory and without a process, and what is known around them.
@@ -35,21 +37,23 @@ pub struct AbandonedPod {
     pub directory: PathBuf,
 }
 
-/// Looks at the pod groups directly below `parents` (kubepods and the QoS groups).
+/// Looks at the pod groups directly below kubepods and the QoS groups.
 ///
 /// # Errors
 /// When a group's state cannot be read.
-pub fn observe<'a>(
+pub fn observe(
     root: &Root,
     mount: &Path,
-    parents: impl Iterator<Item = &'a Group>,
+    layout: &Layout,
+    groups: &BTreeMap<CgroupPath, Group>,
     kubelet_root: &Path,
 ) -> Result<Pods, ReadError> {
-    let mut groups = Vec::new();
-    for parent in parents {
-        let pods = parent.children.iter().filter_map(|name| Some((parent.path.join(name), name.strip_prefix("pod")?)));
-        groups.extend(pods.map(|(path, uid)| (path, uid.to_owned())));
+    let mut pod_groups = Vec::new();
+    for parent in layout.own().filter_map(|path| groups.get(path)) {
+        let pods = parent.children.iter().filter_map(|name| Some((name, layout.pod_uid(&parent.path, name)?)));
+        pod_groups.extend(pods.map(|(name, uid)| (parent.path.join(name), uid)));
     }
+    let groups = pod_groups;
     let mut pods = Pods { groups: groups.len(), directory: kubelet_root.join("pods"), ..Pods::default() };
     if groups.is_empty() {
         return Ok(pods);
@@ -66,7 +70,7 @@ pub fn observe<'a>(
         }
     }
     if !pods.abandoned.is_empty() {
-        pods.kubelet_runs = tasks::runs(root, &["kubelite", "kubelet"])?;
+        pods.kubelet_runs = tasks::runs(root, &KUBELETS)?;
     }
     Ok(pods)
 }

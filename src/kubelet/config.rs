@@ -174,7 +174,7 @@ struct Here<'a> {
 
 impl Here<'_> {
     /// Absent keeps what was there, null takes it back to the default.
-    fn set<T, V>(
+    fn set<T, V: PartialEq>(
         &self,
         key: &'static str,
         field: &Field<T>,
@@ -185,15 +185,13 @@ impl Here<'_> {
         match field {
             None => {}
             Some(None) => *setting = default,
-            Some(Some(given)) => {
-                *setting = Sourced { value: value(given)?, origin: Origin::Config(self.path.to_owned(), key) };
-            }
+            Some(Some(given)) => setting.set(value(given)?, Origin::Config(self.path.to_owned(), key)),
         }
         Ok(())
     }
 
     /// As [`Self::set`]; to the kubelet an empty text is none.
-    fn set_text<V>(
+    fn set_text<V: PartialEq>(
         &self,
         key: &'static str,
         field: &Field<String>,

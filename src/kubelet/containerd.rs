@@ -14,6 +14,9 @@ use crate::root::{ReadError, Root};
 /// Where the CRI's part of the configuration stands: containerd 2, containerd 1.
 const PLUGINS: [&str; 2] = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
 
+/// The version of the configuration that containerd 2 brought.
+const VERSION_OF_SECOND: i64 = 3;
+
 /// The runtime that MicroK8s uses unless a GPU is found; its template names it by a variable.
 const USUAL_RUNTIME: &str = "runc";
 
@@ -24,6 +27,8 @@ pub struct Containerd {
     pub driver: Driver,
     /// The file that says so, or does not say otherwise.
     pub path: PathBuf,
+    /// Whether only a containerd 2 reads this file, which answers a kubelet that asks. One that both read tells nothing.
+    pub is_second: bool,
 }
 
 /// Why containerd's configuration is not known.
@@ -51,22 +56,27 @@ pub enum ContainerdError {
 pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<Containerd>, ContainerdError> {
     for path in candidates {
         if let Some(text) = root.read_if_there(path)? {
-            return Ok(Some(Containerd { driver: parse(path, &text)?, path: path.clone() }));
+            let table = parse(path, &text)?;
+            let is_second = table.get("version").and_then(Value::as_integer) >= Some(VERSION_OF_SECOND);
+            return Ok(Some(Containerd { driver: driver(&table), path: path.clone(), is_second }));
         }
     }
     Ok(None)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Driver, ContainerdError> {
-    let table: Table = text.parse().map_err(|error: toml::de::Error| ContainerdError::Invalid {
+fn parse(path: &Path, text: &str) -> Result<Table, ContainerdError> {
+    text.parse().map_err(|error: toml::de::Error| ContainerdError::Invalid {
         path: path.to_owned(),
         line: error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.split('\n').count()),
         reason: error.message().to_owned(),
-    })?;
-    Ok(match PLUGINS.iter().find_map(|plugin| systemd_cgroup(&table, plugin)) {
+    })
+}
+
+fn driver(table: &Table) -> Driver {
+    match PLUGINS.iter().find_map(|plugin| systemd_cgroup(table, plugin)) {
         Some(true) => Driver::Systemd,
         Some(false) | None => Driver::Cgroupfs,
-    })
+    }
 }
 
 fn systemd_cgroup(table: &Table, plugin: &str) -> Option<bool> {
@@ -81,7 +91,7 @@ mod tests {
     use super::*;
 
     fn driver(text: &str) -> Driver {
-        parse(Path::new("/x"), text).unwrap()
+        super::driver(&parse(Path::new("/x"), text).unwrap())
     }
 
     #[test]

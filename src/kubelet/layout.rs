@@ -1,23 +1,34 @@
 //! Which cgroups the kubelet will want, from its settings.
 //!
-//! Rests on `pkg/kubelet/cm/container_manager_linux.go` and `cgroup_manager_linux.go` (`ParseCgroupfsToCgroupName`), the
-//! cgroupfs driver: names are joined with `/` below the cgroup root.
+//! Rests on `pkg/kubelet/cm/container_manager_linux.go` and `cgroup_manager_linux.go`: the cgroupfs driver joins names with
+//! `/` below the cgroup root (`ParseCgroupfsToCgroupName`), the systemd driver makes slices of them (`ToSystemd`,
+//! `ParseSystemdToCgroupName`, and libcontainer's `ExpandSlice`).
+
+use std::collections::BTreeSet;
 
 use crate::cgroup::{CgroupPath, Controllers};
+use crate::kubelet::Driver;
 
 /// The controllers that the kubelet validates, of those that the root of the hierarchy offers
 /// (`getSupportedUnifiedControllers`; the same from 1.20 to 1.36).
 const VALIDATED: [&str; 5] = ["cpu", "cpuset", "hugetlb", "memory", "pids"];
 
+/// The root of all pods, as the kubelet names it inside.
+const KUBEPODS: &str = "kubepods";
+
 /// The two QoS classes with a group of their own; guaranteed pods live directly in kubepods.
 const QOS_CLASSES: [&str; 2] = ["burstable", "besteffort"];
 
-/// Where this program puts processes that must not be in kubepods: beside it.
+/// Where this program puts processes that must not be in kubepods: beside it, or, of slices, outside of what is systemd's.
 const STRAYS: &str = "kubepods-strays";
+
+const SLICE: &str = ".slice";
 
 /// The groups that the kubelet makes or expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
+    /// Who makes them.
+    pub driver: Driver,
     /// `--cgroup-root`: the kubelet never makes it.
     pub cgroup_root: CgroupPath,
     /// The root of all pods.
@@ -31,18 +42,72 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The groups below `cgroup_root`.
-    pub fn new(cgroup_root: CgroupPath, reserved: Vec<CgroupPath>) -> Self {
-        let kubepods = cgroup_root.join("kubepods");
-        let qos = QOS_CLASSES.iter().map(|class| kubepods.join(class)).collect();
-        let strays = cgroup_root.join(STRAYS);
-        Self { cgroup_root, kubepods, qos, reserved, strays }
+    /// The groups below `cgroup_root`, both as the settings name them.
+    pub fn new(driver: Driver, cgroup_root: &CgroupPath, reserved: &[CgroupPath]) -> Self {
+        match driver {
+            Driver::Cgroupfs => {
+                let kubepods = cgroup_root.join(KUBEPODS);
+                Self {
+                    driver,
+                    cgroup_root: cgroup_root.clone(),
+                    qos: QOS_CLASSES.iter().map(|class| kubepods.join(class)).collect(),
+                    kubepods,
+                    reserved: reserved.to_vec(),
+                    strays: cgroup_root.join(STRAYS),
+                }
+            }
+            Driver::Systemd => {
+                let below = |names: &[&'static str]| slice(cgroup_root.components().chain(names.iter().copied()));
+                Self {
+                    driver,
+                    cgroup_root: below(&[]),
+                    kubepods: below(&[KUBEPODS]),
+                    qos: QOS_CLASSES.iter().map(|class| below(&[KUBEPODS, class])).collect(),
+                    reserved: reserved.iter().map(reserved_slice).collect(),
+                    strays: CgroupPath::root().join(STRAYS),
+                }
+            }
+        }
     }
 
     /// kubepods and the QoS groups.
     pub fn own(&self) -> impl Iterator<Item = &CgroupPath> {
         std::iter::once(&self.kubepods).chain(&self.qos)
     }
+
+    /// With the systemd driver: every slice here, the cgroup root and what is above it included.
+    pub fn slices(&self) -> BTreeSet<CgroupPath> {
+        let ends = self.reserved.iter().chain(self.own()).filter(|_| self.driver == Driver::Systemd);
+        let with_above = ends.flat_map(|end| end.ancestors().into_iter().chain([end.clone()]));
+        with_above.filter(|path| !path.is_root()).collect()
+    }
+
+    /// The uid of the pod whose group has this name inside `parent`; `None` where it is no pod's.
+    pub fn pod_uid(&self, parent: &CgroupPath, name: &str) -> Option<String> {
+        match self.driver {
+            Driver::Cgroupfs => name.strip_prefix("pod").map(str::to_owned),
+            Driver::Systemd => {
+                let stem = parent.name().strip_suffix(SLICE)?;
+                let uid = name.strip_suffix(SLICE)?.strip_prefix(stem)?.strip_prefix("-pod")?;
+                Some(uid.replace('_', "-"))
+            }
+        }
+    }
+}
+
+/// `foo`, `bar-baz` → `/foo.slice/foo-bar_baz.slice`. To systemd a dash is a step down.
+fn slice<'a>(names: impl Iterator<Item = &'a str>) -> CgroupPath {
+    let mut stem = String::new();
+    names.fold(CgroupPath::root(), |above, name| {
+        let dash = if stem.is_empty() { "" } else { "-" };
+        stem.push_str(&format!("{dash}{}", name.replace('-', "_")));
+        above.join(&format!("{stem}{SLICE}"))
+    })
+}
+
+/// Of a reserved group only the last name counts, which is a slice's own, with its suffix or without.
+fn reserved_slice(path: &CgroupPath) -> CgroupPath {
+    slice(path.name().strip_suffix(SLICE).unwrap_or(path.name()).split('-'))
 }
 
 /// What the kubelet will look for in `kubepods/cgroup.controllers`, of what the root offers.
@@ -53,4 +118,55 @@ pub fn needed(offered: &Controllers) -> Controllers {
 /// What pods are the worse for when the kernel does not offer it (a kernel without huge pages is no fault).
 pub fn desirable() -> Controllers {
     VALIDATED.into_iter().filter(|name| *name != "hugetlb").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> CgroupPath {
+        CgroupPath::parse(text).unwrap()
+    }
+
+    fn slices(root: &str, reserved: &str) -> Layout {
+        Layout::new(Driver::Systemd, &path(root), &[path(reserved)])
+    }
+
+    #[test]
+    fn slices_carry_the_names_of_all_above() {
+        for (root, kubepods) in [
+            ("/", "/kubepods.slice"),
+            ("/foo/bar", "/foo.slice/foo-bar.slice/foo-bar-kubepods.slice"),
+            ("/foo-bar", "/foo_bar.slice/foo_bar-kubepods.slice"),
+            ("/foo.slice", "/foo.slice.slice/foo.slice-kubepods.slice"),
+        ] {
+            assert_eq!(slices(root, "/x").kubepods.as_str(), kubepods, "{root}");
+        }
+        let layout = slices("/foo", "/x");
+        assert_eq!(layout.cgroup_root.as_str(), "/foo.slice");
+        assert_eq!(layout.qos[0].as_str(), "/foo.slice/foo-kubepods.slice/foo-kubepods-burstable.slice");
+    }
+
+    #[test]
+    fn reserved_slices_go_by_their_last_name() {
+        for (given, is) in [
+            ("/system.slice", "/system.slice"),
+            ("podruntime", "/podruntime.slice"),
+            ("/foo.slice/foo-bar_baz.slice", "/foo.slice/foo-bar_baz.slice"),
+            ("/elsewhere/foo-bar.slice", "/foo.slice/foo-bar.slice"),
+        ] {
+            assert_eq!(slices("/", given).reserved[0].as_str(), is, "{given}");
+        }
+    }
+
+    #[test]
+    fn pods_by_the_names_of_their_groups() {
+        let by_systemd = slices("/", "/x");
+        let name = "kubepods-burstable-pod12_ab.slice";
+        assert_eq!(by_systemd.pod_uid(&by_systemd.qos[0], name).as_deref(), Some("12-ab"));
+        assert_eq!(by_systemd.pod_uid(&by_systemd.kubepods, "kubepods-burstable.slice"), None);
+        assert_eq!(by_systemd.pod_uid(&by_systemd.kubepods, "kubepods-pod7.slice").as_deref(), Some("7"));
+        let by_kubelet = Layout::new(Driver::Cgroupfs, &path("/"), &[]);
+        assert_eq!(by_kubelet.pod_uid(&by_kubelet.kubepods, "pod7-8").as_deref(), Some("7-8"));
+    }
 }

@@ -18,6 +18,9 @@ const DEFAULT_ROOT_DIR: &str = "/var/lib/kubelet";
 /// containerd 1.7, which does not answer).
 const CONTAINERD_DECIDES: Version = Version(1, 35);
 
+/// The first kubelet that asks at all: with it, containerd decides where a user has put a containerd 2 in.
+const CONTAINERD_IS_ASKED: Version = Version(1, 31);
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -49,11 +52,20 @@ pub struct Sourced<T> {
     pub value: T,
     /// Who said so.
     pub origin: Origin,
+    /// What somebody else said before, and what does not hold.
+    pub overruled: Option<Box<Self>>,
 }
 
-impl<T> Sourced<T> {
+impl<T: PartialEq> Sourced<T> {
     fn default(value: T) -> Self {
-        Self { value, origin: Origin::Default }
+        Self { value, origin: Origin::Default, overruled: None }
+    }
+
+    /// A later word, which holds from now on.
+    pub(super) fn set(&mut self, value: T, origin: Origin) {
+        let before = std::mem::replace(self, Self { value, origin, overruled: None });
+        let said_otherwise = before.origin != Origin::Default && before.value != self.value;
+        self.overruled = if said_otherwise { Some(Box::new(before)) } else { before.overruled };
     }
 }
 
@@ -64,6 +76,16 @@ pub enum Driver {
     Cgroupfs,
     /// systemd, as slices.
     Systemd,
+}
+
+impl Driver {
+    /// The one that this is not.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Cgroupfs => Self::Systemd,
+            Self::Systemd => Self::Cgroupfs,
+        }
+    }
 }
 
 impl fmt::Display for Driver {
@@ -82,8 +104,6 @@ pub struct Settings {
     pub cgroups_per_qos: Sourced<bool>,
     /// `--cgroup-driver`, or what containerd says where the kubelet asks it.
     pub driver: Sourced<Driver>,
-    /// What was set for the driver and does not hold, since containerd's word does.
-    pub driver_overruled: Option<Sourced<Driver>>,
     /// The driver that containerd itself uses, where its configuration says it.
     pub containerd: Option<Containerd>,
     /// `--cgroup-root`.
@@ -107,7 +127,6 @@ impl Default for Settings {
         Self {
             cgroups_per_qos: Sourced::default(true),
             driver: Sourced::default(Driver::Cgroupfs),
-            driver_overruled: None,
             containerd: None,
             cgroup_root: Sourced::default(CgroupPath::root()),
             enforced: Sourced::default(vec!["pods".to_owned()]),
@@ -130,28 +149,25 @@ impl Settings {
         let mut enforced_before = false;
         for flag in flags {
             let origin = Origin::Args(path.to_owned(), flag.line);
-            let set = |value| Sourced { value, origin: origin.clone() };
             match flag.name.as_str() {
-                "cgroups-per-qos" => {
-                    settings.cgroups_per_qos = Sourced { value: flags::boolean(flag)?, origin };
-                }
-                "cgroup-driver" => settings.driver = Sourced { value: driver(flag)?, origin },
-                "cgroup-root" => settings.cgroup_root = Sourced { value: group(flag)?, origin },
+                "cgroups-per-qos" => settings.cgroups_per_qos.set(flags::boolean(flag)?, origin),
+                "cgroup-driver" => settings.driver.set(driver(flag)?, origin),
+                "cgroup-root" => settings.cgroup_root.set(group(flag)?, origin),
                 "enforce-node-allocatable" => {
-                    let mut list = if enforced_before { settings.enforced.value } else { Vec::new() };
-                    enforced_before = true;
-                    list.extend(text(flag)?.split(',').filter(|word| !word.is_empty()).map(str::to_owned));
-                    settings.enforced = Sourced { value: list, origin };
+                    let list = text(flag)?.split(',').filter(|word| !word.is_empty()).map(str::to_owned);
+                    match std::mem::replace(&mut enforced_before, true) {
+                        true => {
+                            settings.enforced.value.extend(list);
+                            settings.enforced.origin = origin;
+                        }
+                        false => settings.enforced.set(list.collect(), origin),
+                    }
                 }
-                "kube-reserved-cgroup" => settings.kube_reserved = set(reserved(flag)?),
-                "system-reserved-cgroup" => settings.system_reserved = set(reserved(flag)?),
-                "root-dir" => settings.root_dir = Sourced { value: PathBuf::from(text(flag)?), origin },
-                "cpu-manager-policy" => {
-                    settings.cpu_manager_policy = Sourced { value: text(flag)?.to_owned(), origin };
-                }
-                "memory-manager-policy" => {
-                    settings.memory_manager_policy = Sourced { value: text(flag)?.to_owned(), origin };
-                }
+                "kube-reserved-cgroup" => settings.kube_reserved.set(reserved(flag)?, origin),
+                "system-reserved-cgroup" => settings.system_reserved.set(reserved(flag)?, origin),
+                "root-dir" => settings.root_dir.set(PathBuf::from(text(flag)?), origin),
+                "cpu-manager-policy" => settings.cpu_manager_policy.set(text(flag)?.to_owned(), origin),
+                "memory-manager-policy" => settings.memory_manager_policy.set(text(flag)?.to_owned(), origin),
                 _ => {}
             }
         }
@@ -167,22 +183,23 @@ impl Settings {
         containerd: Result<Option<Containerd>, ContainerdError>,
         version: Option<Version>,
     ) -> Result<Self, ContainerdError> {
-        let decides = version.is_some_and(|version| version >= CONTAINERD_DECIDES);
+        let answers = containerd.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|found| found.is_second));
+        let decides =
+            version.is_some_and(|version| version >= CONTAINERD_DECIDES || (version >= CONTAINERD_IS_ASKED && answers));
         let containerd = match (containerd, decides) {
             (Err(error), true) => return Err(error),
             (answer, _) => answer.ok().flatten(),
         };
-        let Some(Containerd { driver, path }) = containerd.clone().filter(|_| decides) else {
-            return Ok(Self { containerd, ..self });
-        };
-        let was_set = self.driver.origin != Origin::Default && self.driver.value != driver;
-        let driver_overruled = was_set.then(|| self.driver.clone());
-        Ok(Self {
-            driver: Sourced { value: driver, origin: Origin::Containerd(path) },
-            driver_overruled,
-            containerd,
-            ..self
-        })
+        let mut settings = Self { containerd: containerd.clone(), ..self };
+        if let Some(Containerd { driver, path, .. }) = containerd.filter(|_| decides) {
+            settings.driver.set(driver, Origin::Containerd(path));
+        }
+        Ok(settings)
+    }
+
+    /// kubepods as it would be under the other driver.
+    pub fn other_kubepods(&self) -> CgroupPath {
+        Layout::new(self.driver.value.other(), &self.cgroup_root.value, &[]).kubepods
     }
 
     /// The groups that follow from these settings.
@@ -192,7 +209,7 @@ impl Settings {
         let system = self.system_reserved.value.clone().filter(|_| enforces("system-reserved"));
         let mut reserved: Vec<CgroupPath> = kube.into_iter().chain(system).collect();
         reserved.dedup();
-        Layout::new(self.cgroup_root.value.clone(), reserved)
+        Layout::new(self.driver.value, &self.cgroup_root.value, &reserved)
     }
 
     /// Whether the kubelet refuses these settings together: without QoS groups it can enforce nothing.
@@ -257,6 +274,31 @@ mod tests {
         assert_eq!(enforced("--enforce-node-allocatable=kube-reserved"), ["kube-reserved"]);
         assert_eq!(enforced("--enforce-node-allocatable=a\n--enforce-node-allocatable=b,c"), ["a", "b", "c"]);
         assert!(enforced("--enforce-node-allocatable=").is_empty());
+    }
+
+    #[test]
+    fn the_report_knows_what_was_overruled() {
+        let read = settings("--cgroup-root=/a\n--cgroup-root /b\n--cgroup-root=/b").unwrap_or_default().cgroup_root;
+        let overruled = read.overruled.map(|before| (before.value.to_string(), before.origin.to_string()));
+        assert_eq!(overruled, Some(("/a".to_owned(), "args/kubelet:1".to_owned())));
+        assert!(read.origin.to_string().ends_with(":3"));
+    }
+
+    #[test]
+    fn containerd_decides_where_kubelet_and_containerd_both_know_how() {
+        for (version, is_second, decides) in [
+            (Some(Version(1, 30)), true, false),
+            (Some(Version(1, 31)), true, true),
+            (Some(Version(1, 31)), false, false),
+            (Some(Version(1, 34)), true, true),
+            (Some(Version(1, 34)), false, false),
+            (Some(Version(1, 35)), false, true),
+            (None, true, false),
+        ] {
+            let containerd = Containerd { driver: Driver::Systemd, path: PathBuf::from("toml"), is_second };
+            let read = Settings::default().with_containerd(Ok(Some(containerd)), version).unwrap_or_default();
+            assert_eq!(read.driver.value == Driver::Systemd, decides, "{version:?} {is_second}");
+        }
     }
 
     #[test]

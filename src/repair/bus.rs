@@ -4,19 +4,30 @@
 //! thread of its own, and who waits for it gives up in time. The thread ends with the process.
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use zbus::{Connection, OwnedObjectPath, OwnedVariant};
+use serde::Serialize;
+use zbus::{Connection, DynamicType, Message, OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::repair::RepairError;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// For a job, which may have to wait for others.
+const PATIENCE_FOR_JOBS: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(10);
+
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
 const JOB_INTERFACE: &str = "org.freedesktop.systemd1.Job";
 const PROPERTIES_INTERFACE: &str = "org.freedesktop.DBus.Properties";
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// Properties of a unit, by name.
+pub(super) type Properties = Vec<(&'static str, Variant<'static>)>;
 
 /// A connection to the system bus.
 pub(super) struct Systemd {
@@ -34,18 +45,77 @@ impl Systemd {
 
     /// Restarts the unit if it runs; one that somebody has stopped stays stopped.
     pub(super) fn try_restart(&self, unit: &str) -> Result<Job, RepairError> {
+        self.job("TryRestartUnit", unit)
+    }
+
+    pub(super) fn start(&self, unit: &str) -> Result<Job, RepairError> {
+        self.job("StartUnit", unit)
+    }
+
+    /// `None` when systemd has a unit of this name already.
+    pub(super) fn start_transient(&self, unit: &str, properties: Properties) -> Result<Option<Job>, RepairError> {
+        let others: Vec<(&str, Properties)> = Vec::new();
+        let body = (unit.to_owned(), "replace", properties, others);
+        self.manage("StartTransientUnit", unit, body, |answer| job_unless(UNIT_EXISTS, answer))
+    }
+
+    /// Stops the unit and nothing that depends on it, so that no process is ever killed for it; `None` when systemd has no
+    /// such unit.
+    pub(super) fn stop_alone(&self, unit: &str) -> Result<Option<Job>, RepairError> {
+        let body = (unit.to_owned(), "ignore-dependencies");
+        self.manage("StopUnit", unit, body, |answer| job_unless(NO_SUCH_UNIT, answer))
+    }
+
+    /// Sets properties of a unit that exists; they are gone with the next boot.
+    pub(super) fn set_until_reboot(&self, unit: &str, properties: Properties) -> Result<(), RepairError> {
+        self.manage("SetUnitProperties", unit, (unit.to_owned(), true, properties), |answer| answer.map(|_| ()))
+    }
+
+    /// Returns once the job is done, whatever came of it.
+    pub(super) fn wait_for(&self, job: &Job, unit: &str) -> Result<(), RepairError> {
+        let start = Instant::now();
+        while self.is_under_way(job)? {
+            if start.elapsed() > PATIENCE_FOR_JOBS {
+                let reason = format!("it was not done within {} s", PATIENCE_FOR_JOBS.as_secs());
+                return Err(RepairError::Bus { call: format!("The job for {unit}"), reason });
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// What has become of a unit: `active`, `inactive`, `failed` …
+    pub(super) fn state(&self, unit: &str) -> Result<String, RepairError> {
         let connection = self.connection.clone();
-        let argument = unit.to_owned();
-        bounded(&format!("TryRestartUnit({unit})"), move || {
-            let body = (argument.as_str(), "replace");
-            let call = connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), "TryRestartUnit", &body);
-            zbus::block_on(call)?.body().deserialize::<OwnedObjectPath>()
+        let path: OwnedObjectPath =
+            self.manage("LoadUnit", unit, (unit.to_owned(),), |answer| answer?.body().deserialize())?;
+        bounded(&format!("Get({unit}.ActiveState)"), move || {
+            let body = (UNIT_INTERFACE, "ActiveState");
+            let call = connection.call_method(Some(SYSTEMD), &path, Some(PROPERTIES_INTERFACE), "Get", &body);
+            String::try_from(zbus::block_on(call)?.body().deserialize::<OwnedVariant>()?)
         })
-        .map(Job)
+    }
+
+    fn job(&self, method: &'static str, unit: &str) -> Result<Job, RepairError> {
+        self.manage(method, unit, (unit.to_owned(), "replace"), |answer| answer?.body().deserialize().map(Job))
+    }
+
+    /// A method of systemd's manager that takes a unit.
+    fn manage<B: Serialize + DynamicType + Send + 'static, T: Send + 'static>(
+        &self,
+        method: &'static str,
+        unit: &str,
+        body: B,
+        read: impl FnOnce(Result<Message, zbus::Error>) -> Result<T, zbus::Error> + Send + 'static,
+    ) -> Result<T, RepairError> {
+        let connection = self.connection.clone();
+        bounded(&format!("{method}({unit})"), move || {
+            read(zbus::block_on(connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), method, &body)))
+        })
     }
 
     /// Whether the job is still there: systemd takes its object away once it is done.
-    pub(super) fn is_under_way(&self, job: &Job) -> Result<bool, RepairError> {
+    fn is_under_way(&self, job: &Job) -> Result<bool, RepairError> {
         let connection = self.connection.clone();
         let path = job.0.clone();
         bounded("Get(Job.State)", move || {
@@ -57,6 +127,13 @@ impl Systemd {
                 Err(error) => Err(error),
             }
         })
+    }
+}
+
+fn job_unless(error: &str, answer: Result<Message, zbus::Error>) -> Result<Option<Job>, zbus::Error> {
+    match answer {
+        Err(zbus::Error::MethodError(name, ..)) if name.as_str() == error => Ok(None),
+        answer => answer?.body().deserialize().map(Job).map(Some),
     }
 }
 

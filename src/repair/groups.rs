@@ -10,7 +10,8 @@ use crate::cgroup::CgroupPath;
 use crate::host::Tree;
 use crate::host::group::populated;
 use crate::host::pods::AbandonedPod;
-use crate::repair::{Effect, RepairError, change, write_file};
+use crate::repair::bus::Systemd;
+use crate::repair::{Effect, RepairError, change, slices, write_file};
 use crate::root::Root;
 
 pub(super) fn make(path: &Path) -> Result<Effect, RepairError> {
@@ -35,6 +36,12 @@ pub(super) fn make_anew(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<
     make(&path)
 }
 
+pub(super) fn remove_tree(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+    require_empty(root, tree, group)?;
+    remove_with_all_below(root, &group.under(&tree.mount))?;
+    Ok(Effect::Done(None))
+}
+
 pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
     require_empty(root, tree, group)?;
     write_file(&tree.file(group, "cgroup.freeze"), "0")?;
@@ -43,10 +50,14 @@ pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effec
 
 /// Both tests again for each pod, right before its group goes.
 pub(super) fn remove_pods(root: &Root, tree: &Tree, pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
+    let systemd = if tree.slices.is_empty() { None } else { Some(Systemd::connect()?) };
     let mut removed = 0;
     for pod in pods {
         if root.exists(&pod.directory)? || populated(root, &tree.mount, &pod.group)? {
             continue;
+        }
+        if let Some(systemd) = &systemd {
+            slices::let_go(systemd, &pod.group)?;
         }
         remove_with_all_below(root, &pod.group.under(&tree.mount))?;
         removed += 1;

@@ -9,6 +9,7 @@ pub mod lock;
 pub mod marker;
 mod processes;
 mod replace;
+mod slices;
 pub mod tally;
 pub mod textfile;
 mod units;
@@ -139,9 +140,11 @@ fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
     match step {
         Step::LiftLimit { group, file } => write_file(&tree.file(group, file), "max").map(|()| Effect::Done(None)),
         Step::RemovePods(pods) => groups::remove_pods(root, tree, pods),
+        Step::RemoveTree(group) => groups::remove_tree(root, tree, group),
         Step::MoveProcesses { from, to } => processes::move_out(root, &directory(from), &directory(to)),
         Step::MakeAnew(group) => groups::make_anew(root, tree, group),
         Step::Make(group) => groups::make(&directory(group)),
+        Step::AskForSlice { slice, keeping } => slices::ask_for(root, tree, slice, keeping),
         Step::Enable { group, controllers } => controllers::enable(root, tree, group, controllers),
         Step::Thaw(group) => groups::thaw(root, tree, group),
         Step::RemoveStraysGroup(group) => groups::remove(&directory(group)).map(|()| Effect::Done(None)),

@@ -3,14 +3,10 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{Duration, Instant};
 
 use crate::host::restart_stamp;
 use crate::repair::bus::Systemd;
 use crate::repair::{Effect, RepairError, change, errno};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// One call that systemd carries out whatever becomes of us; then its job is waited for. The lock must not be held: the
 /// unit's own pre-start wants it.
@@ -18,14 +14,7 @@ pub(super) fn restart(unit: &str, stamp: &str) -> Result<Effect, RepairError> {
     let systemd = Systemd::connect()?;
     note(unit, stamp)?;
     let job = systemd.try_restart(unit)?;
-    let start = Instant::now();
-    while systemd.is_under_way(&job)? {
-        if start.elapsed() > PATIENCE {
-            let reason = format!("its job was not done within {} s", PATIENCE.as_secs());
-            return Err(RepairError::Bus { call: format!("TryRestartUnit({unit})"), reason });
-        }
-        std::thread::sleep(PAUSE);
-    }
+    systemd.wait_for(&job, unit)?;
     Ok(Effect::Done(None))
 }
 

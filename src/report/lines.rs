@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use crate::cgroup::CgroupPath;
 use crate::diagnosis::Finding;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::host::Host;
 use crate::host::mounts::Mode;
-use crate::kubelet::Settings;
+use crate::kubelet::{Settings, Sourced};
 use crate::repair::{Effect, Taken};
 
 /// A step in words: `made …`, `would make …`, `could not make …`.
@@ -41,9 +42,14 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
             [only] => ("removed", "remove", format!("the stale pod group {}", dir(&only.group))),
             pods => ("removed", "remove", format!("{} stale pod groups", pods.len())),
         },
+        Step::RemoveTree(group) => ("removed", "remove", format!("{} with all below", dir(group))),
         Step::MoveProcesses { from, to } => ("moved", "move", format!("the processes of {} to {}", dir(from), dir(to))),
         Step::MakeAnew(group) => ("made", "make", format!("{} anew", dir(group))),
         Step::Make(group) => ("made", "make", dir(group)),
+        Step::AskForSlice { slice, keeping } => {
+            let keeping = if keeping.is_empty() { String::new() } else { format!(", keeping {keeping}") };
+            ("asked systemd for", "ask systemd for", format!("{}{keeping}", slice.name()))
+        }
         Step::Enable { group, controllers } => {
             let file = group.under(mount).join("cgroup.subtree_control");
             ("switched on", "switch on", format!("{controllers} in {}", file.display()))
@@ -64,27 +70,26 @@ pub(super) fn remedy(finding: &Finding) -> String {
     }
 }
 
-/// The settings with their origins: name, value, origin.
+/// The settings with their origins and what was overruled: name, value, origin.
 pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String)> {
-    let group =
-        |value: &Option<crate::cgroup::CgroupPath>| value.as_ref().map_or("none".to_owned(), ToString::to_string);
-    let driver_origin = match &settings.driver_overruled {
-        None => settings.driver.origin.to_string(),
-        Some(set) => format!("{}, over {} of {}", settings.driver.origin, set.value, set.origin),
-    };
-    let enforced = match settings.enforced.value.as_slice() {
-        [] => "none".to_owned(),
-        list => list.join(","),
-    };
+    let group = |path: &Option<CgroupPath>| path.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let list = |words: &Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(",") };
     vec![
-        ("cgroups-per-qos", settings.cgroups_per_qos.value.to_string(), settings.cgroups_per_qos.origin.to_string()),
-        ("cgroup-driver", settings.driver.value.to_string(), driver_origin),
-        ("cgroup-root", settings.cgroup_root.value.to_string(), settings.cgroup_root.origin.to_string()),
-        ("enforce-node-allocatable", enforced, settings.enforced.origin.to_string()),
-        ("kube-reserved-cgroup", group(&settings.kube_reserved.value), settings.kube_reserved.origin.to_string()),
-        ("system-reserved-cgroup", group(&settings.system_reserved.value), settings.system_reserved.origin.to_string()),
-        ("root-dir", settings.root_dir.value.display().to_string(), settings.root_dir.origin.to_string()),
+        setting("cgroups-per-qos", &settings.cgroups_per_qos, bool::to_string),
+        setting("cgroup-driver", &settings.driver, ToString::to_string),
+        setting("cgroup-root", &settings.cgroup_root, ToString::to_string),
+        setting("enforce-node-allocatable", &settings.enforced, list),
+        setting("kube-reserved-cgroup", &settings.kube_reserved, group),
+        setting("system-reserved-cgroup", &settings.system_reserved, group),
+        setting("root-dir", &settings.root_dir, |path| path.display().to_string()),
     ]
+}
+
+fn setting<T>(name: &'static str, setting: &Sourced<T>, show: impl Fn(&T) -> String) -> (&'static str, String, String) {
+    let before = std::iter::successors(setting.overruled.as_deref(), |before| before.overruled.as_deref());
+    let overruled: String =
+        before.map(|before| format!(", over {} of {}", show(&before.value), before.origin)).collect();
+    (name, show(&setting.value), format!("{}{overruled}", setting.origin))
 }
 
 /// The layout of the hierarchies, in a word.

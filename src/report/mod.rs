@@ -168,9 +168,6 @@ impl Report {
     /// What this version does not judge on this host, if anything.
     pub fn not_judged(&self) -> Option<&'static str> {
         match self.host.as_ref()?.mode {
-            Mode::Unified(_) if self.settings.as_ref()?.driver.value == Driver::Systemd => {
-                Some("the slices of the systemd cgroup driver are not judged yet")
-            }
             Mode::Unified(_) => None,
             Mode::Hybrid | Mode::Legacy => Some("cgroup version 1 hierarchies are not judged yet"),
             Mode::Unmounted => Some("no cgroup hierarchy is mounted on /sys/fs/cgroup, which is not judged yet"),
@@ -215,9 +212,10 @@ impl Report {
     /// The healthy tree in one line.
     pub fn healthy(&self) -> Option<String> {
         let tree = self.host.as_ref()?.tree.as_ref()?;
-        let kubepods = self.settings.as_ref()?.layout().kubepods;
-        let needed = layout::needed(&tree.offered());
-        Some(format!("{} has {needed}, anchored; the kubelet would start", kubepods.under(&tree.mount).display()))
+        let layout = self.settings.as_ref()?.layout();
+        let held = if layout.driver == Driver::Systemd { "kept by systemd" } else { "anchored" };
+        let (kubepods, needed) = (layout.kubepods.under(&tree.mount), layout::needed(&tree.offered()));
+        Some(format!("{} has {needed}, {held}; the kubelet would start", kubepods.display()))
     }
 
     /// What to type after a repair by hand, when the service had given up.

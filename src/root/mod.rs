@@ -202,7 +202,10 @@ impl Root {
                 None => readlinkat(captured.dir.as_fd(), inside(path)),
             },
         };
-        self.keep(path, &target, |target| Found::Link(target.clone()));
+        // What is no link is read as what it is, or not at all.
+        if target != Err(Errno::EINVAL) {
+            self.keep(path, &target, |target| Found::Link(target.clone()));
+        }
         absent_is_none(target.map_err(failed("read link", path)))
     }
 

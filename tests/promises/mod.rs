@@ -6,6 +6,7 @@ use kubepods_repair::cgroup::{CgroupPath, Controllers};
 use kubepods_repair::diagnosis::remedy::Step;
 use kubepods_repair::diagnosis::{Occasion, Terms};
 use kubepods_repair::host::group::{Group, Kind};
+use kubepods_repair::host::units::Fragment;
 use kubepods_repair::host::{Host, Tree, checkpoints};
 use kubepods_repair::kubelet::layout::{self, Layout};
 use kubepods_repair::kubelet::microk8s::MICROK8S;
@@ -32,7 +33,6 @@ impl Judge<'_> {
                 (Step::Restart { unit, .. }, _) => self.restart(unit),
                 (_, None) => Some("a step on a tree that nobody has looked at"),
                 (_, Some(_)) if !self.settings.cgroups_per_qos.value => Some("no group is wanted"),
-                (_, Some(_)) if self.settings.driver.value != Driver::Cgroupfs => Some("the tree is systemd's"),
                 (_, Some(tree)) if !tree.writable => Some("the tree is read-only"),
                 (_, Some(tree)) => OnTree { judge: self, layout: &layout, tree, before, after }.judge(step),
             };
@@ -90,7 +90,12 @@ impl OnTree<'_> {
             Step::RemovePods(pods) => self.remove(pods.iter().map(|pod| &pod.group)),
             Step::MoveProcesses { from, to } => self.move_processes(from, to),
             Step::MakeAnew(group) => self.make_anew(group),
-            Step::Make(group) => self.make(group),
+            Step::Make(group) => match self.layout.driver {
+                Driver::Cgroupfs => self.make(group),
+                Driver::Systemd => Some("made a group of systemd's"),
+            },
+            Step::AskForSlice { slice, .. } => self.ask_for(slice),
+            Step::RemoveTree(group) => self.remove_tree(group),
             Step::Enable { group, controllers } => self.enable(group, controllers),
             Step::Thaw(group) => match (self.is_own(group), self.lives(group)) {
                 (true, false) => None,
@@ -122,7 +127,10 @@ impl OnTree<'_> {
     }
 
     fn is_made(&self, path: &CgroupPath) -> bool {
-        self.before.iter().any(|step| matches!(step, Step::Make(made) | Step::MakeAnew(made) if made == path))
+        self.before.iter().any(|step| match step {
+            Step::Make(made) | Step::MakeAnew(made) | Step::AskForSlice { slice: made, .. } => made == path,
+            _ => false,
+        })
     }
 
     fn is_cleared(&self, path: &CgroupPath) -> bool {
@@ -137,8 +145,9 @@ impl OnTree<'_> {
         let abandoned: BTreeSet<&CgroupPath> = self.tree.pods.abandoned.iter().map(|pod| &pod.group).collect();
         let is_fair = |pod: &CgroupPath| {
             abandoned.contains(pod)
-                && pod.name().starts_with("pod")
-                && pod.parent().is_some_and(|parent| self.is_own(&parent))
+                && pod
+                    .parent()
+                    .is_some_and(|parent| self.is_own(&parent) && self.layout.pod_uid(&parent, pod.name()).is_some())
         };
         match (self.may_remove_pods(), pods.into_iter().all(is_fair)) {
             (true, true) => None,
@@ -170,6 +179,28 @@ impl OnTree<'_> {
             .filter_map(|own| self.group(own))
             .any(|own| own.children.iter().any(|child| !self.is_own(&own.path.join(child))));
         (holds_others && !self.may_remove_pods()).then_some("made anew over pods while a kubelet may run")
+    }
+
+    /// Never early in the boot, and never one that is somebody's own.
+    fn ask_for(&self, path: &CgroupPath) -> Option<&'static str> {
+        let files = self.tree.slices.get(path).map(|unit| &unit.fragment);
+        if matches!(self.judge.terms.occasion, Occasion::Early | Occasion::Boot) {
+            return Some("asked systemd early in the boot");
+        }
+        match (self.is_wanted(path), files) {
+            (true, Some(Fragment::None | Fragment::Transient)) => None,
+            (false, _) => Some("asked for a slice that nobody wants"),
+            (true, _) => Some("asked for a slice that is somebody's own, or with the wrong driver"),
+        }
+    }
+
+    /// Only what a change of the driver left, with no life in it, and before the kubelet's start.
+    fn remove_tree(&self, path: &CgroupPath) -> Option<&'static str> {
+        let fair = self.tree.other.as_ref().is_some_and(|other| {
+            other.kubepods == *path && !other.populated && !other.kubelet_runs && !self.is_wanted(path)
+        });
+        let before_the_start = self.judge.terms.occasion == Occasion::PreStart;
+        (!(fair && before_the_start)).then_some("removed a tree that may be in use")
     }
 
     fn make(&self, path: &CgroupPath) -> Option<&'static str> {

@@ -29,6 +29,20 @@ pub(super) static CHECKPOINT_DIFFERS: Entry = Entry {
     threads: &[],
 };
 
+pub(super) static DRIVER_CHANGED: Entry = Entry {
+    name: "driver-changed",
+    message_id: "58ab17f519cb4e2893289f516416c98c",
+    title: "The tree of the other cgroup driver is left",
+    meaning: "The kubelet keeps its pods in kubepods (cgroupfs) or in kubepods.slice (systemd), and was told to use the other \
+              driver than before. Pods in the old tree are beyond the reach of this kubelet; an empty old tree disturbs \
+              nobody.",
+    signs: "A kubepods of the driver that the kubelet does not use is there.",
+    remedy: "kubepods-repair removes the old tree before the kubelet's start if no process lives anywhere in it and no kubelet \
+             runs. Otherwise it leaves it alone.",
+    by_hand: "Drain the node and stop its containers (microk8s stop ends them all), or reboot: cgroups live in memory.",
+    threads: &[],
+};
+
 pub(super) static DRIVER_MISMATCH: Entry = Entry {
     name: "driver-mismatch",
     message_id: "c986d1a589b54267837dc231b199cd7a",

@@ -6,6 +6,7 @@
 mod controllers;
 mod groups;
 mod kubelet;
+mod slices;
 mod surroundings;
 
 macro_rules! faults {
@@ -38,6 +39,7 @@ faults! {
     ControllerAbsent: surroundings::CONTROLLER_ABSENT,
     ControllerNotAnchored: controllers::CONTROLLER_NOT_ANCHORED,
     ControllerNotEnabled: controllers::CONTROLLER_NOT_ENABLED,
+    DriverChanged: kubelet::DRIVER_CHANGED,
     DriverMismatch: kubelet::DRIVER_MISMATCH,
     Frozen: groups::FROZEN,
     LeftoverLimits: groups::LEFTOVER_LIMITS,
@@ -51,6 +53,12 @@ faults! {
     ReservedGroupMissing: groups::RESERVED_GROUP_MISSING,
     RootMissing: groups::ROOT_MISSING,
     SettingsUnreadable: kubelet::SETTINGS_UNREADABLE,
+    SliceControllerDropped: slices::SLICE_CONTROLLER_DROPPED,
+    SliceFailed: slices::SLICE_FAILED,
+    SliceForeign: slices::SLICE_FOREIGN,
+    SliceMasked: slices::SLICE_MASKED,
+    SliceMissing: slices::SLICE_MISSING,
+    SliceUnowned: slices::SLICE_UNOWNED,
     StalePodGroups: groups::STALE_POD_GROUPS,
     StrayProcesses: groups::STRAY_PROCESSES,
     Threaded: groups::THREADED,
@@ -97,7 +105,14 @@ impl Fault {
 
     /// Whether the kubelet heals this itself as long as nothing stands in its way, and dies of it otherwise.
     pub(super) fn is_fatal_where_refused(self) -> bool {
-        matches!(self, Self::RootMissing | Self::QosGroupMissing | Self::ControllerNotEnabled)
+        matches!(
+            self,
+            Self::RootMissing
+                | Self::QosGroupMissing
+                | Self::ControllerNotEnabled
+                | Self::SliceMissing
+                | Self::SliceUnowned
+        )
     }
 }
 

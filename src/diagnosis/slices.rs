@@ -1,0 +1,202 @@
+//! The slices of the systemd driver: there, systemd's own, and such that systemd keeps their controllers.
+//!
+//! An anchor holds nothing here, since systemd rewrites the `cgroup.subtree_control` of its slices as it does the root's.
+//! What holds is systemd's own wish: a slice with `AllowedCPUs=` makes it keep cpuset above, one with `CPUWeight=` cpu
+//! (`cgroup_context_get_mask`), and the kubelet sets only the second itself, before 1.32. hugetlb is unknown to systemd:
+//! it never takes it away, and libcontainer writes it into `cgroup.subtree_control` itself, with the systemd driver too.
+//!
+//! Before the kubelet's own pre-start slices are left alone. Early in the boot no system bus is up, units wait for this
+//! program while it would wait for systemd, and a slice asked for later loses nothing: what it holds is made anew with it.
+//! Only the root's controllers are switched on then, before a pinned task can make the kernel refuse them.
+
+use std::path::Path;
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::diagnosis::catalogue::Fault;
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::{Case, Finding, Severity};
+use crate::host::units::{Fragment, SliceUnit};
+use crate::kubelet::microk8s::Version;
+
+/// The first kubelet that sets `AllowedCPUs=`, so that its slices keep cpuset.
+const KEEPS_CPUSET: Version = Version(1, 32);
+
+/// The controllers that systemd keeps only where a slice asks for it.
+const TO_BE_ASKED_FOR: [&str; 2] = ["cpu", "cpuset"];
+
+pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
+    if case.leaves_slices() {
+        return Vec::new();
+    }
+    case.tree.slices.iter().filter_map(|(path, unit)| judge(case, path, unit)).collect()
+}
+
+fn judge(case: &Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
+    if let Some((_, words)) = case.tree.unmade.iter().find(|(slice, _)| slice == path) {
+        return Some(failed(case, path, words));
+    }
+    let is_own = case.layout.own().any(|own| own == path);
+    match (&unit.fragment, case.group(path)) {
+        (Fragment::Masked(file), _) => Some(masked(case, path, file)),
+        (Fragment::Foreign(file), _) => foreign(case, path, file).or_else(|| dropped(case, path)),
+        (fragment, None) if is_own => missing(case, path, fragment),
+        (Fragment::None, Some(_)) if is_own => Some(unowned(case, path)),
+        (Fragment::Transient, Some(_)) if is_own => dropped(case, path),
+        _ => None,
+    }
+}
+
+/// Asks for a slice that keeps whatever its files do not make it keep already.
+pub(super) fn ask_for(case: &Case, slice: &CgroupPath) -> Step {
+    Step::AskForSlice { slice: slice.clone(), keeping: keeping(case, slice) }
+}
+
+fn keeping(case: &Case, slice: &CgroupPath) -> Controllers {
+    let keeps = case.tree.slices.get(slice).map(|unit| unit.keeps.clone()).unwrap_or_default();
+    TO_BE_ASKED_FOR.into_iter().collect::<Controllers>().and(&case.needed).minus(&keeps)
+}
+
+/// All of the kubelet's own slices, and from kubepods down what systemd does not know.
+pub(super) fn ask_for_all(case: &Case) -> Vec<Step> {
+    if !case.by_systemd() || case.leaves_slices() {
+        return Vec::new();
+    }
+    let kubepods = &case.layout.kubepods;
+    let will_be_there = case.group(kubepods).is_some() || may_be_asked_for(case, kubepods);
+    let pass_on = Step::Enable { group: kubepods.clone(), controllers: case.needed.clone() };
+    let slices = case.layout.own().filter(|slice| may_be_asked_for(case, slice)).map(|slice| ask_for(case, slice));
+    slices.chain((will_be_there && !case.needed.is_empty()).then_some(pass_on)).collect()
+}
+
+fn may_be_asked_for(case: &Case, slice: &CgroupPath) -> bool {
+    let fragment = case.tree.slices.get(slice).map(|unit| &unit.fragment);
+    matches!(fragment, Some(Fragment::None | Fragment::Transient))
+}
+
+/// A kubelet before 1.32 that asks for slices nobody has asked for since the boot loses cpuset in doing so: systemd rewrites
+/// the root's controllers between libcontainer's write and the kubelet's look.
+pub(super) fn kubelet_dies_of_asking(case: &Case) -> bool {
+    let unit = case.tree.slices.get(&case.layout.kubepods);
+    let new_to_systemd = unit.is_some_and(|unit| unit.fragment == Fragment::None);
+    let keeps_cpuset = case.host.version.is_some_and(|version| version >= KEEPS_CPUSET);
+    new_to_systemd && !keeps_cpuset && case.lacking(&CgroupPath::root()).contains("cpuset")
+}
+
+fn severity(case: &Case, path: &CgroupPath) -> (Severity, &'static str) {
+    match *path == case.layout.kubepods && kubelet_dies_of_asking(case) {
+        true => (
+            Severity::Fatal,
+            "this kubelet asks systemd for it without AllowedCPUs=, so that systemd takes cpuset away again before the \
+             kubelet looks",
+        ),
+        false => (
+            Severity::Notice,
+            "the kubelet asks systemd for it at its start, but systemd may take its controllers away again",
+        ),
+    }
+}
+
+fn missing(case: &Case, path: &CgroupPath, fragment: &Fragment) -> Option<Finding> {
+    let comes_with_kubepods = *path != case.layout.kubepods
+        && case.group(&case.layout.kubepods).is_none()
+        && may_be_asked_for(case, &case.layout.kubepods);
+    if comes_with_kubepods {
+        return None;
+    }
+    let evidence = match fragment {
+        Fragment::Transient => "the slice is not there, though systemd still has its transient unit file",
+        _ => "the slice is not there, as after every boot",
+    };
+    let (severity, effect) = severity(case, path);
+    Some(finding(case, Fault::SliceMissing, severity, path, evidence.to_owned(), effect, steps(case, path)))
+}
+
+fn unowned(case: &Case, path: &CgroupPath) -> Finding {
+    let evidence =
+        "the group is there and systemd has no unit file of it: it was made by hand, or came with a scope in it";
+    let (severity, effect) = match *path == case.layout.kubepods {
+        true => severity(case, path),
+        false => (
+            Severity::Fatal,
+            "the kubelet takes it as it is, and dies of setting limits on a unit that systemd does not know",
+        ),
+    };
+    finding(case, Fault::SliceUnowned, severity, path, evidence.to_owned(), effect, steps(case, path))
+}
+
+fn dropped(case: &Case, path: &CgroupPath) -> Option<Finding> {
+    let keeping = if may_be_asked_for(case, path) { keeping(case, path) } else { Controllers::default() };
+    let lacking = if *path == case.layout.kubepods { case.lacking(path) } else { Controllers::default() };
+    let evidence = match (lacking.is_empty(), keeping.is_empty()) {
+        (true, true) => return None,
+        (false, _) => format!("not passed on: {lacking}"),
+        (true, false) => format!("nothing makes systemd keep {keeping}"),
+    };
+    let effect =
+        "systemd takes such a controller away from the pods below, or has, whenever it looks at its units again";
+    let steps = if lacking.is_empty() { Remedy::Steps(vec![ask_for(case, path)]) } else { steps(case, path) };
+    let mut finding = finding(case, Fault::SliceControllerDropped, Severity::Notice, path, evidence, effect, steps);
+    finding.controllers = if lacking.is_empty() { keeping } else { lacking };
+    Some(finding)
+}
+
+/// What cures a slice: kubepods with all below it, any other alone.
+fn steps(case: &Case, path: &CgroupPath) -> Remedy {
+    Remedy::Steps(if *path == case.layout.kubepods { ask_for_all(case) } else { vec![ask_for(case, path)] })
+}
+
+/// A slice of somebody's own is never told anything; but systemd starts it with the first slice inside that is asked for.
+fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
+    let lacking = case.group(path).map_or(case.needed.clone(), |group| case.needed.minus(&group.controllers));
+    if lacking.is_empty() {
+        return None;
+    }
+    let evidence = format!("its unit file is somebody's own, {}, and the slice lacks {lacking}", file.display());
+    let inside = if *path == case.layout.kubepods { ask_for_all(case) } else { Vec::new() };
+    let (severity, effect, remedy) = match inside.is_empty() {
+        false => (
+            Severity::Fatal,
+            "the kubelet takes the slice as it is and never starts it, and says that kubepods doesn't exist",
+            Remedy::Steps(inside),
+        ),
+        true => (
+            Severity::Degraded,
+            "the kubelet takes the slice as it is, and pods below cannot get all their limits",
+            Remedy::Tell(format!(
+                "put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] there, then systemctl daemon-reload and \
+                 systemctl start {}; or take the file away",
+                path.name()
+            )),
+        ),
+    };
+    let mut finding = finding(case, Fault::SliceForeign, severity, path, evidence, effect, remedy);
+    finding.controllers = lacking;
+    Some(finding)
+}
+
+fn masked(case: &Case, path: &CgroupPath, file: &Path) -> Finding {
+    let evidence = format!("{} masks it", file.display());
+    let effect = "systemd starts a masked unit for nobody, and the kubelet dies of it";
+    let how = Remedy::Tell(format!("systemctl unmask {}, or remove the file and systemctl daemon-reload", path.name()));
+    finding(case, Fault::SliceMasked, Severity::Fatal, path, evidence, effect, how)
+}
+
+fn failed(case: &Case, path: &CgroupPath, words: &str) -> Finding {
+    let is_fit = case.group(path).is_some_and(|group| case.needed.minus(&group.controllers).is_empty());
+    let severity = if is_fit { Severity::Degraded } else { Severity::Fatal };
+    let effect = "the kubelet asks systemd for the same slice at its start, and gets the same answer";
+    let how = format!("look at systemctl status {} and at systemctl status dbus.service", path.name());
+    finding(case, Fault::SliceFailed, severity, path, words.to_owned(), effect, Remedy::Tell(how))
+}
+
+fn finding(
+    case: &Case,
+    fault: Fault,
+    severity: Severity,
+    path: &CgroupPath,
+    evidence: String,
+    effect: &str,
+    remedy: Remedy,
+) -> Finding {
+    Finding::new(fault, severity, case.directory(path), evidence, effect, remedy)
+}

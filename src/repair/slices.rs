@@ -1,0 +1,104 @@
+//! Slices, asked for as the kubelet's libcontainer asks for them (`systemd/v2.go`, `Apply`).
+
+use std::path::Path;
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::host::Tree;
+use crate::repair::bus::{Properties, Systemd};
+use crate::repair::{Effect, RepairError, groups};
+use crate::root::Root;
+
+/// All that there could ever be: those that are off now may be switched on later.
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+
+/// systemd's own default, said aloud.
+const USUAL_WEIGHT: u64 = 100;
+
+/// A slice that systemd knows already is told what is new, until the next boot, and started if it does not run. To be told
+/// anything makes systemd apply all that it believes to be in place.
+pub(super) fn ask_for(
+    root: &Root,
+    tree: &Tree,
+    slice: &CgroupPath,
+    keeping: &Controllers,
+) -> Result<Effect, RepairError> {
+    let systemd = Systemd::connect()?;
+    let name = slice.name();
+    let cpus = bits(&root.read(Path::new(POSSIBLE_CPUS))?);
+    let mut unit = identity(slice);
+    unit.extend(resources(keeping, &cpus));
+    let job = match systemd.start_transient(name, unit)? {
+        Some(job) => job,
+        None => {
+            systemd.set_until_reboot(name, resources(keeping, &cpus))?;
+            systemd.start(name)?
+        }
+    };
+    systemd.wait_for(&job, name)?;
+    let state = systemd.state(name)?;
+    if state != "active" {
+        let reason = format!("the unit is {state} all the same");
+        return Err(RepairError::Bus { call: format!("The start of {name}"), reason });
+    }
+    // Where somebody has removed the directory, systemd still believes it to be there.
+    groups::make(&slice.under(&tree.mount))?;
+    Ok(Effect::Done(None))
+}
+
+/// Makes systemd forget a slice that nothing lives in.
+pub(super) fn let_go(systemd: &Systemd, slice: &CgroupPath) -> Result<(), RepairError> {
+    match systemd.stop_alone(slice.name())? {
+        Some(job) => systemd.wait_for(&job, slice.name()),
+        None => Ok(()),
+    }
+}
+
+fn identity(slice: &CgroupPath) -> Properties {
+    let parent = slice.parent().filter(|parent| !parent.is_root());
+    let wants = vec![parent.map_or("-.slice".to_owned(), |parent| parent.name().to_owned())];
+    vec![
+        ("Description", format!("libcontainer container {}", slice.name()).into()),
+        ("Wants", wants.into()),
+        ("DefaultDependencies", false.into()),
+    ]
+}
+
+fn resources(keeping: &Controllers, cpus: &[u8]) -> Properties {
+    let accounting = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
+    let mut properties: Properties = accounting.map(|key| (key, true.into())).into();
+    if keeping.contains("cpuset") {
+        properties.push(("AllowedCPUs", cpus.to_vec().into()));
+    }
+    if keeping.contains("cpu") {
+        properties.push(("CPUWeight", USUAL_WEIGHT.into()));
+    }
+    properties
+}
+
+/// `0-3,8` as systemd wants it on the bus: one bit for each CPU, the lowest first.
+fn bits(list: &str) -> Vec<u8> {
+    let mut bits = Vec::new();
+    for range in list.trim_end().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { continue };
+        for cpu in usize::from(first)..=usize::from(last) {
+            bits.resize(bits.len().max(cpu / 8 + 1), 0);
+            if let Some(byte) = bits.get_mut(cpu / 8) {
+                *byte |= 1 << (cpu % 8);
+            }
+        }
+    }
+    bits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_as_bits() {
+        assert_eq!(bits("0\n"), [0b1]);
+        assert_eq!(bits("0-3,8\n"), [0b1111, 0b1]);
+        assert_eq!(bits("0-15"), [0xff, 0xff]);
+    }
+}
