@@ -35,6 +35,14 @@ reset_host() {
     systemctl daemon-reload; systemctl reset-failed
     rm /run/vm/units
   fi
+  # with the systemd driver: the slices of the kubelet's and whatever changed them
+  if compgen -G "$CG/*kubepods*.slice" >/dev/null || compgen -G '/run/systemd/transient/*kubepods*' >/dev/null || [ -e $CG/foo.slice ]; then
+    systemctl stop '*kubepods*.slice' foo.slice 2>/dev/null || true
+    find $CG/*kubepods*.slice $CG/foo.slice -depth -type d -exec rmdir {} + 2>/dev/null || true
+  fi
+  if compgen -G '/etc/systemd/system*/*kubepods*' >/dev/null || compgen -G '/run/systemd/system*/*kubepods*' >/dev/null; then
+    rm -rf /{etc,run}/systemd/system{,.control}/*kubepods*; systemctl daemon-reload; systemctl reset-failed
+  fi
   reset-cgroups || return 1
   rm -rf /var/snap /snap /run/kubepods-repair* /var/lib/kubepods-repair /var/lib/kubelet /run/kr-*
 }
@@ -250,6 +258,48 @@ healthy() { kubelet_starts; }
 # enabled GROUP-DIR: it has every needed controller
 enabled() { local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.controllers" || return 1; done; }
 anchored() { local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.subtree_control" || return 1; done; }
+
+# ---- the systemd driver --------------------------------------------------------------------------------------------------------
+
+S=$CG/kubepods.slice QOS_SLICES=(kubepods-burstable.slice kubepods-besteffort.slice)
+SLICES="kubepods.slice ${QOS_SLICES[*]}"
+by_systemd() { KUBELET_VERSION=${1:-$KUBELET_VERSION}; microk8s --cgroup-driver=systemd "${@:2}"; }
+# slices_hold: all three are systemd's, and have every needed controller
+slices_hold() {
+  local slice
+  for slice in $SLICES; do [ "$(systemctl is-active $slice)" = active ] || { echo "$slice is $(systemctl is-active $slice)"; return 1; }; done
+  enabled "$S" && enabled "$S/${QOS_SLICES[0]}" && enabled "$S/${QOS_SLICES[1]}"
+}
+check_slices() { slices_hold || { cat "$WORK/said"; tree kubepods.slice; systemctl show $SLICES -p Id,LoadState,ActiveState,AllowedCPUs,CPUWeight; fail "the slices do not hold${1:+ $1}"; }; }
+# nudge: makes systemd write controllers anew; nudge_hard: in every way
+nudge() {
+  touch /run/vm/units
+  systemctl daemon-reload; systemd-run -q --wait --unit=kr-nudge -p CPUWeight=50 true; check_slices "after a daemon-reload"
+}
+nudge_hard() {
+  nudge
+  systemctl set-property --runtime system.slice CPUWeight=90; systemctl set-property --runtime system.slice CPUWeight=; check_slices "after set-property"
+  systemctl daemon-reexec; systemd-run -q --wait --unit=kr-nudge -p AllowedCPUs=0 true; check_slices "after a daemon-reexec"
+}
+# A fault that is repaired through systemd; as flow_repaired. versions=(...): each with how the kubelet does alone: `1.29:words it dies with`
+flow_slices() {
+  local each version without
+  for each in "${versions[@]}"; do
+    version=${each%%:*} without=${each#*:}
+    note "kubelet $version"
+    reset; by_systemd "$version"; broken
+    if [ "$without" = starts ]; then kubelet_starts; else kubelet_dies "$without"; fi
+    needs_program
+    reset; by_systemd "$version"; broken
+    untouched 3 -n; names_fault "$fault"
+    repair 0 --pre-start; check_slices
+    if declare -F cured >/dev/null; then cured; fi
+    untouched 0 --pre-start
+    kubelet_starts
+    "${nudge:-nudge}"
+    repair 0 --pre-start; says '^healthy'
+  done
+}
 
 # ---- the program ---------------------------------------------------------------------------------------------------------------
 
