@@ -1,0 +1,15 @@
+# fish completion for kubepods-repair
+complete -c kubepods-repair -f
+complete -c kubepods-repair -s n -l dry-run -d 'Change nothing'
+complete -c kubepods-repair -l pre-start -d 'As before kubelite'
+complete -c kubepods-repair -l early -d 'As before k8s-dqlite'
+complete -c kubepods-repair -l boot -d 'As at boot'
+complete -c kubepods-repair -l shutdown -d 'Note that this boot ends cleanly'
+complete -c kubepods-repair -l no-restart -d 'Never restart a unit'
+complete -c kubepods-repair -l root -x -a '(__fish_complete_directories)' -d 'Examine a captured copy'
+complete -c kubepods-repair -l capture -r -F -d 'Keep all that was read'
+complete -c kubepods-repair -l json -d 'Report as JSON'
+complete -c kubepods-repair -l explain -x -a "(kubepods-repair --explain 2>/dev/null | sed '/^\$/,\$d; s/ .*//')" -d 'Tell all about a fault'
+complete -c kubepods-repair -l textfile -x -a '(__fish_complete_directories)' -d 'Also write metrics'
+complete -c kubepods-repair -s h -l help -d 'Print a summary'
+complete -c kubepods-repair -s V -l version -d 'Print the version'

@@ -1,0 +1,20 @@
+#compdef kubepods-repair
+_kubepods_repair_faults() {
+  local -a faults
+  faults=(${(f)"$(kubepods-repair --explain 2>/dev/null | sed '/^$/,$d; s/ .*//')"})
+  _describe fault faults
+}
+_arguments \
+  '(-n --dry-run)'{-n,--dry-run}'[change nothing]' \
+  '--pre-start[as before kubelite]' \
+  '--early[as before k8s-dqlite]' \
+  '--boot[as at boot]' \
+  '--shutdown[note that this boot ends cleanly]' \
+  '--no-restart[never restart a unit]' \
+  '--root[examine a captured copy]:folder:_directories' \
+  '--capture[keep all that was read]:file:_files' \
+  '--json[report as JSON]' \
+  '--explain[tell all about a fault]:fault:_kubepods_repair_faults' \
+  '--textfile[also write metrics]:folder:_directories' \
+  '(-h --help)'{-h,--help}'[print a summary]' \
+  '(-V --version)'{-V,--version}'[print the version]'
