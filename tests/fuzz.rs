@@ -202,7 +202,7 @@ fn no_reader_is_upset_by_anything() {
     READERS.iter().for_each(|reader| put(reader, reader.usual[0].as_bytes()));
     for (number, reader) in READERS.iter().enumerate() {
         let mut chance = Chance::new(number as u64 + 1);
-        for _ in 0..rounds(300) {
+        for _ in 0..rounds(200) {
             let mut bytes = chance.pick(reader.usual).as_bytes().to_vec();
             for _ in 0..=chance.below(6) {
                 mutate(&mut chance, &mut bytes, &WORDS);
@@ -302,7 +302,7 @@ fn no_host_upsets_the_program() {
             }
         }
         let mut chance = Chance::new(1000 + number as u64);
-        for round in 0..rounds(12) {
+        for round in 0..rounds(6) {
             let root = scratch.join("root");
             copy_of(&original, &files, &root);
             for _ in 0..=chance.below(4) {
