@@ -13,8 +13,10 @@ const MODE: u32 = 0o644;
 
 /// Writes `text` to `new`, which lies in the folder of `place`, and renames it to `place`.
 pub(super) fn replace(place: &Path, new: &Path, text: &str) -> Result<(), RepairError> {
+    // Left by a run that was cut short, or put there by whom the folder belongs to: in either case nothing to write into.
+    let _ = fs::remove_file(new);
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(MODE).custom_flags(libc::O_NOFOLLOW);
+    options.write(true).create_new(true).mode(MODE);
     let written = options.open(new).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.set_permissions(Permissions::from_mode(MODE))?;
