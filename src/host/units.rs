@@ -97,10 +97,11 @@ fn dropins(root: &Root, name: &str) -> Result<BTreeMap<PathBuf, PathBuf>, ReadEr
     let mut found = BTreeMap::new();
     for owner in owners(name) {
         for folder in FOLDERS.map(|folder| Path::new(folder).join(format!("{owner}.d"))) {
-            if root.directories(&folder)?.is_none() {
-                continue;
-            }
-            for path in root.files_below(&folder)? {
+            let files = match root.files_below(&folder) {
+                Err(error) if error.errno == Errno::ENOENT => continue,
+                answer => answer?,
+            };
+            for path in files {
                 if let (Some(name), Some("conf")) = (path.file_name(), path.extension().and_then(|end| end.to_str())) {
                     found.entry(PathBuf::from(name)).or_insert(path);
                 }
