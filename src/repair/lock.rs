@@ -1,12 +1,11 @@
 //! One repair at a time.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::repair::{RepairError, change, errno};
 
@@ -14,10 +13,11 @@ const PATH: &str = "/run/kubepods-repair.lock";
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Held until it is dropped; the kernel lets go of it when the process ends in whatever way.
+/// Held until its file is closed, which the kernel does when the process ends in whatever way. (nix' `Flock` unlocks, and
+/// panics where that fails.)
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _file: File,
 }
 
 impl Lock {
@@ -29,13 +29,16 @@ impl Lock {
         let path = Path::new(PATH);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(path).map_err(errno).map_err(change("open", path, ""))?;
+        let file = options.open(path).map_err(errno).map_err(change("open", path, ""))?;
         let start = Instant::now();
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => return Ok(Self { _file: held }),
-                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if start.elapsed() < PATIENCE => file = back,
-                Err((_, answer)) => return Err(change("lock", path, "")(answer)),
+            let answer = match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => Errno::EWOULDBLOCK,
+                Err(TryLockError::Error(error)) => errno(error),
+            };
+            if !matches!(answer, Errno::EWOULDBLOCK | Errno::EINTR) || start.elapsed() >= PATIENCE {
+                return Err(change("lock", path, "")(answer));
             }
             std::thread::sleep(PAUSE);
         }
