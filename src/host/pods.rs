@@ -51,7 +51,8 @@ pub fn observe(
     let mut pod_groups = Vec::new();
     for parent in layout.own().filter_map(|path| groups.get(path)) {
         let pods = parent.children.iter().filter_map(|name| Some((name, layout.pod_uid(&parent.path, name)?)));
-        pod_groups.extend(pods.map(|(name, uid)| (parent.path.join(name), uid)));
+        // Where nothing lives below the parent, no pod has to be asked.
+        pod_groups.extend(pods.map(|(name, uid)| (parent.path.join(name), uid, parent.populated)));
     }
     let groups = pod_groups;
     let mut pods = Pods { groups: groups.len(), directory: kubelet_root.join("pods"), ..Pods::default() };
@@ -63,11 +64,12 @@ pub fn observe(
         Ok(None) => return Ok(Pods { unknown: Some("it is not there".to_owned()), ..pods }),
         Err(error) => return Ok(Pods { unknown: Some(error.to_string()), ..pods }),
     };
-    for (group, uid) in groups {
-        if !wanted.contains(&uid) && !group::populated(root, mount, &group)? {
-            let directory = pods.directory.join(&uid);
-            pods.abandoned.push(AbandonedPod { group, directory });
+    for (group, uid, may_live) in groups {
+        if wanted.contains(&uid) || may_live && group::populated(root, mount, &group)? {
+            continue;
         }
+        let directory = pods.directory.join(&uid);
+        pods.abandoned.push(AbandonedPod { group, directory });
     }
     if !pods.abandoned.is_empty() {
         pods.kubelet_runs = tasks::runs(root, &KUBELETS)?;
