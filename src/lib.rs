@@ -147,10 +147,14 @@ impl Run<'_> {
             }
             let taken = repair::apply(self.root, &host, planned);
             refusals = lasting_refusals(&taken);
+            let is_stuck = refusals.is_empty() && taken.iter().all(|taken| is_final(&taken.result));
             if !report.steps.iter().any(Taken::is_done) && taken.iter().any(Taken::is_done) {
                 self.count(report);
             }
             report.steps.extend(taken);
+            if is_stuck {
+                break;
+            }
         }
         Ok(Vec::new())
     }
@@ -202,6 +206,11 @@ fn unmade(steps: &[Taken]) -> Vec<(CgroupPath, String)> {
         _ => None,
     });
     failed.collect()
+}
+
+/// Trying again would come to the same.
+fn is_final(result: &Result<Effect, RepairError>) -> bool {
+    matches!(result, Ok(Effect::Nothing | Effect::Skipped) | Err(RepairError::Change { .. }))
 }
 
 fn would(planned: plan::Planned) -> Taken {

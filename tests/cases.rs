@@ -36,12 +36,37 @@ impl Case {
         (String::from_utf8(output.stdout).unwrap(), exit)
     }
 
+    /// The same host in a folder of its own, which goes with it.
+    fn copy(&self) -> Copy {
+        let folder = std::env::temp_dir().join(format!("kubepods-repair-{}-{}", self.name(), std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let copied = Command::new("cp").arg("-a").arg(self.folder.join("root")).arg(&folder).status().unwrap();
+        assert!(copied.success());
+        Copy(Self { folder, args: self.args.clone() })
+    }
+
     fn expected(&self, name: &str) -> String {
         fs::read_to_string(self.folder.join(name)).unwrap_or_default()
     }
 
     fn name(&self) -> String {
         self.folder.file_name().unwrap().to_string_lossy().into_owned()
+    }
+}
+
+struct Copy(Case);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0.folder).unwrap();
+    }
+}
+
+impl std::ops::Deref for Copy {
+    type Target = Case;
+
+    fn deref(&self) -> &Case {
+        &self.0
     }
 }
 
@@ -99,4 +124,40 @@ fn listing(folder: &Path) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
     }
     found.sort();
     found
+}
+
+/// Of a healthy version 1 host any one mount, directory or file that the judgement rests on is taken away: it is noticed.
+#[test]
+fn any_one_piece_of_a_version_1_tree_that_is_pulled_is_noticed() {
+    for name in ["hybrid-healthy", "legacy-healthy"] {
+        let host = Case::all().into_iter().find(|case| case.name().ends_with(name)).unwrap().copy();
+        let noticed = |what: &str| {
+            let (stdout, exit) = host.run(&[]);
+            assert!(!stdout.starts_with("healthy:"), "{what} is pulled, and nobody notices");
+            assert!(exit != "0" || stdout.contains("Findings"), "{what} is pulled: exit {exit}\n{stdout}");
+        };
+        let (root, aside) = (host.folder.join("root"), host.folder.join("aside"));
+        let pieces: Vec<PathBuf> = listing(&root.join("sys/fs/cgroup")).into_iter().map(|(path, ..)| path).collect();
+        // A pod's own group is the kubelet's business, and git's .keep nobody's.
+        let is_meant = |path: &Path| !path.ends_with(".keep") && !path.to_string_lossy().contains("/pod");
+        for path in pieces.iter().filter(|path| is_meant(path)) {
+            fs::rename(path, &aside).unwrap();
+            noticed(&path.display().to_string());
+            fs::rename(&aside, path).unwrap();
+        }
+        let list = root.join("proc/self/mountinfo");
+        let mountinfo = fs::read_to_string(&list).unwrap();
+        // libcontainer makes no groups for misc.
+        let is_meant = |line: &&str| line.contains(" - cgroup ") && !line.ends_with(",misc");
+        for line in mountinfo.lines().filter(is_meant) {
+            let point = root.join(line.split(' ').nth(4).unwrap().trim_start_matches('/'));
+            fs::write(&list, mountinfo.replace(&format!("{line}\n"), "")).unwrap();
+            fs::rename(&point, &aside).unwrap();
+            fs::create_dir(&point).unwrap();
+            noticed(line);
+            fs::remove_dir(&point).unwrap();
+            fs::rename(&aside, &point).unwrap();
+        }
+        assert!(pieces.len() > 60, "{name}: only {} pieces", pieces.len());
+    }
 }

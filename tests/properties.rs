@@ -358,7 +358,8 @@ fn in_order(steps: &[&Step], what: &str) {
         Step::RemovePods(_) | Step::RemoveTree(_) => 1,
         Step::MoveProcesses { .. } => 2,
         Step::MakeAnew(_) => 3,
-        Step::Make(_) | Step::AskForSlice { .. } | Step::Enable { .. } => 4,
+        Step::Mount { .. } | Step::Make(_) | Step::AskForSlice { .. } => 4,
+        Step::Enable { .. } | Step::FillCpuset(_) => 4,
         Step::Thaw(_) => 5,
         Step::RemoveStraysGroup(_) | Step::SetAside { .. } => 6,
     };

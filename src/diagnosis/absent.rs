@@ -9,6 +9,7 @@ use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Remedy;
 use crate::diagnosis::{Case, Finding, Severity, container};
+use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::group::Kind;
 use crate::host::kernel::{OPTIONS, Offer};
@@ -20,7 +21,8 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 }
 
 fn controllers(case: &Case) -> Option<Finding> {
-    let absent = layout::desirable().minus(&case.tree.offered());
+    let claimed = case.tree.claims.iter().map(|claim| claim.controller.as_str()).collect();
+    let absent = layout::desirable().minus(&case.tree.offered()).minus(&claimed);
     if absent.is_empty() {
         return None;
     }
@@ -57,8 +59,6 @@ enum Cause<'a> {
     Word(&'a str),
     /// The machine outside does not pass it on to this container.
     Outside,
-    /// This version 1 hierarchy has it, mounted or not.
-    Bound(u32),
     /// The kernel has it switched off and its command line does not say so.
     Off,
     /// The kernel was built without this option.
@@ -76,7 +76,6 @@ fn cause<'a>(case: &Case<'a>, controller: &str) -> Cause<'a> {
     let is_not_built = |option: &&'static str| not_built.as_ref().is_some_and(|options| options.contains(option));
     match (word, subsystem, option.filter(is_not_built)) {
         (Some((_, word)), _, _) => Cause::Word(word),
-        (None, Some(subsystem), _) if subsystem.hierarchy != 0 => Cause::Bound(subsystem.hierarchy),
         (None, Some(subsystem), _) if !subsystem.enabled => Cause::Off,
         (None, _, Some(option)) => Cause::NotBuilt(option),
         (None, None, None) if is_left_out(case, controller) => Cause::NotBuilt(option.unwrap_or_default()),
@@ -102,9 +101,6 @@ impl Cause<'_> {
         match self {
             Self::Word(word) => format!("its command line says {word}"),
             Self::Outside => "it is not passed on to this container".to_owned(),
-            Self::Bound(hierarchy) => {
-                format!("/proc/cgroups has it in hierarchy {hierarchy}, which is one of version 1")
-            }
             Self::Off => "/proc/cgroups has it switched off".to_owned(),
             Self::NotBuilt(option) => format!("it was built without {option}"),
             Self::Unknown => "neither its command line nor /proc/cgroups nor its configuration says why".to_owned(),
@@ -113,28 +109,25 @@ impl Cause<'_> {
 
     fn cure(self, case: &Case, which: &Controllers) -> String {
         match self {
-            Self::Word(word) => without_word(case, word, which),
-            Self::Off => with_words(case, which),
+            Self::Word(word) => without_word(case.host, is_inside(case), word, which),
+            Self::Off => with_words(case.host, is_inside(case), which),
             Self::Outside => container::pass_on(case.host.boot.container.as_ref(), which),
-            Self::Bound(_) => format!(
-                "{which} comes back when nothing mounts that hierarchy and no group is left in it; else keep from \
-                 mounting it whoever does, and reboot"
-            ),
             Self::NotBuilt(option) => built_with(case, option),
             Self::Unknown => format!("look into the kernel's log for {which}"),
         }
     }
 }
 
-fn without_word(case: &Case, word: &str, which: &Controllers) -> String {
+/// Which file of this host to take the word out of.
+pub(super) fn without_word(host: &Host, is_inside: bool, word: &str, which: &Controllers) -> String {
     let says =
         |source: &&Source| source.text.split(|c: char| c.is_whitespace() || c == '"' || c == '\'').any(|w| w == word);
-    let sources = &case.host.sources;
+    let sources = &host.sources;
     match (sources.iter().find(says), sources.first()) {
-        _ if case.host.boot.container.is_some() || is_inside(case) => outside(case, &format!("take {word} out of")),
+        _ if host.boot.container.is_some() || is_inside => outside(host, &format!("take {word} out of")),
         (Some(source), _) => edit(source, &format!("take {word} out of")),
         // Its firmware puts the word there, before what the file says.
-        (None, Some(Source { loader: Loader::RaspberryPi, .. })) => with_words(case, which),
+        (None, Some(Source { loader: Loader::RaspberryPi, .. })) => with_words(host, is_inside, which),
         (None, Some(source)) => format!(
             "find what adds {word} to the kernel's command line, since {} does not, and reboot",
             source.file.display()
@@ -145,21 +138,22 @@ fn without_word(case: &Case, word: &str, which: &Controllers) -> String {
     }
 }
 
-fn with_words(case: &Case, which: &Controllers) -> String {
+/// Which file of this host to add words to that switch these controllers on.
+pub(super) fn with_words(host: &Host, is_inside: bool, which: &Controllers) -> String {
     let mut words: Vec<String> = which.iter().map(|controller| format!("cgroup_enable={controller}")).collect();
     // Older kernels of the Raspberry Pi know only this one.
     words.extend(which.contains("memory").then(|| "cgroup_memory=1".to_owned()));
     let words = words.join(" ");
-    match case.host.sources.first() {
-        _ if case.host.boot.container.is_some() || is_inside(case) => outside(case, &format!("add {words} to")),
+    match host.sources.first() {
+        _ if host.boot.container.is_some() || is_inside => outside(host, &format!("add {words} to")),
         Some(source) => edit(source, &format!("add {words} to")),
         None => format!("add {words} to the kernel's command line where the boot loader keeps it and reboot"),
     }
 }
 
 /// A container has a kernel of its own only under WSL.
-fn outside(case: &Case, change: &str) -> String {
-    match case.host.boot.container {
+fn outside(host: &Host, change: &str) -> String {
+    match host.boot.container {
         Some(Manager::Wsl) => format!(
             "{change} kernelCommandLine= under [wsl2] in .wslconfig in the Windows user's folder, then wsl --shutdown"
         ),

@@ -1,5 +1,7 @@
 //! What to ask of a container's manager, by the name of its own key.
 
+use std::path::Path;
+
 use crate::cgroup::Controllers;
 use crate::host::container::Manager;
 
@@ -21,7 +23,7 @@ pub(super) fn pass_on(manager: Option<&Manager>, which: &Controllers) -> String 
 }
 
 /// It mounts the tree read-only.
-pub(super) fn write(manager: Option<&Manager>) -> String {
+pub(super) fn write(manager: Option<&Manager>, mount: &Path) -> String {
     match manager {
         Some(Manager::Lxc) => {
             "set lxc.mount.auto = cgroup:rw in the container's configuration and restart it".to_owned()
@@ -39,8 +41,10 @@ pub(super) fn write(manager: Option<&Manager>) -> String {
         Some(Manager::Wsl | Manager::Other(_)) => {
             "let whatever mounts it in this container mount it writable".to_owned()
         }
-        None => "in a container, let its manager mount cgroups writable; on a host: mount -o remount,rw /sys/fs/cgroup"
-            .to_owned(),
+        None => format!(
+            "in a container, let its manager mount cgroups writable; on a host: mount -o remount,rw {}",
+            mount.display()
+        ),
     }
 }
 

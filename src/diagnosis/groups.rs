@@ -163,7 +163,7 @@ fn cure_threaded(case: &Case, group: &Group) -> Remedy {
             false => Remedy::Steps(steps),
         };
     };
-    if has_pods_below(case, outermost) && !case.may_remove_pods() {
+    if has_pods_below(case, outermost) && !case.terms.may_remove(&case.tree.pods) {
         return Remedy::Tell(format!(
             "pod groups lie below it, which only a start of the service may remove: systemctl restart {}",
             crate::kubelet::microk8s::MICROK8S.kubelet_unit

@@ -1,76 +1,72 @@
 //! What the kubelet starts with and its pods suffer from: frozen groups, forgotten limits, stale pod groups.
 
+use std::path::PathBuf;
+
+use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity, count};
+use crate::diagnosis::{Case, Finding, Severity, Terms, count};
 use crate::host::group::{Group, Setting};
+use crate::host::pods::Pods;
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let mut findings: Vec<Finding> = case.own_groups().filter_map(|group| frozen(case, group)).collect();
-    findings.extend(case.own_groups().filter_map(|group| leftovers(case, group)));
-    findings.extend(stale_pods(case));
+    // A slice has its CPUs from the kubelet or from this program, so that systemd keeps cpuset.
+    let is_meant = |setting: &&Setting| !(case.by_systemd() && setting.file == "cpuset.cpus");
+    let meant = |group: &Group| leftovers(case.directory(&group.path), group.leftovers.iter().filter(is_meant));
+    findings.extend(case.own_groups().filter_map(meant));
+    findings.extend(stale_pods(&case.tree.pods, case.terms, case.directory(&case.layout.kubepods)));
     findings.extend(empty_strays_group(case));
     findings
 }
 
 fn frozen(case: &Case, group: &Group) -> Option<Finding> {
-    if !group.frozen {
-        return None;
-    }
     let file = case.file(&group.path, "cgroup.freeze");
-    let remedy = match group.populated {
-        false => Remedy::Steps(vec![Step::Thaw(group.path.clone())]),
+    group.frozen.then(|| is_frozen(&group.path, file, group.populated, "0"))
+}
+
+/// `thawed` is what `file` has to hold instead.
+pub(super) fn is_frozen(group: &CgroupPath, file: PathBuf, populated: bool, thawed: &str) -> Finding {
+    let remedy = match populated {
+        false => Remedy::Steps(vec![Step::Thaw(group.clone())]),
         true => Remedy::Tell(format!(
-            "processes live below it, and somebody may have meant to stop them: echo 0 > {}",
+            "processes live below it, and somebody may have meant to stop them: echo {thawed} > {}",
             file.display()
         )),
     };
     let effect = "every pod started below stands still from its first instruction, and the kubelet never thaws it";
-    Some(Finding::new(Fault::Frozen, Severity::Degraded, file, "the group is frozen".to_owned(), effect, remedy))
+    Finding::new(Fault::Frozen, Severity::Degraded, file, "the group is frozen".to_owned(), effect, remedy)
 }
 
-fn leftovers(case: &Case, group: &Group) -> Option<Finding> {
-    // A slice has its CPUs from the kubelet or from this program, so that systemd keeps cpuset.
-    let is_meant = |setting: &&Setting| !(case.by_systemd() && setting.file == "cpuset.cpus");
-    let leftovers: Vec<&Setting> = group.leftovers.iter().filter(is_meant).collect();
-    if leftovers.is_empty() {
+/// Limits on one group of the kubelet's own.
+pub(super) fn leftovers<'a>(directory: PathBuf, settings: impl Iterator<Item = &'a Setting>) -> Option<Finding> {
+    let settings: Vec<&Setting> = settings.collect();
+    if settings.is_empty() {
         return None;
     }
-    let directory = case.directory(&group.path);
-    let is: Vec<String> = leftovers.iter().map(|Setting { file, value }| format!("{file} is {value:?}")).collect();
-    let undo: Vec<String> = leftovers
-        .iter()
-        .map(|setting| format!("echo {} > {}", default_of(setting.file), directory.join(setting.file).display()))
-        .collect();
+    let is: Vec<String> = settings.iter().map(|Setting { file, value, .. }| format!("{file} is {value:?}")).collect();
+    let undo = settings.iter().map(|Setting { file, default, .. }| {
+        let default = if default.is_empty() { "''" } else { default };
+        format!("echo {default} > {}", directory.join(file).display())
+    });
     let effect = "all pods below share this limit, and the kubelet never resets it";
-    let how = format!("if nobody meant it: {}", undo.join("; "));
+    let how = format!("if nobody meant it: {}", undo.collect::<Vec<_>>().join("; "));
     let evidence = is.join(", ");
     Some(Finding::new(Fault::LeftoverLimits, Severity::Degraded, directory, evidence, effect, Remedy::Tell(how)))
 }
 
-/// What the shell has to write so that the kernel's default holds again.
-fn default_of(file: &str) -> &'static str {
-    match file {
-        "cpuset.cpus.partition" => "member",
-        "cpuset.cpus" | "cpuset.mems" => "''",
-        _ => "max",
-    }
-}
-
 /// While a kubelet runs, a pod group without a directory may be one that is being born.
-fn stale_pods(case: &Case) -> Option<Finding> {
-    let pods = &case.tree.pods;
+pub(super) fn stale_pods(pods: &Pods, terms: Terms, place: PathBuf) -> Option<Finding> {
     if pods.abandoned.is_empty() || pods.kubelet_runs {
         return None;
     }
     let groups = count(pods.abandoned.len(), "pod group has", "pod groups have");
     let evidence = format!("{groups} neither a process nor a directory in {}", pods.directory.display());
     let effect = "the kubelet clears them away one by one while it should start pods";
-    let remedy = match case.may_remove_pods() {
+    let remedy = match terms.may_remove(pods) {
         true => Remedy::Steps(vec![Step::RemovePods(pods.abandoned.clone())]),
         false => Remedy::Tell("nothing to do: the next start of the kubelet's service removes them".to_owned()),
     };
-    let place = case.directory(&case.layout.kubepods);
     Some(Finding::new(Fault::StalePodGroups, Severity::Notice, place, evidence, effect, remedy))
 }
 

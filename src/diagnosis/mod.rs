@@ -8,6 +8,7 @@ mod blockers;
 mod boot;
 pub mod catalogue;
 mod checkpoints;
+mod claims;
 mod container;
 mod controllers;
 mod driver;
@@ -16,6 +17,8 @@ mod hygiene;
 mod limits;
 pub mod remedy;
 mod slices;
+mod v1;
+mod v1_mounts;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -24,6 +27,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::group::{Group, Kind};
+use crate::host::pods::Pods;
 use crate::host::{Host, Tree};
 use crate::kubelet::config::ConfigError;
 use crate::kubelet::containerd::ContainerdError;
@@ -166,11 +170,6 @@ impl<'a> Case<'a> {
             false => Step::Make(path.clone()),
         }
     }
-
-    /// Stale pod groups may go and pod groups be made anew: no kubelet runs that could be about to use them.
-    fn may_remove_pods(&self) -> bool {
-        self.terms.occasion == Occasion::PreStart && !self.tree.pods.kubelet_runs
-    }
 }
 
 /// What the judgement may count on.
@@ -188,13 +187,19 @@ impl Terms {
     pub fn leaves_cpu(&self) -> bool {
         matches!(self.occasion, Occasion::Early | Occasion::Boot)
     }
+
+    /// Stale pod groups may go and pod groups be made anew: no kubelet runs that could be about to use them.
+    fn may_remove(&self, pods: &Pods) -> bool {
+        self.occasion == Occasion::PreStart && !pods.kubelet_runs
+    }
 }
 
-/// All findings, the worst first. Of a host without a version 2 tree only what has nothing to do with cgroups is judged.
+/// All findings, the worst first. Without a tree of either version only what has nothing to do with cgroups is judged.
 pub fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> {
-    let mut findings = match &host.tree {
-        Some(tree) => judge_tree(settings, host, tree, terms),
-        None => Vec::new(),
+    let mut findings = match (&host.tree, &host.v1) {
+        (Some(tree), _) => judge_tree(settings, host, tree, terms),
+        (None, Some(v1)) => v1::diagnose(settings, host, v1, terms),
+        (None, None) => Vec::new(),
     };
     findings.extend(driver::diagnose(settings));
     findings.extend(checkpoints::diagnose(settings, host, terms));
@@ -210,7 +215,7 @@ fn judge_tree(settings: &Settings, host: &Host, tree: &Tree, terms: Terms) -> Ve
     let case = Case { host, tree, layout, needed, terms };
     let mut findings = match tree.writable {
         true => judge(&case),
-        false => vec![read_only(&case)],
+        false => vec![read_only(host, tree.mount.clone())],
     };
     hold_back(&mut findings);
     match settings.cgroups_per_qos.value {
@@ -224,6 +229,7 @@ fn judge(case: &Case) -> Vec<Finding> {
     findings.extend(limits::diagnose(case));
     findings.extend(absent::diagnose(case));
     findings.extend(controllers::diagnose(case));
+    findings.extend(claims::diagnose(case));
     findings.extend(groups::diagnose(case));
     findings.extend(slices::diagnose(case));
     findings.extend(driver::left_behind(case));
@@ -241,21 +247,22 @@ fn hold_back(findings: &mut [Finding]) {
             && steps.iter().any(Step::builds)
         {
             finding.remedy = Remedy::Waits(blocker);
-            if finding.fault.is_fatal_where_refused() {
+            if finding.fault.is_fatal_where_refused() && !blocker.precedes_groups() {
                 finding.severity = Severity::Fatal;
             }
         }
     }
 }
 
-fn read_only(case: &Case) -> Finding {
+fn read_only(host: &Host, mount: PathBuf) -> Finding {
+    let remedy = Remedy::Tell(container::write(host.boot.container.as_ref(), &mount));
     Finding::new(
         Fault::ReadOnlyCgroupfs,
         Severity::Fatal,
-        case.tree.mount.clone(),
+        mount,
         "the cgroup file system is mounted read-only".to_owned(),
         "the kubelet can neither make a group nor set a limit",
-        Remedy::Tell(container::write(case.host.boot.container.as_ref())),
+        remedy,
     )
 }
 

@@ -40,7 +40,7 @@ pub enum Step {
     },
     /// Removes a threaded group, empty of processes, with the empty groups below, and makes it again.
     MakeAnew(CgroupPath),
-    /// Makes a group.
+    /// Makes a group; on version 1 in every hierarchy that lacks it.
     Make(CgroupPath),
     /// Asks systemd for a slice as libcontainer does, and such that it keeps controllers on above it.
     AskForSlice {
@@ -56,7 +56,16 @@ pub enum Step {
         /// Which: all of them or none.
         controllers: Controllers,
     },
-    /// Writes 0 to `cgroup.freeze` of a group that nothing lives in.
+    /// Mounts a version 1 hierarchy.
+    Mount {
+        /// Its controllers or its name, as the kernel's options say it.
+        options: String,
+        /// An empty directory.
+        point: PathBuf,
+    },
+    /// Copies `cpuset.cpus` and `cpuset.mems` of a version 1 group from its parent, where they are empty.
+    FillCpuset(CgroupPath),
+    /// Thaws a group that nothing lives in.
     Thaw(CgroupPath),
     /// Removes the group for strays, once it is empty.
     RemoveStraysGroup(CgroupPath),
@@ -79,7 +88,15 @@ pub enum Step {
 impl Step {
     /// Whether this adds to the tree; the others only take away what is in the way.
     pub fn builds(&self) -> bool {
-        matches!(self, Self::MakeAnew(_) | Self::Make(_) | Self::AskForSlice { .. } | Self::Enable { .. })
+        matches!(
+            self,
+            Self::MakeAnew(_)
+                | Self::Make(_)
+                | Self::AskForSlice { .. }
+                | Self::Enable { .. }
+                | Self::Mount { .. }
+                | Self::FillCpuset(_)
+        )
     }
 
     /// The group that is changed (of many pods, the first one's).
@@ -88,11 +105,13 @@ impl Step {
             Self::LiftLimit { group, .. } | Self::Enable { group, .. } | Self::MoveProcesses { from: group, .. } => {
                 Some(group)
             }
-            Self::MakeAnew(group) | Self::Make(group) | Self::RemoveTree(group) => Some(group),
+            Self::MakeAnew(group) | Self::Make(group) | Self::RemoveTree(group) | Self::FillCpuset(group) => {
+                Some(group)
+            }
             Self::Thaw(group) | Self::RemoveStraysGroup(group) => Some(group),
             Self::AskForSlice { slice, .. } => Some(slice),
             Self::RemovePods(pods) => pods.first().map(|pod| &pod.group),
-            Self::Restart { .. } | Self::SetAside { .. } => None,
+            Self::Mount { .. } | Self::Restart { .. } | Self::SetAside { .. } => None,
         }
     }
 }

@@ -58,13 +58,15 @@ pub struct Process {
     pub comm: String,
 }
 
-/// A resource setting that is not the kernel's default: file name and value.
+/// A resource setting that is not the kernel's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// `cpu.max`, `pids.max` …
     pub file: &'static str,
     /// Its content without the newline.
     pub value: String,
+    /// What has to be written so that the default holds again.
+    pub default: String,
 }
 
 /// What is known of one group.
@@ -240,7 +242,7 @@ impl Files<'_> {
             let value = value.trim_end();
             let is_usual = if usual.ends_with(' ') { value.starts_with(usual) } else { value == *usual };
             if !is_usual {
-                found.push(Setting { file, value: value.to_owned() });
+                found.push(Setting { file, value: value.to_owned(), default: usual.trim_end().to_owned() });
             }
         }
         Ok(found)

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::root::Root;
+use crate::root::{ReadError, Root};
 
 /// A built configuration is some 300 KB; a gzip bomb is not unpacked further than this.
 const LARGEST_CONFIG: u64 = 8 << 20;
@@ -38,6 +38,16 @@ impl Kernel {
         let words = self.command_line.split_whitespace();
         let lists = words.filter_map(|word| Some((word, word.strip_prefix("cgroup_disable=")?)));
         lists.flat_map(|(word, list)| list.split(',').map(move |controller| (controller, word))).collect()
+    }
+
+    /// The word of the command line that keeps a controller from version 1 (`cgroup_no_v1=`); a hierarchy with a name and no
+    /// controller is `named`.
+    pub fn barred_from_v1(&self, controller: &str) -> Option<&str> {
+        let all = if controller.starts_with("name=") { "named" } else { "all" };
+        self.command_line.split_whitespace().find(|word| {
+            let list = word.strip_prefix("cgroup_no_v1=").unwrap_or_default();
+            list.split(',').any(|name| name == all || name == controller)
+        })
     }
 
     /// Whether it was built with CONFIG_RT_GROUP_SCHED; `None` where its configuration is not to be had.
@@ -96,14 +106,18 @@ pub const OPTIONS: [(&str, &str); 4] = [
 
 /// Looks for why a controller may be missing.
 pub fn offer(root: &Root, kernel: &Kernel) -> Offer {
-    let table = root.read(Path::new("/proc/cgroups")).unwrap_or_default();
     let missing = |configuration: String| {
         OPTIONS.into_iter().map(|(_, option)| option).filter(|option| !is_set(&configuration, option)).collect()
     };
-    Offer {
-        subsystems: table.lines().filter_map(parse_subsystem).collect(),
-        not_built: kernel.configuration(root).map(missing),
-    }
+    Offer { subsystems: subsystems(root).unwrap_or_default(), not_built: kernel.configuration(root).map(missing) }
+}
+
+/// The lines of `/proc/cgroups`.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn subsystems(root: &Root) -> Result<Vec<Subsystem>, ReadError> {
+    Ok(root.read(Path::new("/proc/cgroups"))?.lines().filter_map(parse_subsystem).collect())
 }
 
 /// `name hierarchy groups enabled`; the line of titles has no numbers.

@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod checkpoints;
+pub mod claims;
 pub mod container;
 pub mod group;
 pub mod kernel;
@@ -10,6 +11,8 @@ pub mod mounts;
 pub mod pods;
 pub mod tasks;
 pub mod units;
+pub mod unmounted;
+pub mod v1;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +26,7 @@ use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::root::{ReadError, Root};
 use boot::Boot;
 use checkpoints::Checkpoint;
+use claims::Claim;
 use group::{Depth, Group};
 use kernel::{Kernel, Offer};
 use loader::Source;
@@ -30,6 +34,7 @@ use mounts::{CgroupMount, Mode};
 use pods::Pods;
 use tasks::Task;
 use units::SliceUnit;
+use v1::Hierarchies;
 
 /// The mounts of this host, its kernel, and (on version 2) the part of the tree that the kubelet cares about.
 #[derive(Clone, Debug)]
@@ -56,6 +61,8 @@ pub struct Host {
     pub containers_run: bool,
     /// The version 2 tree; `None` in any other mode.
     pub tree: Option<Tree>,
+    /// The hierarchies of version 1 and hybrid mode.
+    pub v1: Option<Hierarchies>,
 }
 
 /// The groups that matter to the kubelet, and what stands in their way.
@@ -73,6 +80,8 @@ pub struct Tree {
     pub pods: Pods,
     /// kubepods of the driver that the kubelet does not use, where there is one.
     pub other: Option<OtherTree>,
+    /// What version 1 has taken away from it.
+    pub claims: Vec<Claim>,
     /// The tasks that can make the kernel refuse a controller; `None` when nobody has looked.
     pub blockers: Option<Blockers>,
     /// What the kernel refused just now. Filled in by who asked it.
@@ -174,12 +183,17 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
     let mountinfo = root.read(Path::new("/proc/self/mountinfo"))?;
     let mounts = mounts::parse(&mountinfo);
     let mode = mounts::mode(&mountinfo, &mounts);
+    let kernel = kernel::observe(root);
     let tree = match &mode {
-        Mode::Unified(mount) => Some(observe_tree(root, mount, settings)?),
+        Mode::Unified(mount) => Some(observe_tree(root, mount, &mounts, settings)?),
         _ => None,
     };
-    let kernel = kernel::observe(root);
-    let lacks = tree.as_ref().is_some_and(|tree| !layout::desirable().minus(&tree.offered()).is_empty());
+    let v1 = match &mode {
+        Mode::Hybrid | Mode::Legacy => Some(v1::observe(root, &mounts, &kernel, settings)?),
+        _ => None,
+    };
+    let lacks = tree.as_ref().is_some_and(|tree| !layout::desirable().minus(&tree.offered()).is_empty())
+        || v1.as_ref().is_some_and(|v1| v1.unmounted.iter().any(|unmounted| unmounted.obstacle.is_some()));
     let checkpoints = checkpoints::observe(root, &settings.root_dir.value)?;
     let damaged = checkpoints.iter().any(Checkpoint::is_damaged);
     Ok(Host {
@@ -194,6 +208,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         checkpoints,
         containers_run: damaged && tasks::runs(root, &["containerd-shim"])?,
         tree,
+        v1,
     })
 }
 
@@ -211,7 +226,12 @@ pub fn observe_blockers(root: &Root, kernel: &Kernel) -> Result<Blockers, ReadEr
     Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root), stamps })
 }
 
-fn observe_tree(root: &Root, mount: &CgroupMount, settings: &Settings) -> Result<Tree, ReadError> {
+fn observe_tree(
+    root: &Root,
+    mount: &CgroupMount,
+    mounts: &[CgroupMount],
+    settings: &Settings,
+) -> Result<Tree, ReadError> {
     let layout = settings.layout();
     let mut groups = BTreeMap::new();
     for (path, depth) in groups_to_look_at(&layout) {
@@ -223,25 +243,34 @@ fn observe_tree(root: &Root, mount: &CgroupMount, settings: &Settings) -> Result
             return Err(ReadError { operation: "read", path, errno: Errno::ENOENT });
         }
     }
-    let pods = pods::observe(root, &mount.point, &layout, &groups, &settings.root_dir.value)?;
+    let own = layout.own().filter_map(|path| groups.get(path));
+    let pod_groups = layout.pod_groups(own.map(|group: &Group| (&group.path, &group.children)));
+    // Where nothing lives below the parent, no pod has to be asked.
+    let may_live =
+        |pod: &CgroupPath| pod.parent().is_none_or(|above| groups.get(&above).is_none_or(|above| above.populated));
+    let lives = |pod: &CgroupPath| Ok(may_live(pod) && group::populated(root, &mount.point, pod)?);
+    let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
     let other = observe_other(root, mount, settings.other_kubepods())?;
     let mut slices = BTreeMap::new();
     for path in layout.slices() {
         let unit = units::observe(root, path.name())?;
         slices.insert(path, unit);
     }
-    Ok(Tree {
+    let mut tree = Tree {
         mount: mount.point.clone(),
         writable: mount.writable,
         groups,
         slices,
         pods,
         other,
+        claims: Vec::new(),
         blockers: None,
         refusals: Vec::new(),
         unmade: Vec::new(),
         leave_cpu: false,
-    })
+    };
+    tree.claims = claims::observe(root, mounts, &layout::desirable().minus(&tree.offered()))?;
+    Ok(tree)
 }
 
 fn observe_other(root: &Root, mount: &CgroupMount, kubepods: CgroupPath) -> Result<Option<OtherTree>, ReadError> {

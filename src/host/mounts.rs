@@ -2,6 +2,7 @@
 //!
 //! The kubelet decides by `statfs("/sys/fs/cgroup")`; of several mounts on one point the last one is what is seen.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Where the kubelet looks for cgroups, whatever else is mounted.
@@ -18,6 +19,10 @@ pub struct CgroupMount {
     pub writable: bool,
     /// The file system's options: for version 1 they name the controllers.
     pub options: Vec<String>,
+    /// Which group of the hierarchy is seen at the mount point: `/`, or another one in a container or for a bind mount.
+    pub root: String,
+    /// The mount that covers it, if one does, so that nobody can look into it.
+    pub covered_by: Option<PathBuf>,
 }
 
 /// The kind of a cgroup file system.
@@ -44,7 +49,9 @@ pub enum Mode {
 
 /// The cgroup mounts in `mountinfo`, in its order.
 pub fn parse(mountinfo: &str) -> Vec<CgroupMount> {
-    mountinfo.lines().filter_map(parse_line).collect()
+    let all: Vec<Fields> = mountinfo.lines().filter_map(fields).collect();
+    let stack = Stack::new(&all);
+    all.iter().filter_map(|mount| cgroup_mount(mount, &stack)).collect()
 }
 
 /// The layout that these mounts make. `mountinfo` again, since a tmpfs over cgroup2 hides it.
@@ -64,6 +71,9 @@ pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
 }
 
 struct Fields<'a> {
+    id: &'a str,
+    parent: &'a str,
+    root: &'a str,
     point: PathBuf,
     mount_options: &'a str,
     kind: &'a str,
@@ -73,27 +83,55 @@ struct Fields<'a> {
 /// `36 35 98:0 /root /point options optional… - type source options`
 fn fields(line: &str) -> Option<Fields<'_>> {
     let (mount, filesystem) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ').skip(4);
+    let mut mount = mount.split(' ');
+    let (id, parent, _device, root) = (mount.next()?, mount.next()?, mount.next()?, mount.next()?);
     let (point, mount_options) = (mount.next()?, mount.next()?);
     let mut filesystem = filesystem.split(' ');
     let (kind, _source, options) = (filesystem.next()?, filesystem.next()?, filesystem.next()?);
-    Some(Fields { point: PathBuf::from(unescape(point)), mount_options, kind, options })
+    Some(Fields { id, parent, root, point: PathBuf::from(unescape(point)), mount_options, kind, options })
 }
 
-fn parse_line(line: &str) -> Option<CgroupMount> {
-    let fields = fields(line)?;
-    let version = match fields.kind {
+fn cgroup_mount<'a>(mount: &'a Fields<'a>, stack: &Stack<'a>) -> Option<CgroupMount> {
+    let version = match mount.kind {
         "cgroup" => Version::V1,
         "cgroup2" => Version::V2,
         _ => return None,
     };
     let read_only = |options: &str| options.split(',').any(|option| option == "ro");
     Some(CgroupMount {
-        point: fields.point,
+        point: mount.point.clone(),
         version,
-        writable: !read_only(fields.mount_options) && !read_only(fields.options),
-        options: fields.options.split(',').filter(|option| *option != "rw").map(str::to_owned).collect(),
+        writable: !read_only(mount.mount_options) && !read_only(mount.options),
+        options: mount.options.split(',').filter(|option| *option != "rw").map(str::to_owned).collect(),
+        root: unescape(mount.root),
+        covered_by: stack.cover(mount),
     })
+}
+
+/// All mounts, to be found by their ids, and by what they stand on and where.
+struct Stack<'a> {
+    by_id: HashMap<&'a str, &'a Fields<'a>>,
+    by_place: HashMap<(&'a str, &'a Path), &'a Fields<'a>>,
+}
+
+/// Mounts are not nested deeper than this, nor are the folders of their points.
+const DEEPEST: usize = 64;
+
+impl<'a> Stack<'a> {
+    fn new(all: &'a [Fields<'a>]) -> Self {
+        let by_id = all.iter().map(|mount| (mount.id, mount)).collect();
+        let by_place = all.iter().map(|mount| ((mount.parent, mount.point.as_path()), mount)).collect();
+        Self { by_id, by_place }
+    }
+
+    /// Whatever is mounted over this point, or over a folder on the way to it, covers the mount.
+    fn cover(&self, mount: &'a Fields<'a>) -> Option<PathBuf> {
+        let parent = |mount: &&'a Fields| self.by_id.get(mount.parent).copied().filter(|parent| parent.id != mount.id);
+        let below: Vec<&str> = std::iter::successors(Some(mount), parent).take(DEEPEST).map(|mount| mount.id).collect();
+        let folders = mount.point.ancestors().take(DEEPEST);
+        let over = folders.flat_map(|folder| below.iter().filter_map(move |id| self.by_place.get(&(*id, folder))));
+        over.filter(|other| !below.contains(&other.id)).map(|other| other.point.clone()).next()
+    }
 }
 
 /// The kernel writes blanks, newlines and backslashes of a mount point as three octal digits.
@@ -135,6 +173,23 @@ mod tests {
         assert_eq!(mode_of(legacy), Mode::Legacy);
         let hybrid = format!("{legacy}33 31 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
         assert_eq!(mode_of(&hybrid), Mode::Hybrid);
+    }
+
+    #[test]
+    fn a_covered_mount() {
+        let tree = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+                    21 20 0:20 / /sys rw - sysfs sysfs rw\n\
+                    31 21 0:27 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                    32 31 0:28 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n";
+        let covers = |more: &str| {
+            let mounts = parse(&format!("{tree}{more}"));
+            mounts.iter().map(|mount| mount.covered_by.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(covers(""), [None]);
+        assert_eq!(covers("40 20 0:40 / /mnt rw - tmpfs tmpfs rw\n"), [None]);
+        assert_eq!(covers("40 31 0:40 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), [Some("/sys/fs/cgroup".into())]);
+        let twice = covers("40 32 0:28 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n");
+        assert_eq!(twice, [Some("/sys/fs/cgroup/cpuset".into()), None]);
     }
 
     #[test]

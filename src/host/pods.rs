@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
 use crate::host::KUBELETS;
-use crate::host::group::{self, Group};
 use crate::host::tasks;
-use crate::kubelet::layout::Layout;
 use crate::root::{ReadError, Root};
 
 /// The pod groups without a directory and without a process, and what is known around them.
@@ -37,24 +35,16 @@ pub struct AbandonedPod {
     pub directory: PathBuf,
 }
 
-/// Looks at the pod groups directly below kubepods and the QoS groups.
+/// Looks at the pod groups in `groups`, each with its pod's uid; `lives` says whether a process is anywhere below.
 ///
 /// # Errors
 /// When a group's state cannot be read.
 pub fn observe(
     root: &Root,
-    mount: &Path,
-    layout: &Layout,
-    groups: &BTreeMap<CgroupPath, Group>,
+    groups: BTreeMap<CgroupPath, String>,
+    lives: impl Fn(&CgroupPath) -> Result<bool, ReadError>,
     kubelet_root: &Path,
 ) -> Result<Pods, ReadError> {
-    let mut pod_groups = Vec::new();
-    for parent in layout.own().filter_map(|path| groups.get(path)) {
-        let pods = parent.children.iter().filter_map(|name| Some((name, layout.pod_uid(&parent.path, name)?)));
-        // Where nothing lives below the parent, no pod has to be asked.
-        pod_groups.extend(pods.map(|(name, uid)| (parent.path.join(name), uid, parent.populated)));
-    }
-    let groups = pod_groups;
     let mut pods = Pods { groups: groups.len(), directory: kubelet_root.join("pods"), ..Pods::default() };
     if groups.is_empty() {
         return Ok(pods);
@@ -64,12 +54,11 @@ pub fn observe(
         Ok(None) => return Ok(Pods { unknown: Some("it is not there".to_owned()), ..pods }),
         Err(error) => return Ok(Pods { unknown: Some(error.to_string()), ..pods }),
     };
-    for (group, uid, may_live) in groups {
-        if wanted.contains(&uid) || may_live && group::populated(root, mount, &group)? {
-            continue;
+    for (group, uid) in groups {
+        if !wanted.contains(&uid) && !lives(&group)? {
+            let directory = pods.directory.join(&uid);
+            pods.abandoned.push(AbandonedPod { group, directory });
         }
-        let directory = pods.directory.join(&uid);
-        pods.abandoned.push(AbandonedPod { group, directory });
     }
     if !pods.abandoned.is_empty() {
         pods.kubelet_runs = tasks::runs(root, &KUBELETS)?;

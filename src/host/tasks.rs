@@ -69,10 +69,7 @@ impl Task {
 /// When `/proc` or a task in it cannot be read; tasks that end while they are read are passed over.
 pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
     let mut found = Vec::new();
-    for pid in root.directories(Path::new("/proc"))?.unwrap_or_default() {
-        if !pid.starts_with(|first: char| first.is_ascii_digit()) {
-            continue;
-        }
+    for pid in root.pids()? {
         let tasks = format!("/proc/{pid}/task");
         for tid in root.directories(Path::new(&tasks))?.unwrap_or_default() {
             found.extend(read_task(root, &pid, &format!("{tasks}/{tid}"))?);
@@ -86,8 +83,7 @@ pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
 /// # Errors
 /// When `/proc` cannot be listed.
 pub fn runs(root: &Root, names: &[&str]) -> Result<bool, ReadError> {
-    let pids = root.directories(Path::new("/proc"))?.unwrap_or_default();
-    Ok(pids.iter().filter(|pid| pid.starts_with(|first: char| first.is_ascii_digit())).any(|pid| {
+    Ok(root.pids()?.iter().any(|pid| {
         let comm = root.read(Path::new(&format!("/proc/{pid}/comm")));
         comm.is_ok_and(|comm| names.contains(&comm.trim_end()))
     }))

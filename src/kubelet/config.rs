@@ -57,6 +57,8 @@ struct File {
     kube_reserved_cgroup: Field<String>,
     #[serde(default, deserialize_with = "given")]
     system_reserved_cgroup: Field<String>,
+    #[serde(rename = "failCgroupV1", default, deserialize_with = "given")]
+    fail_cgroup_v1: Field<Plain>,
     #[serde(default, deserialize_with = "given")]
     cpu_manager_policy: Field<String>,
     #[serde(default, deserialize_with = "given")]
@@ -161,6 +163,8 @@ fn apply(settings: &mut Settings, file: &File, path: &Path) -> Result<(), Config
     let system = |text: &str| reserved("systemReservedCgroup", text);
     let field = &file.system_reserved_cgroup;
     here.set_text("systemReservedCgroup", field, &mut settings.system_reserved, default.system_reserved, system)?;
+    let (fail, usual) = (&mut settings.fail_cgroup_v1, default.fail_cgroup_v1);
+    here.set("failCgroupV1", &file.fail_cgroup_v1, fail, usual, |is| Ok(Some(is.0)))?;
     let (policy, usual) = (&mut settings.cpu_manager_policy, default.cpu_manager_policy);
     here.set_text("cpuManagerPolicy", &file.cpu_manager_policy, policy, usual, kept)?;
     let (policy, usual) = (&mut settings.memory_manager_policy, default.memory_manager_policy);

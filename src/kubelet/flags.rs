@@ -29,7 +29,7 @@ pub struct FlagError {
 }
 
 /// The kubelet's boolean flags that this program reads. They take a value only behind `=`.
-const BOOLEANS: [&str; 1] = ["cgroups-per-qos"];
+const BOOLEANS: [&str; 2] = ["cgroups-per-qos", "fail-cgroupv1"];
 
 /// The flags this program reads that swallow the next argument, whatever it is.
 const VALUED: [&str; 10] = [

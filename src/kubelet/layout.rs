@@ -4,7 +4,7 @@
 //! `/` below the cgroup root (`ParseCgroupfsToCgroupName`), the systemd driver makes slices of them (`ToSystemd`,
 //! `ParseSystemdToCgroupName`, and libcontainer's `ExpandSlice`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::kubelet::Driver;
@@ -80,6 +80,15 @@ impl Layout {
         let ends = self.reserved.iter().chain(self.own()).filter(|_| self.driver == Driver::Systemd);
         let with_above = ends.flat_map(|end| end.ancestors().into_iter().chain([end.clone()]));
         with_above.filter(|path| !path.is_root()).collect()
+    }
+
+    /// The pod groups among the `children` of these groups, each with its pod's uid.
+    pub fn pod_groups<'a>(
+        &self,
+        parents: impl Iterator<Item = (&'a CgroupPath, &'a Vec<String>)>,
+    ) -> BTreeMap<CgroupPath, String> {
+        let children = parents.flat_map(|(parent, children)| children.iter().map(move |name| (parent, name)));
+        children.filter_map(|(parent, name)| Some((parent.join(name), self.pod_uid(parent, name)?))).collect()
     }
 
     /// The uid of the pod whose group has this name inside `parent`; `None` where it is no pod's.

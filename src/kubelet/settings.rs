@@ -20,6 +20,10 @@ const CONTAINERD_DECIDES: Version = Version(1, 35);
 
 /// The first kubelet that asks at all: with it, containerd decides where a user has put a containerd 2 in.
 const CONTAINERD_IS_ASKED: Version = Version(1, 31);
+/// The first kubelet with `--fail-cgroupv1`, and the first whose default it is.
+const CAN_REFUSE_V1: Version = Version(1, 31);
+/// See [`CAN_REFUSE_V1`].
+const REFUSES_V1: Version = Version(1, 35);
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +120,8 @@ pub struct Settings {
     pub system_reserved: Sourced<Option<CgroupPath>>,
     /// `--root-dir`.
     pub root_dir: Sourced<PathBuf>,
+    /// `--fail-cgroupv1`, where somebody set it: the default depends on the version.
+    pub fail_cgroup_v1: Sourced<Option<bool>>,
     /// `--cpu-manager-policy`.
     pub cpu_manager_policy: Sourced<String>,
     /// `--memory-manager-policy`.
@@ -133,6 +139,7 @@ impl Default for Settings {
             kube_reserved: Sourced::default(None),
             system_reserved: Sourced::default(None),
             root_dir: Sourced::default(PathBuf::from(DEFAULT_ROOT_DIR)),
+            fail_cgroup_v1: Sourced::default(None),
             cpu_manager_policy: Sourced::default("none".to_owned()),
             memory_manager_policy: Sourced::default("None".to_owned()),
         }
@@ -166,6 +173,7 @@ impl Settings {
                 "kube-reserved-cgroup" => settings.kube_reserved.set(reserved(flag)?, origin),
                 "system-reserved-cgroup" => settings.system_reserved.set(reserved(flag)?, origin),
                 "root-dir" => settings.root_dir.set(PathBuf::from(text(flag)?), origin),
+                "fail-cgroupv1" => settings.fail_cgroup_v1.set(Some(flags::boolean(flag)?), origin),
                 "cpu-manager-policy" => settings.cpu_manager_policy.set(text(flag)?.to_owned(), origin),
                 "memory-manager-policy" => settings.memory_manager_policy.set(text(flag)?.to_owned(), origin),
                 _ => {}
@@ -210,6 +218,15 @@ impl Settings {
         let mut reserved: Vec<CgroupPath> = kube.into_iter().chain(system).collect();
         reserved.dedup();
         Layout::new(self.driver.value, &self.cgroup_root.value, &reserved)
+    }
+
+    /// Whether the kubelet refuses to run on cgroup version 1; `None` where only its version would say and that is not known.
+    pub fn refuses_v1(&self, version: Option<Version>) -> Option<bool> {
+        match (self.fail_cgroup_v1.value, version) {
+            (Some(false), _) => Some(false),
+            (given, Some(version)) => Some(version >= given.map_or(REFUSES_V1, |_| CAN_REFUSE_V1)),
+            (_, None) => None,
+        }
     }
 
     /// Whether the kubelet refuses these settings together: without QoS groups it can enforce nothing.

@@ -68,15 +68,16 @@ pub(super) fn remove_pods(root: &Root, tree: &Tree, pods: &[AbandonedPod]) -> Re
 fn require_empty(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), RepairError> {
     match populated(root, &tree.mount, group)? {
         false => Ok(()),
-        true => {
-            let reason = "a process lives in it or below by now".to_owned();
-            Err(RepairError::Inhabited { path: group.under(&tree.mount), reason })
-        }
+        true => Err(inhabited(&group.under(&tree.mount))),
     }
 }
 
+pub(super) fn inhabited(path: &Path) -> RepairError {
+    RepairError::Inhabited { path: path.to_owned(), reason: "a process lives in it or below by now".to_owned() }
+}
+
 /// A group that has others below is refused, and only then worth a look.
-fn remove_with_all_below(root: &Root, path: &Path) -> Result<(), RepairError> {
+pub(super) fn remove_with_all_below(root: &Root, path: &Path) -> Result<(), RepairError> {
     match remove(path) {
         Err(RepairError::Change { errno: Errno::EBUSY, .. }) => {}
         answer => return answer,

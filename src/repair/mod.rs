@@ -13,6 +13,7 @@ mod slices;
 pub mod tally;
 pub mod textfile;
 mod units;
+mod v1;
 
 use std::path::{Path, PathBuf};
 
@@ -119,10 +120,11 @@ pub fn apply(root: &Root, host: &Host, plan: Vec<Planned>) -> Vec<Taken> {
     let mut failed = false;
     let mut taken = Vec::with_capacity(plan.len());
     for Planned { step, faults } in plan {
-        let result = match (&host.tree, failed && step.builds()) {
-            (_, true) => Ok(Effect::Skipped),
-            (Some(tree), false) => take(root, tree, &step),
-            (None, false) => take_without_tree(&step),
+        let result = match (&host.tree, &host.v1, failed && step.builds()) {
+            (_, _, true) => Ok(Effect::Skipped),
+            (Some(tree), _, false) => take(root, tree, &step),
+            (None, Some(v1), false) => v1::take(root, v1, &step),
+            (None, None, false) => take_without_tree(&step),
         };
         failed |= result.is_err() && step.builds();
         taken.push(Taken { step, faults, result });
@@ -148,7 +150,9 @@ fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
         Step::Enable { group, controllers } => controllers::enable(root, tree, group, controllers),
         Step::Thaw(group) => groups::thaw(root, tree, group),
         Step::RemoveStraysGroup(group) => groups::remove(&directory(group)).map(|()| Effect::Done(None)),
-        Step::Restart { .. } | Step::SetAside { .. } => take_without_tree(step),
+        Step::Mount { .. } | Step::FillCpuset(_) | Step::Restart { .. } | Step::SetAside { .. } => {
+            take_without_tree(step)
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn place(step: &Step, mount: &Path) -> String {
         (_, Some(group)) => group.under(mount).display().to_string(),
         (Step::Restart { unit, .. }, None) => unit.clone(),
         (Step::SetAside { file, .. }, None) => file.display().to_string(),
+        (Step::Mount { point, .. }, None) => point.display().to_string(),
         (_, None) => mount.display().to_string(),
     }
 }
@@ -54,6 +55,10 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
             let file = group.under(mount).join("cgroup.subtree_control");
             ("switched on", "switch on", format!("{controllers} in {}", file.display()))
         }
+        Step::Mount { options, point } => ("mounted", "mount", format!("{options} on {}", point.display())),
+        Step::FillCpuset(group) => {
+            ("filled", "fill", format!("the CPUs and memory nodes of {} from its parent", dir(group)))
+        }
         Step::Thaw(group) => ("thawed", "thaw", dir(group)),
         Step::Restart { unit, .. } => ("restarted", "restart", unit.clone()),
         Step::SetAside { file, .. } => ("set aside", "set aside", file.display().to_string()),
@@ -74,7 +79,7 @@ pub(super) fn remedy(finding: &Finding) -> String {
 pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String)> {
     let group = |path: &Option<CgroupPath>| path.as_ref().map_or("none".to_owned(), ToString::to_string);
     let list = |words: &Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(",") };
-    vec![
+    let mut rows = vec![
         setting("cgroups-per-qos", &settings.cgroups_per_qos, bool::to_string),
         setting("cgroup-driver", &settings.driver, ToString::to_string),
         setting("cgroup-root", &settings.cgroup_root, ToString::to_string),
@@ -82,7 +87,12 @@ pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String
         setting("kube-reserved-cgroup", &settings.kube_reserved, group),
         setting("system-reserved-cgroup", &settings.system_reserved, group),
         setting("root-dir", &settings.root_dir, |path| path.display().to_string()),
-    ]
+    ];
+    if settings.fail_cgroup_v1.value.is_some() {
+        let told = |value: &Option<bool>| value.unwrap_or_default().to_string();
+        rows.push(setting("fail-cgroupv1", &settings.fail_cgroup_v1, told));
+    }
+    rows
 }
 
 fn setting<T>(name: &'static str, setting: &Sourced<T>, show: impl Fn(&T) -> String) -> (&'static str, String, String) {

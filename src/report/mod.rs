@@ -17,6 +17,7 @@ use crate::diagnosis::remedy::Remedy;
 use crate::diagnosis::{Finding, Occasion, Severity};
 use crate::host::Host;
 use crate::host::mounts::Mode;
+use crate::host::v1::Hierarchy;
 use crate::kubelet::layout;
 use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::kubelet::{Configured, Driver, Settings};
@@ -168,8 +169,7 @@ impl Report {
     /// What this version does not judge on this host, if anything.
     pub fn not_judged(&self) -> Option<&'static str> {
         match self.host.as_ref()?.mode {
-            Mode::Unified(_) => None,
-            Mode::Hybrid | Mode::Legacy => Some("cgroup version 1 hierarchies are not judged yet"),
+            Mode::Unified(_) | Mode::Hybrid | Mode::Legacy => None,
             Mode::Unmounted => Some("no cgroup hierarchy is mounted on /sys/fs/cgroup, which is not judged yet"),
         }
     }
@@ -211,8 +211,13 @@ impl Report {
 
     /// The healthy tree in one line.
     pub fn healthy(&self) -> Option<String> {
-        let tree = self.host.as_ref()?.tree.as_ref()?;
         let layout = self.settings.as_ref()?.layout();
+        if let Some(v1) = &self.host.as_ref()?.v1 {
+            let names: Vec<String> = v1.mounted.iter().map(Hierarchy::name).collect();
+            let (kubepods, names) = (layout.kubepods, names.join(" "));
+            return Some(format!("{kubepods} is in every hierarchy ({names}); the kubelet would start"));
+        }
+        let tree = self.host.as_ref()?.tree.as_ref()?;
         let held = if layout.driver == Driver::Systemd { "kept by systemd" } else { "anchored" };
         let (kubepods, needed) = (layout.kubepods.under(&tree.mount), layout::needed(&tree.offered()));
         Some(format!("{} has {needed}, {held}; the kubelet would start", kubepods.display()))

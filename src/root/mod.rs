@@ -171,6 +171,16 @@ impl Root {
         Ok(entries.map(only_directories))
     }
 
+    /// The processes in `/proc`, by the names of their directories.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn pids(&self) -> Result<Vec<String>, ReadError> {
+        let mut names = self.directories(Path::new("/proc"))?.unwrap_or_default();
+        names.retain(|name| name.starts_with(|first: char| first.is_ascii_digit()));
+        Ok(names)
+    }
+
     /// Every file below `folder`, in the order of Go's `filepath.Walk`: by name, a folder in its place.
     ///
     /// # Errors

@@ -32,15 +32,21 @@ pub struct Record {
 }
 
 impl Record {
-    /// Adds what was found; content stands above a mere name.
+    /// Adds what was found; content and directories stand above a mere name.
     pub(super) fn add(&mut self, path: &Path, found: Found) {
         let found = match found {
             Found::File(content) => Found::File(secrets::blank(path, content)),
             other => other,
         };
         match found {
-            Found::Directory | Found::Name => {
+            Found::Name => {
                 self.found.entry(path.to_owned()).or_insert(found);
+            }
+            Found::Directory => {
+                let known = self.found.entry(path.to_owned()).or_insert(Found::Directory);
+                if *known == Found::Name {
+                    *known = Found::Directory;
+                }
             }
             Found::File(_) | Found::Link(_) => {
                 self.found.insert(path.to_owned(), found);

@@ -1,5 +1,7 @@
 //! What the program never does, as a judge over any plan: README's list, made exact.
 
+mod v1;
+
 use std::collections::BTreeSet;
 
 use kubepods_repair::cgroup::{CgroupPath, Controllers};
@@ -11,6 +13,7 @@ use kubepods_repair::host::{Host, Tree, checkpoints};
 use kubepods_repair::kubelet::layout::{self, Layout};
 use kubepods_repair::kubelet::microk8s::MICROK8S;
 use kubepods_repair::kubelet::{Driver, Settings};
+use v1::OnHierarchies;
 
 /// What a plan has been made for.
 pub struct Judge<'a> {
@@ -28,11 +31,17 @@ impl Judge<'_> {
             if after.contains(step) {
                 return Some(format!("twice: {step:?}"));
             }
+            let wants_groups = self.settings.cgroups_per_qos.value;
             let why = match (step, &self.host.tree) {
                 (Step::SetAside { file, .. }, _) => self.set_aside(file),
                 (Step::Restart { unit, .. }, _) => self.restart(unit),
-                (_, None) => Some("a step on a tree that nobody has looked at"),
-                (_, Some(_)) if !self.settings.cgroups_per_qos.value => Some("no group is wanted"),
+                (_, None) => match &self.host.v1 {
+                    Some(v1) => {
+                        OnHierarchies { layout: &layout, v1, terms: self.terms, wants_groups, before }.judge(step)
+                    }
+                    None => Some("a step on a tree that nobody has looked at"),
+                },
+                (_, Some(_)) if !wants_groups => Some("no group is wanted"),
                 (_, Some(tree)) if !tree.writable => Some("the tree is read-only"),
                 (_, Some(tree)) => OnTree { judge: self, layout: &layout, tree, before, after }.judge(step),
             };
@@ -104,6 +113,7 @@ impl OnTree<'_> {
             Step::RemoveStraysGroup(group) => {
                 (*group != self.layout.strays || self.lives(group)).then_some("removed a group that is in use")
             }
+            Step::Mount { .. } | Step::FillCpuset(_) => Some("a step of version 1"),
             Step::Restart { .. } | Step::SetAside { .. } => Some("not a step on the tree"),
         }
     }

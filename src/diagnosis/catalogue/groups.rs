@@ -22,10 +22,11 @@ pub(super) static FROZEN: Entry = Entry {
     title: "A group of the kubelet is frozen",
     meaning: "Everything in a frozen cgroup stands still, so every pod started below it does nothing, and the kubelet never \
               looks at the switch.",
-    signs: "cgroup.freeze of kubepods or a QoS group says 1.",
+    signs: "cgroup.freeze of kubepods or a QoS group says 1; on version 1 its freezer.self_freezing does.",
     remedy: "kubepods-repair thaws the group if no process lives in it or below. Otherwise somebody may have meant to stop \
              those processes, and it leaves them.",
-    by_hand: "echo 0 > /sys/fs/cgroup/kubepods/cgroup.freeze, or the same file of the group that is named.",
+    by_hand: "echo 0 > /sys/fs/cgroup/kubepods/cgroup.freeze, or the same file of the group that is named; on version 1 \
+              echo THAWED > its freezer.state.",
     threads: &[],
 };
 
@@ -36,7 +37,8 @@ pub(super) static LEFTOVER_LIMITS: Entry = Entry {
     meaning: "A resource limit is set on kubepods or a QoS group that the kubelet neither sets nor takes back. All pods \
               below share it: they are slow, are killed, or cannot start a process, and no log says why.",
     signs: "cpu.max, memory.high, cpuset.mems, cpuset.cpus.partition and the like of these groups differ from what a new \
-            group has.",
+            group has; on version 1 cpu.cfs_quota_us, pids.max, memory.limit_in_bytes, or a cpuset narrower than the one \
+            above.",
     remedy: "kubepods-repair leaves it alone, since somebody may have meant it, and prints the command that resets it.",
     by_hand: "If nobody meant it, type the command that the finding shows. A reboot takes it away, too.",
     threads: &[],

@@ -5,6 +5,7 @@
 
 mod controllers;
 mod groups;
+mod hierarchies;
 mod kubelet;
 mod slices;
 mod surroundings;
@@ -39,11 +40,16 @@ faults! {
     ControllerAbsent: surroundings::CONTROLLER_ABSENT,
     ControllerNotAnchored: controllers::CONTROLLER_NOT_ANCHORED,
     ControllerNotEnabled: controllers::CONTROLLER_NOT_ENABLED,
+    ControllerOnV1: hierarchies::CONTROLLER_ON_V1,
+    CpusetEmpty: hierarchies::CPUSET_EMPTY,
     DriverChanged: kubelet::DRIVER_CHANGED,
     DriverMismatch: kubelet::DRIVER_MISMATCH,
     Frozen: groups::FROZEN,
+    HierarchyIncomplete: hierarchies::HIERARCHY_INCOMPLETE,
+    HierarchyNotMounted: hierarchies::HIERARCHY_NOT_MOUNTED,
     LeftoverLimits: groups::LEFTOVER_LIMITS,
     LimitsExhausted: groups::LIMITS_EXHAUSTED,
+    MountShadowed: hierarchies::MOUNT_SHADOWED,
     NestedRootBusy: surroundings::NESTED_ROOT_BUSY,
     PinnedTaskBlocksCpuset: controllers::PINNED_TASK_BLOCKS_CPUSET,
     QosDisabled: kubelet::QOS_DISABLED,
@@ -64,6 +70,7 @@ faults! {
     Threaded: groups::THREADED,
     UncleanShutdown: surroundings::UNCLEAN_SHUTDOWN,
     UpgradedSinceBoot: surroundings::UPGRADED_SINCE_BOOT,
+    V1Refused: hierarchies::V1_REFUSED,
 }
 
 /// What the catalogue says of one fault, each text a paragraph in plain words.
@@ -103,12 +110,18 @@ impl Fault {
         self.entry().message_id
     }
 
+    /// Whether the kubelet dies of this before it comes to its groups.
+    pub(super) fn precedes_groups(self) -> bool {
+        matches!(self, Self::V1Refused | Self::HierarchyNotMounted | Self::ControllerAbsent)
+    }
+
     /// Whether the kubelet heals this itself as long as nothing stands in its way, and dies of it otherwise.
     pub(super) fn is_fatal_where_refused(self) -> bool {
         matches!(
             self,
             Self::RootMissing
                 | Self::QosGroupMissing
+                | Self::HierarchyIncomplete
                 | Self::ControllerNotEnabled
                 | Self::SliceMissing
                 | Self::SliceUnowned

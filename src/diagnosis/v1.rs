@@ -1,0 +1,154 @@
+//! Version 1 and hybrid hosts: a group is a directory in each of a dozen hierarchies.
+//!
+//! Rests on kubernetes' `pkg/kubelet/cm/container_manager_linux.go` (`validateSystemRequirements`) and
+//! `cgroup_v1_manager_linux.go` (`Validate`), on runc's `libcontainer/cgroups/fs` (`cpuset.go`: an empty cpuset is filled from
+//! the parent) and on the kernel's `Documentation/admin-guide/cgroup-v1/`.
+
+use std::path::PathBuf;
+
+use crate::cgroup::CgroupPath;
+use crate::diagnosis::catalogue::Fault;
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::{Finding, Severity, Terms, hold_back, hygiene, qos_disabled, read_only, v1_mounts};
+use crate::host::Host;
+use crate::host::v1::{Group, Hierarchies, Hierarchy, NAMED};
+use crate::kubelet::layout::Layout;
+use crate::kubelet::{Driver, Settings};
+
+/// Everything a rule may look at.
+struct Case<'a> {
+    host: &'a Host,
+    v1: &'a Hierarchies,
+    layout: &'a Layout,
+    terms: Terms,
+}
+
+pub(super) fn diagnose(settings: &Settings, host: &Host, v1: &Hierarchies, terms: Terms) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = refused(settings, host).into_iter().collect();
+    findings.extend(v1_mounts::unmounted(host, v1));
+    if !settings.cgroups_per_qos.value {
+        findings.retain(|finding| finding.severity == Severity::Fatal);
+    }
+    let mut of_groups = v1_mounts::shadowed(v1);
+    of_groups.extend(v1_mounts::without_quota(v1));
+    of_groups.extend(groups(&Case { host, v1, layout: &settings.layout(), terms }));
+    if !settings.cgroups_per_qos.value {
+        of_groups.extend(findings.clone());
+        findings.push(qos_disabled(settings, &of_groups));
+        return findings;
+    }
+    findings.extend(of_groups);
+    hold_back(&mut findings);
+    findings
+}
+
+fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
+    if settings.refuses_v1(host.version) != Some(true) {
+        return None;
+    }
+    let version = host.version.map_or(String::new(), |version| format!(" {version}"));
+    let (evidence, place) = match settings.fail_cgroup_v1.value {
+        Some(_) => (
+            "fail-cgroupv1 is true, and this host is not on version 2".to_owned(),
+            PathBuf::from(settings.fail_cgroup_v1.origin.to_string()),
+        ),
+        None => (
+            format!("kubelet{version} refuses version 1 unless it is told otherwise, and nobody tells it"),
+            PathBuf::from(crate::host::mounts::CGROUP_MOUNT),
+        ),
+    };
+    let effect = "the kubelet says that it is configured to not run on a host using cgroup v1, and ends";
+    let how = "boot with version 2: take systemd.unified_cgroup_hierarchy=0 (or false) out of the kernel's command line, or \
+               put systemd.unified_cgroup_hierarchy=1 there; until then: --fail-cgroupv1=false in the kubelet's args file"
+        .to_owned();
+    Some(Finding::new(Fault::V1Refused, Severity::Fatal, place, evidence, effect, Remedy::Tell(how)))
+}
+
+fn groups(case: &Case) -> Vec<Finding> {
+    let Case { host, v1, layout, terms } = case;
+    let read_only_ones = v1.mounted.iter().filter(|hierarchy| !hierarchy.writable);
+    let mut findings: Vec<Finding> = read_only_ones.map(|hierarchy| read_only(host, hierarchy.point.clone())).collect();
+    if !layout.cgroup_root.is_root() {
+        findings.extend(missing(case, &layout.cgroup_root, Fault::CgroupRootMissing));
+    }
+    findings.extend(layout.reserved.iter().filter_map(|path| missing(case, path, Fault::ReservedGroupMissing)));
+    findings.extend(missing(case, &layout.kubepods, Fault::RootMissing));
+    if v1.without(&layout.kubepods).count() < v1.mounted.len() {
+        findings.extend(layout.qos.iter().filter_map(|path| missing(case, path, Fault::QosGroupMissing)));
+    }
+    findings.extend(v1.mounted.iter().flat_map(|hierarchy| &hierarchy.groups).filter_map(empty_cpuset(case)));
+    for (hierarchy, path) in own_groups(case) {
+        let Some(group) = hierarchy.groups.get(path) else { continue };
+        findings.extend(frozen(hierarchy, path, group));
+        findings.extend(hygiene::leftovers(path.under(&hierarchy.point), group.leftovers.iter()));
+    }
+    findings.extend(hygiene::stale_pods(&v1.pods, *terms, PathBuf::from(layout.kubepods.as_str())));
+    findings
+}
+
+fn own_groups<'a>(case: &'a Case) -> impl Iterator<Item = (&'a Hierarchy, &'a CgroupPath)> {
+    let hierarchies = case.v1.mounted.iter();
+    hierarchies.flat_map(|hierarchy| case.layout.own().map(move |path| (hierarchy, path)))
+}
+
+/// A group that is not in all hierarchies: `nowhere` is the fault's name when it is in none of them.
+fn missing(case: &Case, path: &CgroupPath, nowhere: Fault) -> Option<Finding> {
+    let lacking: Vec<&Hierarchy> = case.v1.without(path).collect();
+    let first = lacking.first()?;
+    let is_nowhere = lacking.len() == case.v1.mounted.len();
+    let names: Vec<String> = lacking.iter().map(|hierarchy| hierarchy.name()).collect();
+    let (fault, evidence) = match is_nowhere {
+        true => (nowhere, "it is in none of the hierarchies".to_owned()),
+        false => (Fault::HierarchyIncomplete, format!("it is not in {}", names.join(" "))),
+    };
+    let kubelet_makes_it = case.layout.own().any(|own| own == path);
+    let is_checked = lacking.iter().any(|hierarchy| hierarchy.is_checked());
+    let (severity, effect) = match (kubelet_makes_it, is_checked) {
+        (true, _) => (Severity::Notice, "the kubelet makes it itself at its start"),
+        (false, true) => (Severity::Fatal, "the kubelet demands it and never makes it"),
+        (false, false) => (Severity::Notice, "the kubelet does not look there, and makes it with the first pod"),
+    };
+    let place = match is_nowhere {
+        true => PathBuf::from(path.as_str()),
+        false => path.under(&first.point),
+    };
+    if case.layout.driver == Driver::Systemd && case.v1.of(NAMED).is_none_or(|named| !named.groups.contains_key(path)) {
+        let how = match kubelet_makes_it {
+            true => "nothing to do: only systemd can make a slice, and the kubelet asks it to".to_owned(),
+            false => format!("put a unit file {} into /etc/systemd/system, and start it at every boot", path.name()),
+        };
+        return Some(Finding::new(fault, severity, place, evidence, effect, Remedy::Tell(how)));
+    }
+    let way = path.ancestors().into_iter().filter(|above| case.v1.without(above).next().is_some());
+    let below = if *path == case.layout.kubepods && is_nowhere { case.layout.qos.clone() } else { Vec::new() };
+    let steps = way.chain([path.clone()]).chain(below).flat_map(|path| make(case, path)).collect();
+    Some(Finding::new(fault, severity, place, evidence, effect, Remedy::Steps(steps)))
+}
+
+/// What is made in the hierarchy of cpuset has neither CPUs nor memory at first.
+fn make(case: &Case, path: CgroupPath) -> Vec<Step> {
+    let is_in_cpuset = case.v1.of("cpuset").is_none_or(|cpuset| cpuset.groups.contains_key(&path));
+    let fill = (!is_in_cpuset).then(|| Step::FillCpuset(path.clone()));
+    std::iter::once(Step::Make(path)).chain(fill).collect()
+}
+
+fn empty_cpuset<'a>(case: &'a Case) -> impl Fn((&'a CgroupPath, &'a Group)) -> Option<Finding> {
+    move |(path, group)| {
+        let empty = group.cpuset.as_ref().filter(|_| !path.is_root())?.empty_files();
+        let file = empty.first()?;
+        let place = path.under(&case.v1.of("cpuset")?.point).join(file);
+        let evidence = format!("{} of {path}: empty", empty.join(" and "));
+        let effect =
+            "no process can live in it or below (ENOSPC) until the kubelet's libcontainer fills it for the first pod";
+        let steps = vec![Step::FillCpuset(path.clone())];
+        Some(Finding::new(Fault::CpusetEmpty, Severity::Notice, place, evidence, effect, Remedy::Steps(steps)))
+    }
+}
+
+fn frozen(hierarchy: &Hierarchy, path: &CgroupPath, group: &Group) -> Option<Finding> {
+    if !group.frozen {
+        return None;
+    }
+    let file = path.under(&hierarchy.point).join("freezer.state");
+    Some(hygiene::is_frozen(path, file, group.populated, "THAWED"))
+}

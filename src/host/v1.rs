@@ -1,0 +1,309 @@
+//! Version 1 hierarchies, as the kubelet and its libcontainer find them.
+//!
+//! Rests on kubernetes' `pkg/kubelet/cm/helpers_linux.go` (`GetCgroupSubsystems`: of several mounts of one controller the
+//! shortest mount point, from 1.21 on), `cgroup_v1_manager_linux.go` (`Validate`), and runc's `libcontainer/cgroups/fs`
+//! (`subsystems`: where it makes groups) and `cgroups/v1_utils.go` (`tryDefaultPath`: first below `/sys/fs/cgroup`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::host::group::{Depth, Setting};
+use crate::host::groups_to_look_at;
+use crate::host::kernel::Kernel;
+use crate::host::mounts::{CGROUP_MOUNT, CgroupMount, Version};
+use crate::host::pods::{self, Pods};
+use crate::host::unmounted::{self, Unmounted};
+use crate::kubelet::Settings;
+use crate::root::{ReadError, Root};
+
+/// systemd's own hierarchy, which has a name and no controller.
+pub const NAMED: &str = "name=systemd";
+
+/// What libcontainer makes groups in (`subsystems`), so far as it is mounted.
+pub const USED: [&str; 14] = [
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    NAMED,
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+    "rdma",
+];
+
+/// Where the kubelet looks whether a group exists (`Validate`), so far as it is mounted.
+pub const CHECKED: [&str; 7] = ["cpu", "cpuacct", "cpuset", "hugetlb", "memory", NAMED, "pids"];
+
+/// A memory limit from here on is none: the kernel rounds its largest number down to whole pages.
+const NO_MEMORY_LIMIT: u64 = 1 << 62;
+
+/// All that matters of version 1 on this host.
+#[derive(Clone, Debug)]
+pub struct Hierarchies {
+    /// Those that libcontainer makes groups in, by mount point.
+    pub mounted: Vec<Hierarchy>,
+    /// Those that should be mounted and are not.
+    pub unmounted: Vec<Unmounted>,
+    /// Pod groups.
+    pub pods: Pods,
+}
+
+/// One mounted hierarchy.
+#[derive(Clone, Debug)]
+pub struct Hierarchy {
+    /// Its controllers, or [`NAMED`].
+    pub controllers: Controllers,
+    /// Where libcontainer makes groups.
+    pub point: PathBuf,
+    /// Whether it can be written there.
+    pub writable: bool,
+    /// Whether it can hold back CPU time: that of cpu, on a kernel with CONFIG_CFS_BANDWIDTH.
+    pub has_quota: bool,
+    /// Of the groups looked for, those that exist.
+    pub groups: BTreeMap<CgroupPath, Group>,
+    /// Where the kubelet looks instead, if it looks elsewhere and sees something else there.
+    pub shadow: Option<Shadow>,
+}
+
+/// A second mount of a controller that misleads the kubelet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// The mount.
+    pub mount: CgroupMount,
+    /// Whether the kubelet finds kubepods there all the same.
+    pub has_kubepods: bool,
+}
+
+/// What is known of one group in one hierarchy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Its CPUs and memory nodes, in the hierarchy of cpuset.
+    pub cpuset: Option<Cpuset>,
+    /// Whether it was frozen itself (not only its parent).
+    pub frozen: bool,
+    /// Whether a process lives in it or below. Only looked up where it is frozen.
+    pub populated: bool,
+    /// What the kubelet never sets back.
+    pub leftovers: Vec<Setting>,
+    /// The names of the groups directly below; only read of the kubelet's own.
+    pub children: Vec<String>,
+}
+
+/// `cpuset.cpus` and `cpuset.mems`. While one of them is empty nothing can live in the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cpuset {
+    /// A list such as `0-3`.
+    pub cpus: String,
+    /// A list of memory nodes.
+    pub mems: String,
+}
+
+impl Cpuset {
+    /// The files that are empty.
+    pub fn empty_files(&self) -> Vec<&'static str> {
+        let files = [("cpuset.cpus", &self.cpus), ("cpuset.mems", &self.mems)];
+        files.into_iter().filter(|(_, value)| value.is_empty()).map(|(file, _)| file).collect()
+    }
+}
+
+impl Hierarchy {
+    /// Whether the kubelet looks for its groups here.
+    pub fn is_checked(&self) -> bool {
+        CHECKED.iter().any(|name| self.controllers.contains(name))
+    }
+
+    /// The name under which people know it: the last part of its mount point.
+    pub fn name(&self) -> String {
+        self.point.file_name().unwrap_or(self.point.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
+impl Hierarchies {
+    /// The hierarchy of a controller.
+    pub fn of(&self, controller: &str) -> Option<&Hierarchy> {
+        self.mounted.iter().find(|hierarchy| hierarchy.controllers.contains(controller))
+    }
+
+    /// The hierarchies that have no such group.
+    pub fn without<'a>(&'a self, group: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
+        self.mounted.iter().filter(move |hierarchy| !hierarchy.groups.contains_key(group))
+    }
+}
+
+/// Looks at all hierarchies.
+///
+/// # Errors
+/// When something that a judgement would rest on cannot be read.
+pub fn observe(
+    root: &Root,
+    mounts: &[CgroupMount],
+    kernel: &Kernel,
+    settings: &Settings,
+) -> Result<Hierarchies, ReadError> {
+    let layout = settings.layout();
+    let mut wanted = groups_to_look_at(&layout);
+    // Nothing has to leave a version 1 group for the kubelet's sake.
+    wanted.remove(&layout.strays);
+    let mut mounted: BTreeMap<PathBuf, Hierarchy> = BTreeMap::new();
+    for name in USED {
+        let Some(mount) = made_in(mounts, name) else { continue };
+        if let Some(known) = mounted.get_mut(&mount.point) {
+            known.controllers.extend(&[name].into_iter().collect());
+        } else {
+            let shadow = shadow(root, mounts, name, mount, &layout.kubepods)?;
+            mounted.insert(mount.point.clone(), hierarchy(root, mount, name, shadow, &wanted)?);
+        }
+    }
+    let mounted: Vec<Hierarchy> = mounted.into_values().collect();
+    let points: Vec<&Path> = mounted.iter().map(|hierarchy| hierarchy.point.as_path()).collect();
+    let lives = |group: &CgroupPath| populated(root, &points, group);
+    let own = mounted.iter().flat_map(|hierarchy| &hierarchy.groups).map(|(path, group)| (path, &group.children));
+    let pods = pods::observe(root, layout.pod_groups(own), lives, &settings.root_dir.value)?;
+    let unmounted = unmounted::observe(root, mounts, kernel)?;
+    Ok(Hierarchies { mounted, unmounted, pods })
+}
+
+/// Whether a process lives in the group or anywhere below, in whichever of the hierarchies on `points`.
+///
+/// # Errors
+/// When a list of processes cannot be read.
+pub fn populated(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<bool, ReadError> {
+    let mut to_visit: Vec<PathBuf> = points.iter().map(|point| group.under(point)).collect();
+    while let Some(directory) = to_visit.pop() {
+        if root.read_if_there(&directory.join("cgroup.procs"))?.is_some_and(|list| !list.is_empty()) {
+            return Ok(true);
+        }
+        let below = root.directories(&directory)?.unwrap_or_default();
+        to_visit.extend(below.iter().map(|name| directory.join(name)));
+    }
+    Ok(false)
+}
+
+/// The mounts of a controller, in their order.
+pub(super) fn mounts_of<'a>(mounts: &'a [CgroupMount], name: &'a str) -> impl Iterator<Item = &'a CgroupMount> {
+    mounts.iter().filter(move |mount| mount.version == Version::V1 && mount.options.iter().any(|option| option == name))
+}
+
+/// libcontainer's choice: below `/sys/fs/cgroup` before anything else. A covered mount misleads it and the kubelet alike.
+fn made_in<'a>(mounts: &'a [CgroupMount], name: &'a str) -> Option<&'a CgroupMount> {
+    let seen = || mounts_of(mounts, name).filter(|mount| mount.covered_by.is_none());
+    let covered = || mounts_of(mounts, name).find(|_| CHECKED.contains(&name));
+    let usual = seen().find(|mount| mount.point.parent() == Some(Path::new(CGROUP_MOUNT)));
+    usual.or_else(|| seen().next()).or_else(covered)
+}
+
+/// The kubelet's choice, where it is not as good as libcontainer's: something else is seen there, or it cannot be written.
+fn shadow(
+    root: &Root,
+    mounts: &[CgroupMount],
+    name: &str,
+    made_in: &CgroupMount,
+    kubepods: &CgroupPath,
+) -> Result<Option<Shadow>, ReadError> {
+    let looked_at = mounts_of(mounts, name).min_by_key(|mount| mount.point.as_os_str().len());
+    let is_as_good = |mount: &CgroupMount| {
+        mount.covered_by.is_none() && mount.root == made_in.root && mount.writable >= made_in.writable
+    };
+    let Some(mount) = looked_at.filter(|mount| CHECKED.contains(&name) && !is_as_good(mount)) else { return Ok(None) };
+    let has_kubepods = mount.covered_by.is_none() && root.exists(&kubepods.under(&mount.point))?;
+    Ok(Some(Shadow { mount: mount.clone(), has_kubepods }))
+}
+
+fn hierarchy(
+    root: &Root,
+    mount: &CgroupMount,
+    name: &str,
+    shadow: Option<Shadow>,
+    wanted: &BTreeMap<CgroupPath, Depth>,
+) -> Result<Hierarchy, ReadError> {
+    let mut hierarchy = Hierarchy {
+        controllers: [name].into_iter().collect(),
+        point: mount.point.clone(),
+        writable: mount.writable,
+        has_quota: root.exists(&mount.point.join("cpu.cfs_quota_us"))?,
+        groups: BTreeMap::new(),
+        shadow,
+    };
+    for (path, depth) in wanted {
+        let directory = path.under(&mount.point);
+        if root.directories(&directory)?.is_some() {
+            let group = Files { root, hierarchy: &hierarchy, path, directory }.read(*depth)?;
+            hierarchy.groups.insert(path.clone(), group);
+        }
+    }
+    Ok(hierarchy)
+}
+
+struct Files<'a> {
+    root: &'a Root,
+    hierarchy: &'a Hierarchy,
+    path: &'a CgroupPath,
+    directory: PathBuf,
+}
+
+impl Files<'_> {
+    fn read(&self, depth: Depth) -> Result<Group, ReadError> {
+        let mut group = Group::default();
+        if self.has("cpuset") {
+            group.cpuset = Some(Cpuset { cpus: self.file("cpuset.cpus")?, mems: self.file("cpuset.mems")? });
+        }
+        if depth == Depth::Foreign {
+            return Ok(group);
+        }
+        group.children = self.root.directories(&self.directory)?.unwrap_or_default();
+        if self.has("freezer") && self.file("freezer.self_freezing")? == "1" {
+            group.frozen = true;
+            group.populated = populated(self.root, &[&self.hierarchy.point], self.path)?;
+        }
+        group.leftovers = self.leftovers(depth, &group)?;
+        Ok(group)
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.hierarchy.controllers.contains(controller)
+    }
+
+    fn file(&self, name: &str) -> Result<String, ReadError> {
+        Ok(self.root.read(&self.directory.join(name))?.trim_end().to_owned())
+    }
+
+    /// What the kubelet writes only on kubepods, or nowhere.
+    fn leftovers(&self, depth: Depth, group: &Group) -> Result<Vec<Setting>, ReadError> {
+        let mut found = Vec::new();
+        if self.hierarchy.has_quota {
+            let value = self.file("cpu.cfs_quota_us")?;
+            found.extend((value != "-1").then(|| setting("cpu.cfs_quota_us", &value, "-1")));
+        }
+        if depth == Depth::Qos && self.has("pids") {
+            found.extend(
+                Some(self.file("pids.max")?)
+                    .filter(|value| value != "max")
+                    .map(|value| setting("pids.max", &value, "max")),
+            );
+        }
+        if depth == Depth::Qos && self.has("memory") {
+            let value = self.file("memory.limit_in_bytes")?;
+            let is_limit = value.parse::<u64>().is_ok_and(|bytes| bytes < NO_MEMORY_LIMIT);
+            found.extend(is_limit.then(|| setting("memory.limit_in_bytes", &value, "-1")));
+        }
+        let above = self.path.parent().and_then(|parent| self.hierarchy.groups.get(&parent)?.cpuset.as_ref());
+        if let (Some(own), Some(above)) = (&group.cpuset, above) {
+            let files = [("cpuset.cpus", &own.cpus, &above.cpus), ("cpuset.mems", &own.mems, &above.mems)];
+            let narrowed =
+                files.into_iter().filter(|(_, own, above)| own != above && !own.is_empty() && !above.is_empty());
+            found.extend(narrowed.map(|(file, own, above)| setting(file, own, above)));
+        }
+        Ok(found)
+    }
+}
+
+fn setting(file: &'static str, value: &str, default: &str) -> Setting {
+    Setting { file, value: value.to_owned(), default: default.to_owned() }
+}

@@ -1,0 +1,86 @@
+//! Version 1 hierarchies: mounting one, and making, filling, thawing and removing groups in all of them.
+
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+
+use crate::cgroup::CgroupPath;
+use crate::diagnosis::remedy::Step;
+use crate::host::pods::AbandonedPod;
+use crate::host::v1::{Hierarchies, populated};
+use crate::repair::groups::{inhabited, remove_with_all_below};
+use crate::repair::{Effect, RepairError, change, groups, take_without_tree, write_file};
+use crate::root::Root;
+
+pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step) -> Result<Effect, RepairError> {
+    match step {
+        Step::Mount { options, point } => mount_hierarchy(options, point),
+        Step::Make(group) => make(v1, group),
+        Step::FillCpuset(group) => fill(root, v1, group),
+        Step::Thaw(group) => thaw(root, v1, group),
+        Step::RemovePods(pods) => remove_pods(root, v1, pods),
+        other => take_without_tree(other),
+    }
+}
+
+/// With systemd's flags. The kernel refuses what is mounted there already, and controllers that are in use elsewhere (EBUSY).
+fn mount_hierarchy(options: &str, point: &Path) -> Result<Effect, RepairError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let mounted = mount(Some("cgroup"), point, Some("cgroup"), flags, Some(options));
+    mounted.map(|()| Effect::Done(None)).map_err(change("mount", point, options))
+}
+
+fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
+    let mut made = Vec::new();
+    for hierarchy in v1.without(group) {
+        if groups::make(&group.under(&hierarchy.point))? != Effect::Nothing {
+            made.push(hierarchy.name());
+        }
+    }
+    Ok(match made.is_empty() {
+        true => Effect::Nothing,
+        false => Effect::Done(Some(format!("in {}", made.join(" ")))),
+    })
+}
+
+fn fill(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
+    let (Some(cpuset), Some(parent)) = (v1.of("cpuset"), group.parent()) else { return Ok(Effect::Nothing) };
+    let mut filled = Vec::new();
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let file = group.under(&cpuset.point).join(name);
+        if root.read(&file)?.trim_end().is_empty() {
+            let above = root.read(&parent.under(&cpuset.point).join(name))?;
+            write_file(&file, above.trim_end())?;
+            filled.push(format!("{name} is {}", above.trim_end()));
+        }
+    }
+    Ok(match filled.is_empty() {
+        true => Effect::Nothing,
+        false => Effect::Done(Some(filled.join(", "))),
+    })
+}
+
+fn thaw(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
+    let Some(freezer) = v1.of("freezer") else { return Ok(Effect::Nothing) };
+    let path = group.under(&freezer.point);
+    if populated(root, &[&freezer.point], group)? {
+        return Err(inhabited(&path));
+    }
+    write_file(&path.join("freezer.state"), "THAWED").map(|()| Effect::Done(None))
+}
+
+/// Both tests again for each pod, right before its groups go.
+fn remove_pods(root: &Root, v1: &Hierarchies, pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
+    let points: Vec<&Path> = v1.mounted.iter().map(|hierarchy| hierarchy.point.as_path()).collect();
+    let mut removed = 0;
+    for pod in pods {
+        if root.exists(&pod.directory)? || populated(root, &points, &pod.group)? {
+            continue;
+        }
+        for point in &points {
+            remove_with_all_below(root, &pod.group.under(point))?;
+        }
+        removed += 1;
+    }
+    Ok(Effect::Done(Some(format!("{removed} of {}", pods.len()))))
+}
