@@ -28,8 +28,9 @@ pub(super) fn write(manager: Option<&Manager>, mount: &Path) -> String {
         Some(Manager::Lxc) => {
             "set lxc.mount.auto = cgroup:rw in the container's configuration and restart it".to_owned()
         }
-        Some(Manager::Lxd) => "lxc config set NAME security.nesting true; if it is so already, lxc config set NAME \
-                               raw.lxc lxc.mount.auto=cgroup:rw; then lxc restart NAME (Incus: incus for lxc)"
+        Some(Manager::Lxd) => "lxc config set NAME security.nesting true; if it is so already, add \
+                               lxc.mount.auto=cgroup:rw to its raw.lxc (lxc config edit NAME); then lxc restart NAME \
+                               (Incus: incus for lxc)"
             .to_owned(),
         Some(Manager::Docker) => "start the container with --privileged and --cgroupns=private".to_owned(),
         Some(Manager::Podman) => "start the container with --systemd=always, or with --privileged".to_owned(),
@@ -52,7 +53,8 @@ pub(super) fn write(manager: Option<&Manager>, mount: &Path) -> String {
 pub(super) fn vacate(manager: Option<&Manager>) -> String {
     let init = "start the container with systemd as its init, which leaves the root cgroup at once";
     let how = match manager {
-        Some(Manager::Lxc | Manager::Lxd) => format!("{init} (no lxc.init.cmd, no lxc-execute)"),
+        Some(Manager::Lxc) => format!("{init} (no lxc.init.cmd, no lxc-execute)"),
+        Some(Manager::Lxd) => init.to_owned(),
         Some(Manager::Docker | Manager::Podman) => {
             "let the entrypoint first make a cgroup below the root and move every process there (mkdir \
              /sys/fs/cgroup/init; xargs -rn1 </sys/fs/cgroup/cgroup.procs >/sys/fs/cgroup/init/cgroup.procs)"
