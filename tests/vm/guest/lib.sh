@@ -13,6 +13,7 @@ UNIT=snap.microk8s.daemon-kubelite.service
 DQLITE=snap.microk8s.daemon-k8s-dqlite.service
 STAMP=/run/kubepods-repair.restarted.$DQLITE
 MARKER=/var/lib/kubepods-repair/boot
+C=/run/kr-container
 export SNAP_DATA SNAP_COMMON SNAP
 
 fail() { echo "FAILED: $*"; exit 1; }
@@ -43,6 +44,7 @@ reset_host() {
   if compgen -G '/etc/systemd/system*/*kubepods*' >/dev/null || compgen -G '/run/systemd/system*/*kubepods*' >/dev/null; then
     rm -rf /{etc,run}/systemd/system{,.control}/*kubepods*; systemctl daemon-reload; systemctl reset-failed
   fi
+  if [ -e $C ]; then lxc-stop -k -n node -P $C 2>/dev/null || true; umount $C/root $C/rw 2>/dev/null || true; fi
   reset-cgroups || return 1
   rm -rf /var/snap /snap /run/kubepods-repair* /var/lib/kubepods-repair /var/lib/kubelet /run/kr-*
 }
@@ -365,6 +367,54 @@ names_fault_json() {
 in_namespace() {
   # shellcheck disable=SC2016  # for the inner bash
   "$@" bash -c '. guest/lib.sh; . "scenarios/$SCENARIO"; inside' || fail "inside of $*"
+}
+
+# container PART COMMAND...: runs the scenario's `inside` with $PART in a container that this command starts from $C/root, a copy of this
+# system's files: as the init itself, or by systemd once it is up
+container() {
+  local part=$1 unit; shift
+  mkdir -p $C/root $C/rw
+  mountpoint -q $C/rw || { modprobe overlay; mount -t tmpfs tmpfs $C/rw; mkdir $C/rw/up $C/rw/work
+    mount -t overlay overlay -o lowerdir=/,upperdir=$C/rw/up,workdir=$C/rw/work $C/root; cp -r /run/vm $C/root/opt/; }
+  for unit in lxc lxc-net lxc-monitord; do ln -sfn /dev/null "$C/root/etc/systemd/system/$unit.service"; done
+  printf '[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/opt/vm/inside\n' >$C/root/etc/systemd/system/vm-agent.service
+  cat >$C/root/opt/vm/inside <<INSIDE
+#!/bin/bash
+ln -sfn /opt/vm /run/vm; cd /run/vm; mkdir -p "$WORK"
+export PATH=/run/vm/guest/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
+export PART=$part SCENARIO=$SCENARIO WORK=$WORK KUBELET_VERSION=$KUBELET_VERSION
+bash -c '. guest/lib.sh; . "scenarios/\$SCENARIO"; inside' >said 2>&1; echo \$? >ended
+INSIDE
+  chmod 755 $C/root/opt/vm/inside; rm -f $C/root/opt/vm/ended
+  "$@"
+  wait_for 300 test -s $C/root/opt/vm/ended
+  sed 's/^/   | /' $C/root/opt/vm/said
+  [ "$(cat $C/root/opt/vm/ended)" = 0 ] || fail "$part, in the container"
+}
+
+# container_heals MANAGER: a part of `inside`: the units heal the container as they do a host, without anything from outside
+container_heals() {
+  [ "$(cat $CG/cgroup.type)" = domain ] || fail "this is no container"
+  microk8s; kubelite_unit; install_units; systemctl daemon-reload
+  repair 3 -n; says "container +$1\$"; names_fault root-missing
+  systemctl start "$UNIT"; came_up_at_once; anchored $K || fail "no anchor: $(cat $K/cgroup.subtree_control)"
+  wait_for 60 kubelite_said 'repaired: after'
+  untouched 0 --pre-start
+  systemctl daemon-reload; systemd-run -q --wait --unit=kr-nudge -p CPUWeight=50 true
+  enabled $K || fail "lost at a daemon-reload: $(cat $K/cgroup.controllers)"
+  systemctl start kubepods-repair.service; previous_shutdown unknown
+}
+
+# busy_heals WORDS: a part of `inside`, with a shell as process 1, no bus and no journal: told, with these words; and once the root is left, as
+# the cure for Docker says it, all heals
+busy_heals() {
+  [ "$(cat /proc/1/comm)" = inside ] || fail "process 1 is $(cat /proc/1/comm)"
+  microk8s; only_told 1 nested-root-busy; repair 1 -n; says "holds .*: 1 \(inside\)"; says "$1"
+  mkdir $CG/init; xargs -rn1 <$CG/cgroup.procs >$CG/init/cgroup.procs || true      # its own pid is gone by then
+  traced 3 -n; repair 0 --pre-start
+  enabled $K && anchored $K || fail "kubepods: $(cat $K/cgroup.controllers), anchored $(cat $K/cgroup.subtree_control)"
+  traced 0 --pre-start
+  kubelet_starts
 }
 
 # background COMMAND...: until the next reset
