@@ -95,3 +95,26 @@ fn the_manual_names_fields_outcomes_and_files() {
         assert!(manual.contains(&format!("/usr/lib/systemd/system/{named}")), "{name}");
     }
 }
+
+/// The Chinese README keeps step: as many headings of each level, the same blocks of commands and output, the same names.
+#[test]
+fn the_chinese_readme_keeps_step() {
+    let (english, chinese) = (text("README.md"), text("README.zh-CN.md"));
+    assert_eq!(levels(&chinese), levels(&english));
+    assert_eq!(blocks(&chinese), blocks(&english));
+    for name in Fault::ALL.iter().map(|fault| format!("`{}`", fault.name())) {
+        assert_eq!(chinese.contains(&name), english.contains(&name), "{name}");
+    }
+}
+
+/// What stands between ``` and ```.
+fn blocks(text: &str) -> Vec<&str> {
+    text.split("\n```").skip(1).step_by(2).collect()
+}
+
+/// How deep each heading is.
+fn levels(text: &str) -> Vec<usize> {
+    let prose: String = text.split("\n```").step_by(2).collect();
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| line.bytes().take_while(|byte| *byte == b'#').count()).collect()
+}
