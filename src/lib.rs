@@ -136,25 +136,24 @@ impl Run<'_> {
     /// The restarts without which no more can be done.
     fn mend_tree(&self, report: &mut Report) -> Result<Vec<plan::Planned>, ReadError> {
         let mut refusals = Vec::new();
+        let mut in_vain = Vec::new();
         for _ in 0..ROUNDS {
             let (host, findings) = self.look(refusals, &report.steps)?;
             report.remaining = findings;
             let (restarts, planned): (Vec<_>, Vec<_>) = plan::plan(&report.remaining)
                 .into_iter()
                 .partition(|planned| matches!(planned.step, Step::Restart { .. }));
-            if !restarts.is_empty() || planned.is_empty() {
+            if !restarts.is_empty() || planned.is_empty() || planned == in_vain {
                 return Ok(restarts);
             }
-            let taken = repair::apply(self.root, &host, planned);
+            let taken = repair::apply(self.root, &host, planned.clone());
             refusals = lasting_refusals(&taken);
             let is_stuck = refusals.is_empty() && taken.iter().all(|taken| is_final(&taken.result));
+            in_vain = if is_stuck { planned } else { Vec::new() };
             if !report.steps.iter().any(Taken::is_done) && taken.iter().any(Taken::is_done) {
                 self.count(report);
             }
             report.steps.extend(taken);
-            if is_stuck {
-                break;
-            }
         }
         Ok(Vec::new())
     }
