@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity, count, name_processes, slices};
+use crate::diagnosis::{Case, Finding, Severity, count, name_processes, of_group, slices};
 use crate::host::group::{Group, Kind, members_file};
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
@@ -46,7 +46,7 @@ fn cgroup_root_missing(case: &Case) -> Option<Finding> {
     steps.extend(pass_on(case, path));
     let evidence = "the cgroup that --cgroup-root names is not there".to_owned();
     let effect = "the kubelet demands it and never makes it, and cgroups made by hand are gone after every boot";
-    Some(missing(case, Fault::CgroupRootMissing, Severity::Fatal, path, evidence, effect, steps))
+    Some(of_group(case, Fault::CgroupRootMissing, Severity::Fatal, path, evidence, effect, Remedy::Steps(steps)))
 }
 
 fn reserved_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
@@ -57,7 +57,7 @@ fn reserved_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
     steps.push(case.make(path));
     let evidence = "the reserved cgroup that the kubelet is to enforce is not there".to_owned();
     let effect = "the kubelet demands it and never makes it";
-    Some(missing(case, Fault::ReservedGroupMissing, Severity::Fatal, path, evidence, effect, steps))
+    Some(of_group(case, Fault::ReservedGroupMissing, Severity::Fatal, path, evidence, effect, Remedy::Steps(steps)))
 }
 
 fn root_missing(case: &Case) -> Finding {
@@ -67,7 +67,7 @@ fn root_missing(case: &Case) -> Finding {
     steps.extend(case.layout.qos.iter().cloned().map(Step::Make));
     let evidence = "the root of all pods is not there, as after every boot".to_owned();
     let effect = "the kubelet makes it itself at its start, unless the kernel refuses it a controller";
-    missing(case, Fault::RootMissing, Severity::Notice, kubepods, evidence, effect, steps)
+    of_group(case, Fault::RootMissing, Severity::Notice, kubepods, evidence, effect, Remedy::Steps(steps))
 }
 
 fn qos_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
@@ -77,19 +77,7 @@ fn qos_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let evidence = "the group of this QoS class is not there".to_owned();
     let effect = "the kubelet makes it itself at its start";
     let steps = vec![Step::Make(path.clone())];
-    Some(missing(case, Fault::QosGroupMissing, Severity::Notice, path, evidence, effect, steps))
-}
-
-fn missing(
-    case: &Case,
-    fault: Fault,
-    severity: Severity,
-    path: &CgroupPath,
-    evidence: String,
-    effect: &str,
-    steps: Vec<Step>,
-) -> Finding {
-    Finding::new(fault, severity, case.directory(path), evidence, effect, Remedy::Steps(steps))
+    Some(of_group(case, Fault::QosGroupMissing, Severity::Notice, path, evidence, effect, Remedy::Steps(steps)))
 }
 
 fn move_out(case: &Case, group: &Group) -> Step {

@@ -325,6 +325,19 @@ fn can_pass_on(group: &Group) -> bool {
     }
 }
 
+/// A finding whose place is a group's directory.
+fn of_group(
+    case: &Case,
+    fault: Fault,
+    severity: Severity,
+    path: &CgroupPath,
+    evidence: String,
+    effect: &str,
+    remedy: Remedy,
+) -> Finding {
+    Finding::new(fault, severity, case.directory(path), evidence, effect, remedy)
+}
+
 /// Processes as evidence: `812 (sleep), 813 (bash) and 3 more`.
 fn name_processes(processes: &[crate::host::group::Process]) -> String {
     let named: Vec<String> = processes

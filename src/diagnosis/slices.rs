@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity};
+use crate::diagnosis::{Case, Finding, Severity, of_group};
 use crate::host::units::{Fragment, SliceUnit};
 use crate::kubelet::microk8s::Version;
 
@@ -108,7 +108,7 @@ fn missing(case: &Case, path: &CgroupPath, fragment: &Fragment) -> Option<Findin
         _ => "the slice is not there, as after every boot",
     };
     let (severity, effect) = severity(case, path);
-    Some(finding(case, Fault::SliceMissing, severity, path, evidence.to_owned(), effect, steps(case, path)))
+    Some(of_group(case, Fault::SliceMissing, severity, path, evidence.to_owned(), effect, steps(case, path)))
 }
 
 fn unowned(case: &Case, path: &CgroupPath) -> Finding {
@@ -121,7 +121,7 @@ fn unowned(case: &Case, path: &CgroupPath) -> Finding {
             "the kubelet takes it as it is, and dies of setting limits on a unit that systemd does not know",
         ),
     };
-    finding(case, Fault::SliceUnowned, severity, path, evidence.to_owned(), effect, steps(case, path))
+    of_group(case, Fault::SliceUnowned, severity, path, evidence.to_owned(), effect, steps(case, path))
 }
 
 fn dropped(case: &Case, path: &CgroupPath) -> Option<Finding> {
@@ -135,7 +135,7 @@ fn dropped(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let effect =
         "systemd takes such a controller away from the pods below, or has, whenever it looks at its units again";
     let steps = if lacking.is_empty() { Remedy::Steps(vec![ask_for(case, path)]) } else { steps(case, path) };
-    let mut finding = finding(case, Fault::SliceControllerDropped, Severity::Notice, path, evidence, effect, steps);
+    let mut finding = of_group(case, Fault::SliceControllerDropped, Severity::Notice, path, evidence, effect, steps);
     finding.controllers = if lacking.is_empty() { keeping } else { lacking };
     Some(finding)
 }
@@ -169,7 +169,7 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
             )),
         ),
     };
-    let mut finding = finding(case, Fault::SliceForeign, severity, path, evidence, effect, remedy);
+    let mut finding = of_group(case, Fault::SliceForeign, severity, path, evidence, effect, remedy);
     finding.controllers = lacking;
     Some(finding)
 }
@@ -178,7 +178,7 @@ fn masked(case: &Case, path: &CgroupPath, file: &Path) -> Finding {
     let evidence = format!("{} masks it", file.display());
     let effect = "systemd starts a masked unit for nobody, and the kubelet dies of it";
     let how = Remedy::Tell(format!("systemctl unmask {}, or remove the file and systemctl daemon-reload", path.name()));
-    finding(case, Fault::SliceMasked, Severity::Fatal, path, evidence, effect, how)
+    of_group(case, Fault::SliceMasked, Severity::Fatal, path, evidence, effect, how)
 }
 
 fn failed(case: &Case, path: &CgroupPath, words: &str) -> Finding {
@@ -186,17 +186,5 @@ fn failed(case: &Case, path: &CgroupPath, words: &str) -> Finding {
     let severity = if is_fit { Severity::Degraded } else { Severity::Fatal };
     let effect = "the kubelet asks systemd for the same slice at its start, and gets the same answer";
     let how = format!("look at systemctl status {} and at systemctl status dbus.service", path.name());
-    finding(case, Fault::SliceFailed, severity, path, words.to_owned(), effect, Remedy::Tell(how))
-}
-
-fn finding(
-    case: &Case,
-    fault: Fault,
-    severity: Severity,
-    path: &CgroupPath,
-    evidence: String,
-    effect: &str,
-    remedy: Remedy,
-) -> Finding {
-    Finding::new(fault, severity, case.directory(path), evidence, effect, remedy)
+    of_group(case, Fault::SliceFailed, severity, path, words.to_owned(), effect, Remedy::Tell(how))
 }
