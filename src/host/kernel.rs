@@ -55,6 +55,14 @@ impl Kernel {
         Some(is_set(&self.configuration(root)?, "CONFIG_RT_GROUP_SCHED"))
     }
 
+    /// The controllers that it was built without for version 1; from 6.12 on that is a choice, and `/proc/cgroups` may list
+    /// them all the same. Those with their options are [`V1_OPTIONS`].
+    pub fn not_built_for_v1(&self, root: &Root) -> Vec<&'static str> {
+        let configuration = self.configuration(root).unwrap_or_default();
+        let is_left_out = |option: &str| configuration.lines().any(|line| line == format!("# {option} is not set"));
+        V1_OPTIONS.into_iter().filter(|(_, option)| is_left_out(option)).map(|(name, _)| name).collect()
+    }
+
     /// What it was built with, a line an option.
     fn configuration(&self, root: &Root) -> Option<String> {
         packed_config(root).or_else(|| {
@@ -78,7 +86,7 @@ fn packed_config(root: &Root) -> Option<String> {
 /// What the kernel says of its controllers, beyond the list that the cgroup tree offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// `/proc/cgroups`, which from 6.12 on leaves out what was built without its version 1 half.
+    /// `/proc/cgroups`, which some kernels from 6.12 on leave without what was built without its version 1 half.
     pub subsystems: Vec<Subsystem>,
     /// The options that the controllers of [`OPTIONS`] need and this kernel was built without; `None` where its
     /// configuration is not to be had.
@@ -103,6 +111,9 @@ pub const OPTIONS: [(&str, &str); 4] = [
     ("memory", "CONFIG_MEMCG"),
     ("pids", "CONFIG_CGROUP_PIDS"),
 ];
+
+/// Controllers whose version 1 half a kernel may lack, and the option of that half.
+pub const V1_OPTIONS: [(&str, &str); 2] = [("cpuset", "CONFIG_CPUSETS_V1"), ("memory", "CONFIG_MEMCG_V1")];
 
 /// Looks for why a controller may be missing.
 pub fn offer(root: &Root, kernel: &Kernel) -> Offer {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::Controllers;
-use crate::host::kernel::{self, Kernel, Subsystem};
+use crate::host::kernel::{self, Kernel, Subsystem, V1_OPTIONS};
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount, Version};
 use crate::host::v1::{NAMED, USED, mounts_of};
 use crate::root::{ReadError, Root};
@@ -63,7 +63,7 @@ pub enum Obstacle {
 /// # Errors
 /// When the list of the kernel's controllers or a mount point cannot be read.
 pub fn observe(root: &Root, mounts: &[CgroupMount], kernel: &Kernel) -> Result<Vec<Unmounted>, ReadError> {
-    let subsystems = kernel::subsystems(root)?;
+    let subsystems = subsystems_of_v1(root, mounts, kernel)?;
     let mut found: Vec<Unmounted> = Vec::new();
     for name in USED {
         let is_known = found.iter().any(|unmounted| unmounted.controllers.iter().any(|known| known == name));
@@ -79,6 +79,16 @@ pub fn observe(root: &Root, mounts: &[CgroupMount], kernel: &Kernel) -> Result<V
         }
     }
     Ok(found)
+}
+
+/// What can be mounted as version 1.
+fn subsystems_of_v1(root: &Root, mounts: &[CgroupMount], kernel: &Kernel) -> Result<Vec<Subsystem>, ReadError> {
+    let mut subsystems = kernel::subsystems(root)?;
+    if V1_OPTIONS.iter().any(|(name, _)| !is_mounted(mounts, name)) {
+        let not_built = kernel.not_built_for_v1(root);
+        subsystems.retain(|subsystem| !not_built.contains(&subsystem.name.as_str()));
+    }
+    Ok(subsystems)
 }
 
 fn is_needed(name: &str) -> bool {
