@@ -194,12 +194,12 @@ impl Terms {
     }
 }
 
-/// All findings, the worst first. Without a tree of either version only what has nothing to do with cgroups is judged.
+/// All findings, the worst first.
 pub fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> {
     let mut findings = match (&host.tree, &host.v1) {
         (Some(tree), _) => judge_tree(settings, host, tree, terms),
         (None, Some(v1)) => v1::diagnose(settings, host, v1, terms),
-        (None, None) => Vec::new(),
+        (None, None) => vec![v1_mounts::nothing(host)],
     };
     findings.extend(driver::diagnose(settings));
     findings.extend(checkpoints::diagnose(settings, host, terms));

@@ -1,18 +1,21 @@
 //! Version 1 hierarchies that are not mounted, or mounted where they mislead the kubelet.
 
+use std::path::{Path, PathBuf};
+
 use crate::cgroup::Controllers;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Finding, Severity, absent};
+use crate::diagnosis::{Finding, Severity, absent, container};
 use crate::host::Host;
+use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::unmounted::{DEMANDED, MISSED, Obstacle, Place, Unmounted};
 use crate::host::v1::{Hierarchies, Hierarchy, NAMED, Shadow};
 
 pub(super) fn unmounted(host: &Host, v1: &Hierarchies) -> Vec<Finding> {
-    v1.unmounted.iter().map(|hierarchy| not_mounted(host, v1, hierarchy)).collect()
+    v1.unmounted.iter().map(|hierarchy| not_mounted(host, hierarchy)).collect()
 }
 
-fn not_mounted(host: &Host, v1: &Hierarchies, hierarchy: &Unmounted) -> Finding {
+fn not_mounted(host: &Host, hierarchy: &Unmounted) -> Finding {
     let controllers: Controllers = hierarchy.controllers.iter().map(String::as_str).collect();
     let names = hierarchy.controllers.join(",");
     let is_among = |list: &[&str]| hierarchy.controllers.iter().any(|name| list.contains(&name.as_str()));
@@ -26,7 +29,7 @@ fn not_mounted(host: &Host, v1: &Hierarchies, hierarchy: &Unmounted) -> Finding 
         (Severity::Notice, "the kubelet does without it, and so do its pods")
     };
     let (fault, evidence, remedy) = match &hierarchy.obstacle {
-        None => (Fault::HierarchyNotMounted, format!("{names}: not mounted"), remount(v1, hierarchy)),
+        None => (Fault::HierarchyNotMounted, format!("{names}: not mounted"), remount(hierarchy)),
         Some(Obstacle::UsedByV2(point)) => (
             Fault::HierarchyNotMounted,
             format!("{names}: not mounted, since the version 2 hierarchy uses it"),
@@ -74,8 +77,35 @@ pub(super) fn without_quota(v1: &Hierarchies) -> Option<Finding> {
     Some(Finding::new(Fault::ControllerAbsent, Severity::Degraded, file, evidence, effect, Remedy::Tell(how)))
 }
 
+/// Neither version is seen on `/sys/fs/cgroup`. Which of them this host would use nobody can say, so nothing is mounted.
+pub(super) fn nothing(host: &Host) -> Finding {
+    let covered = host.mounts.iter().find_map(|mount| Some((mount, mount.covered_by.as_ref()?)));
+    let elsewhere: Vec<String> = host.mounts.iter().map(|mount| mount.point.display().to_string()).collect();
+    let (evidence, how) = match (covered, host.boot.container.as_ref()) {
+        (Some((mount, cover)), _) => (
+            format!("a cgroup hierarchy is mounted on {}, and {} over it", mount.point.display(), cover.display()),
+            format!("find out who mounted {0} anew, and unmount it: umount {0}", cover.display()),
+        ),
+        (None, Some(manager)) => {
+            ("the container got no cgroup hierarchy".to_owned(), container::write(Some(manager), Path::new(CGROUP_MOUNT)))
+        }
+        (None, None) => (
+            match elsewhere.is_empty() {
+                true => "no cgroup hierarchy is mounted".to_owned(),
+                false => format!("no cgroup hierarchy is mounted here, but on {}", elsewhere.join(" ")),
+            },
+            "reboot: systemd mounts them before anything else starts; with version 2 this does it, too: mount -t cgroup2 \
+             cgroup2 /sys/fs/cgroup"
+                .to_owned(),
+        ),
+    };
+    let effect = "the kubelet takes this for version 1, finds none of its hierarchies, and ends";
+    let place = PathBuf::from(CGROUP_MOUNT);
+    Finding::new(Fault::HierarchyNotMounted, Severity::Fatal, place, evidence, effect, Remedy::Tell(how))
+}
+
 /// Mounted as systemd would have, where that is possible without making or hiding anything.
-fn remount(v1: &Hierarchies, hierarchy: &Unmounted) -> Remedy {
+fn remount(hierarchy: &Unmounted) -> Remedy {
     let point = hierarchy.point.display();
     let options = mount_options(hierarchy);
     let by_hand = format!("mount -t cgroup -o {options} cgroup {point}");
@@ -83,9 +113,6 @@ fn remount(v1: &Hierarchies, hierarchy: &Unmounted) -> Remedy {
         Place::Empty => Remedy::Steps(vec![Step::Mount { options, point: hierarchy.point.clone() }]),
         Place::Occupied => {
             Remedy::Tell(format!("something lies in {point} that a mount would hide; look at it, then: {by_hand}"))
-        }
-        Place::Absent if v1.mounted.is_empty() => {
-            Remedy::Tell(format!("no version 1 hierarchy is mounted at all: {by_hand}"))
         }
         Place::Absent => Remedy::Tell(format!(
             "there is no directory {point} to mount it on; reboot, or: mount -o remount,rw /sys/fs/cgroup; mkdir {point}; \

@@ -16,7 +16,6 @@ use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Remedy;
 use crate::diagnosis::{Finding, Occasion, Severity};
 use crate::host::Host;
-use crate::host::mounts::Mode;
 use crate::host::v1::Hierarchy;
 use crate::kubelet::layout;
 use crate::kubelet::microk8s::{MICROK8S, Version};
@@ -166,14 +165,6 @@ impl Report {
         }
     }
 
-    /// What this version does not judge on this host, if anything.
-    pub fn not_judged(&self) -> Option<&'static str> {
-        match self.host.as_ref()?.mode {
-            Mode::Unified(_) | Mode::Hybrid | Mode::Legacy => None,
-            Mode::Unmounted => Some("no cgroup hierarchy is mounted on /sys/fs/cgroup, which is not judged yet"),
-        }
-    }
-
     /// The verdict in one sentence, without a full stop.
     pub fn verdict(&self) -> String {
         if let Some(reason) = &self.unknown {
@@ -182,10 +173,9 @@ impl Report {
         if let (Some(reason), false) = (&self.inactive, self.dry_run) {
             return format!("MicroK8s is not active ({reason}), so there is nothing to do");
         }
-        match (self.not_judged(), &self.inactive) {
-            (Some(what), _) => what.to_owned(),
-            (None, Some(_)) => format!("MicroK8s is not active and nothing is done; here {}", self.judgement()),
-            (None, None) => self.judgement(),
+        match &self.inactive {
+            Some(_) => format!("MicroK8s is not active and nothing is done; here {}", self.judgement()),
+            None => self.judgement(),
         }
     }
 
