@@ -1,0 +1,119 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# The half in the guest: sourced by a scenario after guest/lib.sh. For a broken host, every call of a run fails once, with every
+# errno that the kernel can give it; or the run is killed there. After each: the rules of README's list hold, and one undisturbed
+# run heals what an undisturbed one would have healed at once.
+. faults/lib.sh
+
+# Which calls can fail with what, less the calls of the libc's own start.
+declare -A ERRNOS=(
+  [openat]="EIO ENOMEM EACCES EMFILE EINTR ENODEV ENOENT EROFS" [read]="EIO ENOMEM EINTR EAGAIN ENODEV ESRCH" [readlink]="EIO EACCES"
+  [write]="EIO ENOMEM EINTR EBUSY EINVAL ENODEV EACCES ENOSPC EAGAIN ESRCH EOPNOTSUPP EROFS" [getdents64]="EIO ENOENT" [close]="EIO EINTR"
+  [mkdir]="EIO ENOMEM EAGAIN ENOSPC EROFS EACCES ENOENT EINTR" [unlinkat]="EIO EBUSY ENOENT EACCES EROFS" [rename]="EIO ENOSPC EROFS"
+  [renameat2]="EIO ENOSPC EROFS EINVAL" [fsync]="EIO ENOSPC EINTR" [flock]="EINTR ENOLCK EAGAIN" [statx]=EIO [newfstatat]=EIO
+)
+# What changes the machine: there a run is also killed, by SIGKILL and by SIGTERM. What only reads fails on captured hosts, every
+# call of it (reads), so that one in READS is enough here.
+CHANGING="write mkdir unlinkat rename renameat2 fsync" READING="openat read readlink getdents64 close statx newfstatat" READS=25
+MADE=0 CLEAN=0 TOLD=0 KILLED=0 TURN=0 KILL_TURN=0
+
+# quick_reset: what one of these runs can have left; much less work than a reset, and checked
+quick_reset() {
+  local pids=()
+  if [ -e /run/vm/pids ]; then
+    mapfile -t pids </run/vm/pids; kill -9 "${pids[@]}" 2>/dev/null || true
+    rm /run/vm/pids
+  fi
+  [ ! -e $K ] || { echo 0 >$K/cgroup.freeze; wait_for 60 empty; }
+  rmdir $K/burstable $K/besteffort $K $CG/kubepods-strays 2>/dev/null || true
+  rm -rf /run/kubepods-repair* "$SNAP_COMMON"/var/lib/kubelet/*_state*
+  echo "-cpuset -cpu -hugetlb -io" >$CG/cgroup.subtree_control
+  [ ! -e $K ] && [ ! -e $CG/kubepods-strays ] || fail "the tree cannot be cleared: $(tree --shape kubepods)"
+}
+empty() {
+  local group text
+  for group in $K $CG/kubepods-strays; do
+    [ ! -e $group ] || { text=$(<$group/cgroup.events); [[ $text != *'populated 1'* ]] || return 1; }
+  done
+}
+
+# worth: the kubelet's own rules in a number, WORTH, larger is better: what it dies of and cannot heal, then the controllers it needs.
+# Without a process of its own, as it is asked so often; so is what is in a file.
+worth() {
+  local group c text
+  WORTH=0
+  for group in $K $K/burstable $K/besteffort; do
+    [ -e "$group" ] || continue
+    read -r text <"$group/cgroup.type"; [ "$text" = domain ] || WORTH=$((WORTH - 100))
+    text=; { read -r text <"$group/cgroup.procs" || true; } 2>/dev/null; [ -z "$text" ] || WORTH=$((WORTH - 100))
+  done
+  text=; read -r text <$CG/cgroup.subtree_control || true
+  for c in $NEEDED; do [[ " $text " != *" $c "* ]] || WORTH=$((WORTH + 1)); done
+}
+
+# struck WHAT CALL N HOW: the run that was struck, judged
+struck() {
+  local what=$1 call=$2 number=$3 how=$4 filter=--seccomp-bpf before path rc
+  [[ $how != signal=* ]] || filter=      # with it strace sends none
+  worth; before=$WORTH
+  timeout -k 5 120 strace -f $filter -y -qq -o "$WORK/trace" -e "trace=$call" -e "inject=$call:$how:when=$number" \
+    kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
+  [[ $how:$rc == signal=*:137 || $how:$rc == signal=*:143 ]] || grep -q INJECTED "$WORK/trace" || return 0      # it did not get so far
+  MADE=$((MADE + 1)); what="$what, $call $number, $how: exit $rc"
+  case $how:$rc in
+    signal=*:137|signal=*:143) KILLED=$((KILLED + 1));;
+    *:0) CLEAN=$((CLEAN + 1));;
+    *:1) TOLD=$((TOLD + 1))
+      path=$(injected_path "$WORK/trace" "$call")
+      [ -z "$path" ] || names "$path" "$WORK/said" || { cat "$WORK/said"; fail "$what: $path is not named"; };;
+    *) cat "$WORK/said"; fail "$what";;
+  esac
+  note "$what"
+  ! grep -q panicked "$WORK/said" || { cat "$WORK/said"; fail "$what: a panic"; }
+  worth; [ $WORTH -ge "$before" ] || { cat "$WORK/said"; tree kubepods; fail "$what: the tree is worse than before ($before)"; }
+  kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
+  [ $rc = "$HEALED" ] || { cat "$WORK/said"; fail "after $what: the next run ends with $rc, not $HEALED"; }
+  [ "$HEALED" != 0 ] || { enabled $K/burstable && anchored $K; } || { cat "$WORK/said"; tree kubepods; fail "after $what: not healed"; }
+}
+
+# strike NAME EVERY EVERY-KILL: of all calls and errnos of this scenario's run each EVERY-th, and each so many-th kill
+strike() {
+  local name=$1 every call number count how hows
+  quick_reset; broken
+  strace -f -qq -o "$WORK/calls" kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && HEALED=0 || HEALED=$?
+  for call in "${!ERRNOS[@]}"; do
+    count=$(grep -c "^[0-9]* *$call(" "$WORK/calls") || true
+    # shellcheck disable=SC2086  # words
+    hows=$(printf 'error=%s ' ${ERRNOS[$call]})
+    every=$2; [[ " $READING " != *" $call "* ]] || every=$(($2 * READS))
+    for ((number = 1; number <= count; number++)); do for how in $hows; do
+      TURN=$((TURN + 1)); [ $((TURN % every)) = 0 ] || continue
+      quick_reset; broken; struck "$name" "$call" "$number" "$how"
+    done; done
+    [[ " $CHANGING " == *" $call "* ]] || continue
+    for ((number = 1; number <= count; number++)); do for how in signal=KILL signal=TERM; do
+      KILL_TURN=$((KILL_TURN + 1)); [ $((KILL_TURN % $3)) = 0 ] || continue
+      quick_reset; broken; struck "$name" "$call" "$number" "$how"
+    done; done
+  done
+  note "$name: $MADE so far"
+}
+
+# all_hosts EVERY EVERY-KILL: the hosts in HOSTS, healthy or broken such that a run heals them
+all_hosts() {
+  local host
+  OCCASION=--pre-start
+  reset; microk8s
+  for host in $HOSTS; do
+    case $host in
+      healthy) broken() { kubepods-repair >"$WORK/said" 2>&1; };;
+      checkpoints) broken() { : >"$SNAP_COMMON/var/lib/kubelet/cpu_manager_state"; : >"$SNAP_COMMON/var/lib/kubelet/memory_manager_state"; };;
+      *) . "scenarios/$host";;
+    esac
+    strike "$host" "$1" "$2"
+  done
+  tally
+}
+tally() {
+  note "$MADE failing calls: $CLEAN runs healed all the same, $TOLD said what failed, $KILLED were killed; the next run healed each"
+  [ $MADE -gt 0 ]
+}
