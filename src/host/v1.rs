@@ -44,6 +44,9 @@ pub const CHECKED: [&str; 7] = ["cpu", "cpuacct", "cpuset", "hugetlb", "memory",
 /// A memory limit from here on is none: the kernel rounds its largest number down to whole pages.
 const NO_MEMORY_LIMIT: u64 = 1 << 62;
 
+/// What the kubelet limits on no group of its own: which memory is taken back first, and what TCP may use.
+const NEVER_LIMITED: [&str; 2] = ["memory.soft_limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"];
+
 /// All that matters of version 1 on this host.
 #[derive(Clone, Debug)]
 pub struct Hierarchies {
@@ -289,9 +292,11 @@ impl Files<'_> {
             );
         }
         if depth == Depth::Qos && self.has("memory") {
-            let value = self.file("memory.limit_in_bytes")?;
-            let is_limit = value.parse::<u64>().is_ok_and(|bytes| bytes < NO_MEMORY_LIMIT);
-            found.extend(is_limit.then(|| setting("memory.limit_in_bytes", &value, "-1")));
+            found.extend(limit("memory.limit_in_bytes", &self.file("memory.limit_in_bytes")?));
+        }
+        for file in NEVER_LIMITED.into_iter().filter(|_| self.has("memory")) {
+            let value = self.root.read_value(&self.directory.join(file))?.unwrap_or_default();
+            found.extend(limit(file, value.trim_end()));
         }
         let above = self.path.parent().and_then(|parent| self.hierarchy.groups.get(&parent)?.cpuset.as_ref());
         if let (Some(own), Some(above)) = (&group.cpuset, above) {
@@ -302,6 +307,11 @@ impl Files<'_> {
         }
         Ok(found)
     }
+}
+
+fn limit(file: &'static str, value: &str) -> Option<Setting> {
+    let is_limit = value.parse::<u64>().is_ok_and(|bytes| bytes < NO_MEMORY_LIMIT);
+    is_limit.then(|| setting(file, value, "-1"))
 }
 
 fn setting(file: &'static str, value: &str, default: &str) -> Setting {
