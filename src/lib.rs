@@ -81,14 +81,15 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
 /// # Errors
 /// When the marker cannot be written; the next boot will then take this one's end for unclean.
 pub fn shutdown() -> Result<Exit, RepairError> {
-    repair::marker::end(&boot::observe(&Root::live())).map(|()| Exit::Fine)
+    let root = Root::live();
+    repair::marker::end(&boot::observe(&root, &kernel::observe(&root))).map(|()| Exit::Fine)
 }
 
 fn note_boot(root: &Root, snap: &Snap) -> Result<(), RepairError> {
-    let now = boot::observe(root);
+    let kernel = kernel::observe(root);
+    let now = boot::observe(root, &kernel);
     let (revision, version) = snap.clone().unzip();
-    let release = kernel::observe(root).release;
-    let marker = Marker::at_boot(now.last_marker.as_ref(), &now, &release, revision, version.flatten());
+    let marker = Marker::at_boot(now.last_marker.as_ref(), &now, &kernel.release, revision, version.flatten());
     repair::marker::write(&marker)
 }
 

@@ -73,7 +73,9 @@ impl Ruin {
             group.children.sort();
             group.processes.sort_by_key(|process| process.pid);
         }
-        self.tree().pods.abandoned.sort_by(|one, other| one.group.cmp(&other.group));
+        let mut abandoned = self.tree().pods.abandoned.to_vec();
+        abandoned.sort_by(|one, other| one.group.cmp(&other.group));
+        self.tree().pods.abandoned = abandoned.into();
         self.host.checkpoints.sort_by_key(|checkpoint| checkpoint.path.clone());
     }
 }
@@ -154,7 +156,8 @@ const FAULTS: &[Fault] = &[
         let Some(group) = ruin.own(which) else { return };
         group.children.push(name.clone());
         let pod = AbandonedPod { group: group.path.join(&name), directory: PathBuf::from("/pods/2") };
-        ruin.tree().pods.abandoned.push(pod);
+        let pods = &mut ruin.tree().pods;
+        pods.abandoned = pods.abandoned.iter().cloned().chain([pod]).collect();
     }),
     ("a kubelet that runs", |ruin, _| ruin.tree().pods.kubelet_runs = true),
     ("an empty group for strays", |ruin, _| {

@@ -1,6 +1,7 @@
 //! What can be done about a finding: the words that diagnosis, plan, repair and report share.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
@@ -28,7 +29,7 @@ pub enum Step {
         file: &'static str,
     },
     /// Removes pod groups that nobody wants and nothing lives in.
-    RemovePods(Vec<AbandonedPod>),
+    RemovePods(Rc<[AbandonedPod]>),
     /// Removes a group that nothing lives in, with all below.
     RemoveTree(CgroupPath),
     /// Moves every process that sits directly in `from`.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::host::kernel::Kernel;
 use crate::root::Root;
 
 /// Who made the container.
@@ -49,9 +50,8 @@ const SIGNS: [(&str, Manager); 2] = [("/run/.containerenv", Manager::Podman), ("
 const DOORS: [&str; 2] = ["/dev/lxd", "/dev/incus"];
 
 /// The manager of this container; `None` on a host, and where nothing tells.
-pub fn observe(root: &Root) -> Option<Manager> {
-    let release = root.read(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
-    if release.to_ascii_lowercase().contains("microsoft") {
+pub fn observe(root: &Root, kernel: &Kernel) -> Option<Manager> {
+    if kernel.release.to_ascii_lowercase().contains("microsoft") {
         return Some(Manager::Wsl);
     }
     let there = |path: &str| root.exists(Path::new(path)).unwrap_or(false);
@@ -70,6 +70,6 @@ pub fn observe(root: &Root) -> Option<Manager> {
 
 /// `container=` of process 1, which only root may see.
 fn environment_of_init(root: &Root) -> Option<String> {
-    let environment = root.read(Path::new("/proc/1/environ")).ok()?;
+    let environment = root.read_value(Path::new("/proc/1/environ")).ok()??;
     environment.split('\0').find_map(|variable| variable.strip_prefix("container=")).map(str::to_owned)
 }

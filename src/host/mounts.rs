@@ -2,7 +2,7 @@
 //!
 //! The kubelet decides by `statfs("/sys/fs/cgroup")`; of several mounts on one point the last one is what is seen.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where the kubelet looks for cgroups, whatever else is mounted.
@@ -110,8 +110,8 @@ fn cgroup_mount<'a>(mount: &'a Fields<'a>, stack: &Stack<'a>) -> Option<CgroupMo
 
 /// All mounts, to be found by their ids, and by what they stand on and where.
 struct Stack<'a> {
-    by_id: HashMap<&'a str, &'a Fields<'a>>,
-    by_place: HashMap<(&'a str, &'a Path), &'a Fields<'a>>,
+    by_id: BTreeMap<&'a str, &'a Fields<'a>>,
+    by_place: BTreeMap<(&'a str, &'a Path), &'a Fields<'a>>,
 }
 
 /// Mounts are not nested deeper than this, nor are the folders of their points.

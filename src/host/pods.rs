@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::cgroup::CgroupPath;
 use crate::host::KUBELETS;
@@ -16,8 +17,9 @@ use crate::root::{ReadError, Root};
 pub struct Pods {
     /// How many pod groups there are.
     pub groups: usize,
-    /// Those without a process anywhere below and without a directory in [`Self::directory`].
-    pub abandoned: Vec<AbandonedPod>,
+    /// Those without a process anywhere below and without a directory in [`Self::directory`]. They can be many thousands, and
+    /// finding, plan and report speak of the same ones.
+    pub abandoned: Rc<[AbandonedPod]>,
     /// The kubelet's `pods` directory.
     pub directory: PathBuf,
     /// Why nothing can be said about directories, where it cannot be read or is not there.
@@ -54,12 +56,13 @@ pub fn observe(
         Ok(None) => return Ok(Pods { unknown: Some("it is not there".to_owned()), ..pods }),
         Err(error) => return Ok(Pods { unknown: Some(error.to_string()), ..pods }),
     };
+    let mut abandoned = Vec::new();
     for (group, uid) in groups {
         if !wanted.contains(&uid) && !lives(&group)? {
-            let directory = pods.directory.join(&uid);
-            pods.abandoned.push(AbandonedPod { group, directory });
+            abandoned.push(AbandonedPod { directory: pods.directory.join(&uid), group });
         }
     }
+    pods.abandoned = abandoned.into();
     if !pods.abandoned.is_empty() {
         pods.kubelet_runs = tasks::runs(root, &KUBELETS)?;
     }

@@ -48,21 +48,40 @@ pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effec
     Ok(Effect::Done(None))
 }
 
-/// Both tests again for each pod, right before its group goes.
 pub(super) fn remove_pods(root: &Root, tree: &Tree, pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
     let systemd = if tree.slices.is_empty() { None } else { Some(Systemd::connect()?) };
     let mut removed = 0;
     for pod in pods {
-        if root.exists(&pod.directory)? || populated(root, &tree.mount, &pod.group)? {
-            continue;
-        }
-        if let Some(systemd) = &systemd {
-            slices::let_go(systemd, &pod.group)?;
-        }
-        remove_with_all_below(root, &pod.group.under(&tree.mount))?;
-        removed += 1;
+        removed += usize::from(remove_pod(root, tree, systemd.as_ref(), pod)?);
     }
     Ok(Effect::Done(Some(format!("{removed} of {}", pods.len()))))
+}
+
+/// Whether the pod's group is gone. Both tests again right before; of a group with none below, the kernel makes the second.
+fn remove_pod(root: &Root, tree: &Tree, systemd: Option<&Systemd>, pod: &AbandonedPod) -> Result<bool, RepairError> {
+    let path = pod.group.under(&tree.mount);
+    if root.exists(&pod.directory)? {
+        return Ok(false);
+    }
+    if systemd.is_none() && is_gone(&path)? {
+        return Ok(true);
+    }
+    if populated(root, &tree.mount, &pod.group)? {
+        return Ok(false);
+    }
+    if let Some(systemd) = systemd {
+        slices::let_go(systemd, &pod.group)?;
+    }
+    remove_with_all_below(root, &path)?;
+    Ok(true)
+}
+
+/// Removes a group, unless it holds a process or another group.
+fn is_gone(path: &Path) -> Result<bool, RepairError> {
+    match remove(path) {
+        Err(RepairError::Change { errno: Errno::EBUSY, .. }) => Ok(false),
+        answer => answer.map(|()| true),
+    }
 }
 
 fn require_empty(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), RepairError> {
@@ -78,9 +97,8 @@ pub(super) fn inhabited(path: &Path) -> RepairError {
 
 /// A group that has others below is refused, and only then worth a look.
 pub(super) fn remove_with_all_below(root: &Root, path: &Path) -> Result<(), RepairError> {
-    match remove(path) {
-        Err(RepairError::Change { errno: Errno::EBUSY, .. }) => {}
-        answer => return answer,
+    if is_gone(path)? {
+        return Ok(());
     }
     for name in root.directories(path)?.unwrap_or_default() {
         remove_with_all_below(root, &path.join(name))?;

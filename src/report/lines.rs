@@ -39,7 +39,7 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
     let dir = |group: &crate::cgroup::CgroupPath| group.under(mount).display().to_string();
     match step {
         Step::LiftLimit { group, file } => ("wrote", "write", format!("max to {}/{file}", dir(group))),
-        Step::RemovePods(pods) => match pods.as_slice() {
+        Step::RemovePods(pods) => match &**pods {
             [only] => ("removed", "remove", format!("the stale pod group {}", dir(&only.group))),
             pods => ("removed", "remove", format!("{} stale pod groups", pods.len())),
         },

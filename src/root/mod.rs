@@ -18,6 +18,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink, readlinkat};
 use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, access};
 use record::{ERRNO_FILE, Found, Record};
 
 /// No file of the kernel's is read further than this: a busy node's mountinfo is some megabytes.
@@ -142,7 +143,7 @@ impl Root {
 
     fn read_whole(&self, path: &Path) -> Result<Vec<u8>, Errno> {
         let mut file = File::from(self.open(path, OFlag::O_RDONLY)?);
-        let mut bytes = Vec::with_capacity(512);
+        let mut bytes = Vec::with_capacity(LARGEST_VALUE);
         let largest = match path.starts_with("/proc") || path.starts_with("/sys") {
             true => LARGEST_OF_KERNEL,
             false => LARGEST_ON_DISK,
@@ -224,9 +225,12 @@ impl Root {
     /// # Errors
     /// When the kernel does not let us know.
     pub fn exists(&self, path: &Path) -> Result<bool, ReadError> {
-        let opened = self.open(path, OFlag::O_PATH);
-        self.keep(path, &opened, |_| Found::Name);
-        Ok(absent_is_none(opened.map_err(failed("look for", path)))?.is_some())
+        let answer = match &self.captured {
+            None => retry(|| access(path, AccessFlags::F_OK)),
+            Some(_) => self.open(path, OFlag::O_PATH).map(drop),
+        };
+        self.keep(path, &answer, |()| Found::Name);
+        Ok(absent_is_none(answer.map_err(failed("look for", path)))?.is_some())
     }
 
     /// Names, and whether each is a directory, sorted.
