@@ -4,17 +4,22 @@
 # run heals what an undisturbed one would have healed at once.
 . faults/lib.sh
 
-# Which calls can fail with what, less the calls of the libc's own start.
+# Which calls can fail with what, less the calls of the libc's own start. Those of a bus are only made where systemd is asked.
 declare -A ERRNOS=(
   [openat]="EIO ENOMEM EACCES EMFILE EINTR ENODEV ENOENT EROFS" [read]="EIO ENOMEM EINTR EAGAIN ENODEV ESRCH" [readlink]="EIO EACCES"
   [write]="EIO ENOMEM EINTR EBUSY EINVAL ENODEV EACCES ENOSPC EAGAIN ESRCH EOPNOTSUPP EROFS" [getdents64]="EIO ENOENT" [close]="EIO EINTR"
   [mkdir]="EIO ENOMEM EAGAIN ENOSPC EROFS EACCES ENOENT EINTR" [unlinkat]="EIO EBUSY ENOENT EACCES EROFS" [rename]="EIO ENOSPC EROFS"
   [renameat2]="EIO ENOSPC EROFS EINVAL" [fsync]="EIO ENOSPC EINTR" [flock]="EINTR ENOLCK EAGAIN" [statx]=EIO [newfstatat]=EIO
+  [socket]="EMFILE ENOMEM" [connect]="ECONNREFUSED ENOENT EAGAIN EACCES EINTR" [sendmsg]="EPIPE ENOBUFS EINTR" [recvmsg]="ECONNRESET EINTR"
 )
-# What changes the machine: there a run is also killed, by SIGKILL and by SIGTERM. What only reads fails on captured hosts, every
+# What changes the machine: there a call also fails whenever it is made again, and a run is killed, by SIGKILL and by SIGTERM. What only reads fails on captured hosts, every
 # call of it (reads), so that one in READS is enough here.
 CHANGING="write mkdir unlinkat rename renameat2 fsync" READING="openat read readlink getdents64 close statx newfstatat" READS=25
-MADE=0 CLEAN=0 TOLD=0 KILLED=0 TURN=0 KILL_TURN=0
+HOSTS=${HOSTS:-"healthy clean-boot bare-kubepods anchor-missing qos-group-missing max-descendants max-depth frozen stray-in-kubepods stray-in-burstable threaded-kubepods threaded-burstable checkpoints"}
+MADE=0 CLEAN=0 TOLD=0 KILLED=0
+declare -A TURNS=([READ]=0 [FAIL]=0 [LAST]=0 [KILL]=0)
+# turn KIND EVERY: whether it is one of those that are taken
+turn() { TURNS[$1]=$((TURNS[$1] + 1)); [ $((TURNS[$1] % $2)) = 0 ]; }
 
 # quick_reset: what one of these runs can have left; much less work than a reset, and checked
 quick_reset() {
@@ -50,12 +55,22 @@ worth() {
   for c in $NEEDED; do [[ " $text " != *" $c "* ]] || WORTH=$((WORTH + 1)); done
 }
 
-# struck WHAT CALL N HOW: the run that was struck, judged
+# on_groups: makes strace look at nothing but the files of groups that are written; the report's own lines get through
+on_groups() {
+  local group file
+  for group in $CG $K $K/burstable $K/besteffort; do
+    for file in subtree_control type freeze max.descendants max.depth procs threads; do ONLY+=(-P "$group/cgroup.$file"); done
+  done
+  ONLY+=(-P $CG/kubepods-strays/cgroup.procs)
+}
+
+# struck WHAT CALL N HOW: the run that was struck, judged. N+: this call and all that follow
 struck() {
-  local what=$1 call=$2 number=$3 how=$4 filter=--seccomp-bpf before path rc
+  local what=$1 call=$2 number=$3 how=$4 filter=--seccomp-bpf ONLY=() before path rc
   [[ $how != signal=* ]] || filter=      # with it strace sends none
+  [[ $call:$number != write:*+ ]] || on_groups
   worth; before=$WORTH
-  timeout -k 5 120 strace -f $filter -y -qq -o "$WORK/trace" -e "trace=$call" -e "inject=$call:$how:when=$number" \
+  timeout -k 5 120 strace -f $filter -y -qq -o "$WORK/trace" "${ONLY[@]}" -e "trace=$call" -e "inject=$call:$how:when=$number" \
     kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
   [[ $how:$rc == signal=*:137 || $how:$rc == signal=*:143 ]] || grep -q INJECTED "$WORK/trace" || return 0      # it did not get so far
   MADE=$((MADE + 1)); what="$what, $call $number, $how: exit $rc"
@@ -69,31 +84,36 @@ struck() {
   esac
   note "$what"
   ! grep -q panicked "$WORK/said" || { cat "$WORK/said"; fail "$what: a panic"; }
+  ! declare -F also >/dev/null || also "$what"      # what else has to be true, whatever has failed
   worth; [ $WORTH -ge "$before" ] || { cat "$WORK/said"; tree kubepods; fail "$what: the tree is worse than before ($before)"; }
   kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
   [ $rc = "$HEALED" ] || { cat "$WORK/said"; fail "after $what: the next run ends with $rc, not $HEALED"; }
   [ "$HEALED" != 0 ] || { enabled $K/burstable && anchored $K; } || { cat "$WORK/said"; tree kubepods; fail "after $what: not healed"; }
 }
 
-# strike NAME EVERY EVERY-KILL: of all calls and errnos of this scenario's run each EVERY-th, and each so many-th kill
+# strike NAME EVERY EVERY-KILL: of all calls and errnos of this scenario's run each EVERY-th (of those that only read, one in READS of
+# them), and each so many-th lasting failure and kill
 strike() {
-  local name=$1 every call number count how hows
+  local name=$1 call number count how hows
   quick_reset; broken
   strace -f -qq -o "$WORK/calls" kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && HEALED=0 || HEALED=$?
   for call in "${!ERRNOS[@]}"; do
     count=$(grep -c "^[0-9]* *$call(" "$WORK/calls") || true
     # shellcheck disable=SC2086  # words
     hows=$(printf 'error=%s ' ${ERRNOS[$call]})
-    every=$2; [[ " $READING " != *" $call "* ]] || every=$(($2 * READS))
     for ((number = 1; number <= count; number++)); do for how in $hows; do
-      TURN=$((TURN + 1)); [ $((TURN % every)) = 0 ] || continue
+      [[ " $READING " != *" $call "* ]] || turn READ $(($2 * READS)) || continue
+      [[ " $READING " == *" $call "* ]] || turn FAIL "$2" || continue
       quick_reset; broken; struck "$name" "$call" "$number" "$how"
     done; done
     [[ " $CHANGING " == *" $call "* ]] || continue
-    for ((number = 1; number <= count; number++)); do for how in signal=KILL signal=TERM; do
-      KILL_TURN=$((KILL_TURN + 1)); [ $((KILL_TURN % $3)) = 0 ] || continue
-      quick_reset; broken; struck "$name" "$call" "$number" "$how"
-    done; done
+    for ((number = 1; number <= count; number++)); do
+      ! turn LAST "$3" || { quick_reset; broken; struck "$name" "$call" "$number+" error=EIO; }
+      for how in signal=KILL signal=TERM; do
+        turn KILL "$3" || continue
+        quick_reset; broken; struck "$name" "$call" "$number" "$how"
+      done
+    done
   done
   note "$name: $MADE so far"
 }
@@ -106,6 +126,7 @@ all_hosts() {
   for host in $HOSTS; do
     case $host in
       healthy) broken() { kubepods-repair >"$WORK/said" 2>&1; };;
+      qos-group-missing) broken() { kubepods-repair >"$WORK/said" 2>&1; rmdir $K/burstable; };;
       checkpoints) broken() { : >"$SNAP_COMMON/var/lib/kubelet/cpu_manager_state"; : >"$SNAP_COMMON/var/lib/kubelet/memory_manager_state"; };;
       *) . "scenarios/$host";;
     esac
