@@ -126,10 +126,13 @@ impl Run<'_> {
             };
             let restarts = self.mend_tree(&mut report)?;
             drop(lock);
-            if restarts.is_empty() {
+            let restarted: Vec<_> = restarts.into_iter().map(repair::restart).collect();
+            // What failed now fails again, and the service's next start comes in seconds.
+            let in_vain = restarted.iter().all(|taken| taken.result.is_err());
+            report.steps.extend(restarted);
+            if in_vain {
                 break;
             }
-            report.steps.extend(restarts.into_iter().map(repair::restart));
         }
         Ok(report)
     }
