@@ -152,7 +152,7 @@ pub(super) fn with_words(host: &Host, is_inside: bool, which: &Controllers) -> S
 }
 
 /// A container has a kernel of its own only under WSL.
-fn outside(host: &Host, change: &str) -> String {
+pub(super) fn outside(host: &Host, change: &str) -> String {
     match host.boot.container {
         Some(Manager::Wsl) => format!(
             "{change} kernelCommandLine= under [wsl2] in .wslconfig in the Windows user's folder, then wsl --shutdown"

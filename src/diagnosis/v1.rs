@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Finding, Severity, Terms, hold_back, hygiene, qos_disabled, read_only, v1_mounts};
+use crate::diagnosis::{Finding, Severity, Terms, absent, hold_back, hygiene, qos_disabled, read_only, v1_mounts};
 use crate::host::Host;
+use crate::host::container::Manager;
 use crate::host::v1::{Group, Hierarchies, Hierarchy, NAMED};
 use crate::kubelet::layout::Layout;
 use crate::kubelet::{Driver, Settings};
@@ -58,9 +59,15 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
         ),
     };
     let effect = "the kubelet says that it is configured to not run on a host using cgroup v1, and ends";
-    let how = "boot with version 2: take systemd.unified_cgroup_hierarchy=0 (or false) out of the kernel's command line, or \
-               put systemd.unified_cgroup_hierarchy=1 there; until then: --fail-cgroupv1=false in the kubelet's args file"
-        .to_owned();
+    let how = match &host.boot.container {
+        // Its own init mounts version 1 wherever the kernel has it (microsoft/WSL#6662).
+        Some(Manager::Wsl) => absent::outside(host, "add cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 to"),
+        Some(_) => absent::outside(host, "add systemd.unified_cgroup_hierarchy=1 to"),
+        None => "take systemd.unified_cgroup_hierarchy=0 (or false) out of the kernel's command line, or put \
+                 systemd.unified_cgroup_hierarchy=1 there"
+            .to_owned(),
+    };
+    let how = format!("boot with version 2: {how}; until then: --fail-cgroupv1=false in the kubelet's args file");
     Some(Finding::new(Fault::V1Refused, Severity::Fatal, place, evidence, effect, Remedy::Tell(how)))
 }
 

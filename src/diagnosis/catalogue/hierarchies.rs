@@ -48,16 +48,18 @@ pub(super) static HIERARCHY_INCOMPLETE: Entry = Entry {
 pub(super) static HIERARCHY_NOT_MOUNTED: Entry = Entry {
     name: "hierarchy-not-mounted",
     message_id: "9984dd07790144af97c798a9af149633",
-    title: "A version 1 hierarchy is not mounted",
-    meaning: "The kubelet does not start unless cpu, cpuacct, cpuset and memory are mounted (\"Following Cgroup subsystem \
-              not mounted\"). Without devices no container starts; without pids the limit on processes does not hold.",
+    title: "A hierarchy is not mounted",
+    meaning: "On version 1 the kubelet does not start unless cpu, cpuacct, cpuset and memory are mounted (\"Following \
+              Cgroup subsystem not mounted\"). Without devices no container starts; without pids the limit on processes does not hold. \
+              Where neither version is seen on /sys/fs/cgroup, since nothing is mounted there, something else was mounted \
+              over it, or a container got none, it takes the host for version 1 and ends.",
     signs: "No mount of type cgroup in /proc/self/mountinfo has the controller. Other hierarchies count only where their \
-            empty mount point shows that they were mounted once.",
+            empty mount point shows that they were mounted once. Or: no cgroup file system is seen on /sys/fs/cgroup or below.",
     remedy: "kubepods-repair mounts it where systemd would have, with the same controllers together, if an empty directory \
              is there and neither version 2 nor the kernel's command line claims the controller. It never remounts \
-             anything to make a directory.",
+             anything to make a directory. Where neither version is seen, it mounts nothing and tells what is in the way.",
     by_hand: "mount -t cgroup -o cpuset cgroup /sys/fs/cgroup/cpuset, or what the finding shows. A reboot mounts all that \
-              systemd knows.",
+              systemd knows. In a container its manager has to: lxc.mount.auto = cgroup:rw for LXC.",
     threads: &[],
 };
 
