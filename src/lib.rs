@@ -17,11 +17,11 @@ pub mod report;
 pub mod root;
 pub mod sys;
 
-use cgroup::CgroupPath;
 use cli::{Exit, Options};
 use diagnosis::remedy::Step;
 use diagnosis::{Finding, Occasion, Terms};
 use host::boot::{self, Marker};
+use host::units::Unmade;
 use host::{Host, Refusal, Snap, kernel};
 use kubelet::microk8s::MICROK8S;
 use kubelet::{Configured, Settings};
@@ -179,6 +179,9 @@ impl Run<'_> {
             tree.unmade = unmade(steps);
             tree.leave_cpu = terms.leaves_cpu() && host.kernel.has_rt_group_sched(self.root) != Some(false);
         }
+        if let Some(v1) = &mut host.v1 {
+            v1.unmade = unmade(steps);
+        }
         let findings = diagnosis::diagnose(&self.settings, &host, terms);
         let foretell = self.options.dry_run && findings.iter().any(|finding| !finding.controllers.is_empty());
         if !(refused || foretell) {
@@ -203,7 +206,7 @@ fn lasting_refusals(taken: &[Taken]) -> Vec<Refusal> {
 }
 
 /// A slice that systemd did not make is asked for once in a run.
-fn unmade(steps: &[Taken]) -> Vec<(CgroupPath, String)> {
+fn unmade(steps: &[Taken]) -> Vec<Unmade> {
     let failed = steps.iter().filter_map(|taken| match (&taken.step, &taken.result) {
         (Step::AskForSlice { slice, .. }, Err(error)) => Some((slice.clone(), error.to_string())),
         _ => None,

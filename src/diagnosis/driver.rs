@@ -1,16 +1,16 @@
 //! The kubelet's cgroup driver: containerd has to use the same, or no pod starts; and what the other one left behind.
 
+use std::path::PathBuf;
+
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Occasion, Severity};
-use crate::kubelet::Settings;
+use crate::diagnosis::{Finding, Occasion, Severity, Terms};
+use crate::host::OtherTree;
+use crate::kubelet::{Driver, Settings};
 
 /// The tree of the driver that the kubelet used before. Its groups are nobody's any more, and what lives in them is beyond
 /// the reach of this kubelet.
-pub(super) fn left_behind(case: &Case) -> Option<Finding> {
-    let other = case.tree.other.as_ref()?;
-    let place = case.directory(&other.kubepods);
-    let now = case.layout.driver;
+pub(super) fn left_behind(other: &OtherTree, place: PathBuf, now: Driver, terms: Terms) -> Finding {
     let finding = |severity, evidence: &str, effect, remedy| {
         let evidence = format!("{evidence}, and the kubelet's driver is {now}");
         Finding::new(Fault::DriverChanged, severity, place.clone(), evidence, effect, remedy)
@@ -18,19 +18,15 @@ pub(super) fn left_behind(case: &Case) -> Option<Finding> {
     if other.populated {
         let how = "drain the node and stop its containers (microk8s stop ends them all), or reboot it".to_owned();
         let effect = "the kubelet starts and does not see these processes: pods may run twice, and beyond their limits";
-        return Some(finding(
-            Severity::Degraded,
-            "processes live in the tree of the other driver",
-            effect,
-            Remedy::Tell(how),
-        ));
+        let evidence = "processes live in the tree of the other driver";
+        return finding(Severity::Degraded, evidence, effect, Remedy::Tell(how));
     }
-    let remedy = match case.terms.occasion == Occasion::PreStart && !other.kubelet_runs {
+    let remedy = match terms.occasion == Occasion::PreStart && !other.kubelet_runs {
         true => Remedy::Steps(vec![Step::RemoveTree(other.kubepods.clone())]),
         false => Remedy::Tell("nothing to do: the next start of the kubelet's service removes it".to_owned()),
     };
     let effect = "nothing: no kubelet looks there";
-    Some(finding(Severity::Notice, "the empty tree of the other driver is there", effect, remedy))
+    finding(Severity::Notice, "the empty tree of the other driver is there", effect, remedy)
 }
 
 pub(super) fn diagnose(settings: &Settings) -> Option<Finding> {

@@ -8,12 +8,19 @@ use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::{Case, Finding, Severity, Terms, count};
 use crate::host::group::{Group, Setting};
 use crate::host::pods::Pods;
+use crate::kubelet::layout::Layout;
+
+/// Of the group of best effort, whose weight the kubelet sets at its start (`sched_group_set_shares`: EINVAL).
+const DIES_OF_IDLE: &str = "the kernel lets nobody set the weight of an idle group, and the kubelet dies of trying";
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let mut findings: Vec<Finding> = case.own_groups().filter_map(|group| frozen(case, group)).collect();
     // A slice has its CPUs from the kubelet or from this program, so that systemd keeps cpuset.
     let is_meant = |setting: &&Setting| !(case.by_systemd() && setting.file == "cpuset.cpus");
-    let meant = |group: &Group| leftovers(case.directory(&group.path), group.leftovers.iter().filter(is_meant));
+    let meant = |group: &Group| {
+        let settings = group.leftovers.iter().filter(is_meant);
+        leftovers(case.layout, &group.path, case.directory(&group.path), settings)
+    };
     findings.extend(case.own_groups().filter_map(meant));
     findings.extend(stale_pods(&case.tree.pods, case.terms, case.directory(&case.layout.kubepods)));
     findings.extend(empty_strays_group(case));
@@ -39,7 +46,12 @@ pub(super) fn is_frozen(group: &CgroupPath, file: PathBuf, populated: bool, thaw
 }
 
 /// Limits on one group of the kubelet's own.
-pub(super) fn leftovers<'a>(directory: PathBuf, settings: impl Iterator<Item = &'a Setting>) -> Option<Finding> {
+pub(super) fn leftovers<'a>(
+    layout: &Layout,
+    group: &CgroupPath,
+    directory: PathBuf,
+    settings: impl Iterator<Item = &'a Setting>,
+) -> Option<Finding> {
     let settings: Vec<&Setting> = settings.collect();
     if settings.is_empty() {
         return None;
@@ -49,10 +61,13 @@ pub(super) fn leftovers<'a>(directory: PathBuf, settings: impl Iterator<Item = &
         let default = if default.is_empty() { "''" } else { default };
         format!("echo {default} > {}", directory.join(file).display())
     });
-    let effect = "all pods below share this limit, and the kubelet never resets it";
+    let (severity, effect) = match settings.iter().any(|setting| setting.file == "cpu.idle") {
+        true if layout.qos.last() == Some(group) => (Severity::Fatal, DIES_OF_IDLE),
+        _ => (Severity::Degraded, "all pods below share this limit, and the kubelet never resets it"),
+    };
     let how = format!("if nobody meant it: {}", undo.collect::<Vec<_>>().join("; "));
     let evidence = is.join(", ");
-    Some(Finding::new(Fault::LeftoverLimits, Severity::Degraded, directory, evidence, effect, Remedy::Tell(how)))
+    Some(Finding::new(Fault::LeftoverLimits, severity, directory, evidence, effect, Remedy::Tell(how)))
 }
 
 /// While a kubelet runs, a pod group without a directory may be one that is being born.

@@ -19,6 +19,7 @@ pub mod remedy;
 mod slices;
 mod v1;
 mod v1_mounts;
+mod v1_slices;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -160,7 +161,7 @@ impl<'a> Case<'a> {
 
     /// Slices are not asked for now.
     fn leaves_slices(&self) -> bool {
-        self.by_systemd() && matches!(self.terms.occasion, Occasion::Early | Occasion::Boot)
+        self.by_systemd() && self.terms.precedes_pre_start()
     }
 
     /// The step that makes a group of the kubelet's or one that it demands.
@@ -185,6 +186,11 @@ impl Terms {
     /// Before the kubelet's own start nobody may make real-time units fail for its sake, as `cpu` does on a kernel with
     /// CONFIG_RT_GROUP_SCHED.
     pub fn leaves_cpu(&self) -> bool {
+        self.precedes_pre_start()
+    }
+
+    /// The kubelet's own pre-start is still to come.
+    fn precedes_pre_start(&self) -> bool {
         matches!(self.occasion, Occasion::Early | Occasion::Boot)
     }
 
@@ -232,7 +238,10 @@ fn judge(case: &Case) -> Vec<Finding> {
     findings.extend(claims::diagnose(case));
     findings.extend(groups::diagnose(case));
     findings.extend(slices::diagnose(case));
-    findings.extend(driver::left_behind(case));
+    let other = case.tree.other.as_ref();
+    findings.extend(
+        other.map(|other| driver::left_behind(other, case.directory(&other.kubepods), case.layout.driver, case.terms)),
+    );
     findings.extend(hygiene::diagnose(case));
     findings
 }

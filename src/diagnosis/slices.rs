@@ -9,7 +9,7 @@
 //! program while it would wait for systemd, and a slice asked for later loses nothing: what it holds is made anew with it.
 //! Only the root's controllers are switched on then, before a pinned task can make the kernel refuse them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
@@ -24,6 +24,14 @@ const KEEPS_CPUSET: Version = Version(1, 32);
 /// The controllers that systemd keeps only where a slice asks for it.
 const TO_BE_ASKED_FOR: [&str; 2] = ["cpu", "cpuset"];
 
+/// The evidence of a slice that systemd does not know.
+pub(super) const UNOWNED: &str =
+    "the group is there and systemd has no unit file of it: it was made by hand, or came with a scope in it";
+
+/// What the kubelet makes of such a slice of a QoS class.
+pub(super) const DIES_OF_LIMITS: &str =
+    "the kubelet takes it as it is, and dies of setting limits on a unit that systemd does not know";
+
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     if case.leaves_slices() {
         return Vec::new();
@@ -33,11 +41,12 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 
 fn judge(case: &Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
     if let Some((_, words)) = case.tree.unmade.iter().find(|(slice, _)| slice == path) {
-        return Some(failed(case, path, words));
+        let is_fit = case.group(path).is_some_and(|group| case.needed.minus(&group.controllers).is_empty());
+        return Some(failed(case.directory(path), path, words, is_fit));
     }
     let is_own = case.layout.own().any(|own| own == path);
     match (&unit.fragment, case.group(path)) {
-        (Fragment::Masked(file), _) => Some(masked(case, path, file)),
+        (Fragment::Masked(file), _) => Some(masked(case.directory(path), path, file)),
         (Fragment::Foreign(file), _) => foreign(case, path, file).or_else(|| dropped(case, path)),
         (fragment, None) if is_own => missing(case, path, fragment),
         (Fragment::None, Some(_)) if is_own => Some(unowned(case, path)),
@@ -69,8 +78,7 @@ pub(super) fn ask_for_all(case: &Case) -> Vec<Step> {
 }
 
 fn may_be_asked_for(case: &Case, slice: &CgroupPath) -> bool {
-    let fragment = case.tree.slices.get(slice).map(|unit| &unit.fragment);
-    matches!(fragment, Some(Fragment::None | Fragment::Transient))
+    case.tree.slices.get(slice).is_some_and(|unit| unit.fragment.may_be_asked_for())
 }
 
 /// A kubelet before 1.32 that asks for slices nobody has asked for since the boot loses cpuset in doing so: systemd rewrites
@@ -112,16 +120,11 @@ fn missing(case: &Case, path: &CgroupPath, fragment: &Fragment) -> Option<Findin
 }
 
 fn unowned(case: &Case, path: &CgroupPath) -> Finding {
-    let evidence =
-        "the group is there and systemd has no unit file of it: it was made by hand, or came with a scope in it";
     let (severity, effect) = match *path == case.layout.kubepods {
         true => severity(case, path),
-        false => (
-            Severity::Fatal,
-            "the kubelet takes it as it is, and dies of setting limits on a unit that systemd does not know",
-        ),
+        false => (Severity::Fatal, DIES_OF_LIMITS),
     };
-    of_group(case, Fault::SliceUnowned, severity, path, evidence.to_owned(), effect, steps(case, path))
+    of_group(case, Fault::SliceUnowned, severity, path, UNOWNED.to_owned(), effect, steps(case, path))
 }
 
 fn dropped(case: &Case, path: &CgroupPath) -> Option<Finding> {
@@ -174,17 +177,16 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
     Some(finding)
 }
 
-fn masked(case: &Case, path: &CgroupPath, file: &Path) -> Finding {
+pub(super) fn masked(place: PathBuf, path: &CgroupPath, file: &Path) -> Finding {
     let evidence = format!("{} masks it", file.display());
     let effect = "systemd starts a masked unit for nobody, and the kubelet dies of it";
     let how = Remedy::Tell(format!("systemctl unmask {}, or remove the file and systemctl daemon-reload", path.name()));
-    of_group(case, Fault::SliceMasked, Severity::Fatal, path, evidence, effect, how)
+    Finding::new(Fault::SliceMasked, Severity::Fatal, place, evidence, effect, how)
 }
 
-fn failed(case: &Case, path: &CgroupPath, words: &str) -> Finding {
-    let is_fit = case.group(path).is_some_and(|group| case.needed.minus(&group.controllers).is_empty());
+pub(super) fn failed(place: PathBuf, path: &CgroupPath, words: &str, is_fit: bool) -> Finding {
     let severity = if is_fit { Severity::Degraded } else { Severity::Fatal };
     let effect = "the kubelet asks systemd for the same slice at its start, and gets the same answer";
     let how = format!("look at systemctl status {} and at systemctl status dbus.service", path.name());
-    of_group(case, Fault::SliceFailed, severity, path, words.to_owned(), effect, Remedy::Tell(how))
+    Finding::new(Fault::SliceFailed, severity, place, words.to_owned(), effect, Remedy::Tell(how))
 }

@@ -9,20 +9,40 @@ use std::path::PathBuf;
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Finding, Severity, Terms, absent, hold_back, hygiene, qos_disabled, read_only, v1_mounts};
+use crate::diagnosis::{Finding, Severity, Terms, absent, driver, hold_back, hygiene, qos_disabled, read_only};
+use crate::diagnosis::{v1_mounts, v1_slices};
 use crate::host::Host;
 use crate::host::container::Manager;
-use crate::host::v1::{Group, Hierarchies, Hierarchy, NAMED};
+use crate::host::v1::{Group, Hierarchies, Hierarchy};
 use crate::kubelet::layout::Layout;
 use crate::kubelet::{Driver, Settings};
 
 /// Everything a rule may look at.
-struct Case<'a> {
+pub(super) struct Case<'a> {
     host: &'a Host,
-    v1: &'a Hierarchies,
-    layout: &'a Layout,
-    terms: Terms,
+    pub(super) v1: &'a Hierarchies,
+    pub(super) layout: &'a Layout,
+    pub(super) terms: Terms,
 }
+
+impl Case<'_> {
+    /// kubepods or a group of a QoS class.
+    pub(super) fn is_own(&self, path: &CgroupPath) -> bool {
+        self.layout.own().any(|own| own == path)
+    }
+
+    /// The hierarchies in which a group should be and is not.
+    fn without<'a>(&'a self, path: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
+        let may_lack = |hierarchy: &Hierarchy| {
+            self.layout.driver == Driver::Systemd && TRIMMED.iter().any(|name| hierarchy.controllers.contains(name))
+        };
+        self.v1.without(path).filter(move |hierarchy| !may_lack(hierarchy))
+    }
+}
+
+/// Of its slices systemd removes again what is empty there (`cg_trim_v1_controllers`), whoever made it. The kubelet does not
+/// look there, and its libcontainer makes with each pod what it needs.
+const TRIMMED: [&str; 2] = ["blkio", "devices"];
 
 pub(super) fn diagnose(settings: &Settings, host: &Host, v1: &Hierarchies, terms: Terms) -> Vec<Finding> {
     let mut findings: Vec<Finding> = refused(settings, host).into_iter().collect();
@@ -79,6 +99,7 @@ fn groups(case: &Case) -> Vec<Finding> {
         findings.extend(missing(case, &layout.cgroup_root, Fault::CgroupRootMissing));
     }
     findings.extend(layout.reserved.iter().filter_map(|path| missing(case, path, Fault::ReservedGroupMissing)));
+    findings.extend(v1_slices::diagnose(case));
     findings.extend(missing(case, &layout.kubepods, Fault::RootMissing));
     if v1.without(&layout.kubepods).count() < v1.mounted.len() {
         findings.extend(layout.qos.iter().filter_map(|path| missing(case, path, Fault::QosGroupMissing)));
@@ -87,9 +108,13 @@ fn groups(case: &Case) -> Vec<Finding> {
     for (hierarchy, path) in own_groups(case) {
         let Some(group) = hierarchy.groups.get(path) else { continue };
         findings.extend(frozen(hierarchy, path, group));
-        findings.extend(hygiene::leftovers(path.under(&hierarchy.point), group.leftovers.iter()));
+        findings.extend(hygiene::leftovers(layout, path, path.under(&hierarchy.point), group.leftovers.iter()));
     }
     findings.extend(hygiene::stale_pods(&v1.pods, *terms, PathBuf::from(layout.kubepods.as_str())));
+    let other = v1.other.as_ref();
+    findings.extend(
+        other.map(|other| driver::left_behind(other, PathBuf::from(other.kubepods.as_str()), layout.driver, *terms)),
+    );
     findings
 }
 
@@ -100,17 +125,20 @@ fn own_groups<'a>(case: &'a Case) -> impl Iterator<Item = (&'a Hierarchy, &'a Cg
 
 /// A group that is not in all hierarchies: `nowhere` is the fault's name when it is in none of them.
 fn missing(case: &Case, path: &CgroupPath, nowhere: Fault) -> Option<Finding> {
-    let lacking: Vec<&Hierarchy> = case.v1.without(path).collect();
+    let lacking: Vec<&Hierarchy> = case.without(path).collect();
     let first = lacking.first()?;
-    let is_nowhere = lacking.len() == case.v1.mounted.len();
+    if v1_slices::is_left_alone(case, path) {
+        return None;
+    }
+    let is_nowhere = case.v1.without(path).count() == case.v1.mounted.len();
     let names: Vec<String> = lacking.iter().map(|hierarchy| hierarchy.name()).collect();
     let (fault, evidence) = match is_nowhere {
         true => (nowhere, "it is in none of the hierarchies".to_owned()),
         false => (Fault::HierarchyIncomplete, format!("it is not in {}", names.join(" "))),
     };
-    let kubelet_makes_it = case.layout.own().any(|own| own == path);
     let is_checked = lacking.iter().any(|hierarchy| hierarchy.is_checked());
-    let (severity, effect) = match (kubelet_makes_it, is_checked) {
+    let (severity, effect) = match (case.is_own(path), is_checked) {
+        (true, _) if v1_slices::is_believed_in(case, path) => v1_slices::NEVER_MADE_AGAIN,
         (true, _) => (Severity::Notice, "the kubelet makes it itself at its start"),
         (false, true) => (Severity::Fatal, "the kubelet demands it and never makes it"),
         (false, false) => (Severity::Notice, "the kubelet does not look there, and makes it with the first pod"),
@@ -119,13 +147,6 @@ fn missing(case: &Case, path: &CgroupPath, nowhere: Fault) -> Option<Finding> {
         true => PathBuf::from(path.as_str()),
         false => path.under(&first.point),
     };
-    if case.layout.driver == Driver::Systemd && case.v1.of(NAMED).is_none_or(|named| !named.groups.contains_key(path)) {
-        let how = match kubelet_makes_it {
-            true => "nothing to do: only systemd can make a slice, and the kubelet asks it to".to_owned(),
-            false => format!("put a unit file {} into /etc/systemd/system, and start it at every boot", path.name()),
-        };
-        return Some(Finding::new(fault, severity, place, evidence, effect, Remedy::Tell(how)));
-    }
     let way = path.ancestors().into_iter().filter(|above| case.v1.without(above).next().is_some());
     let below = if *path == case.layout.kubepods && is_nowhere { case.layout.qos.clone() } else { Vec::new() };
     let steps = way.chain([path.clone()]).chain(below).flat_map(|path| make(case, path)).collect();
@@ -136,7 +157,7 @@ fn missing(case: &Case, path: &CgroupPath, nowhere: Fault) -> Option<Finding> {
 fn make(case: &Case, path: CgroupPath) -> Vec<Step> {
     let is_in_cpuset = case.v1.of("cpuset").is_none_or(|cpuset| cpuset.groups.contains_key(&path));
     let fill = (!is_in_cpuset).then(|| Step::FillCpuset(path.clone()));
-    std::iter::once(Step::Make(path)).chain(fill).collect()
+    v1_slices::ask_for(case, &path).into_iter().chain([Step::Make(path)]).chain(fill).collect()
 }
 
 fn empty_cpuset<'a>(case: &'a Case) -> impl Fn((&'a CgroupPath, &'a Group)) -> Option<Finding> {

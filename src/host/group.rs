@@ -106,7 +106,8 @@ pub const NAMED: usize = 8;
 /// What the kubelet never writes on a group of its own, and the value it expects to find (facts of 1.20 … 1.36).
 const LEFTOVERS: [(&str, &str); 4] =
     [("cpu.max", "max "), ("memory.high", "max"), ("cpuset.mems", ""), ("cpuset.cpus.partition", "member")];
-const LEFTOVERS_OF_QOS: [(&str, &str); 3] = [("memory.max", "max"), ("pids.max", "max"), ("cpuset.cpus", "")];
+const LEFTOVERS_OF_QOS: [(&str, &str); 4] =
+    [("cpu.idle", "0"), ("memory.max", "max"), ("pids.max", "max"), ("cpuset.cpus", "")];
 
 /// Reads the group at `path`; `None` where there is none.
 ///

@@ -33,7 +33,7 @@ use loader::Source;
 use mounts::{CgroupMount, Mode};
 use pods::Pods;
 use tasks::Task;
-use units::SliceUnit;
+use units::{SliceUnit, Unmade};
 use v1::Hierarchies;
 
 /// The mounts of this host, its kernel, and (on version 2) the part of the tree that the kubelet cares about.
@@ -87,7 +87,7 @@ pub struct Tree {
     /// What the kernel refused just now. Filled in by who asked it.
     pub refusals: Vec<Refusal>,
     /// Of which slices systemd would hear nothing, and its words. Filled in by who asked it.
-    pub unmade: Vec<(CgroupPath, String)>,
+    pub unmade: Vec<Unmade>,
     /// Whether `cpu` is left to the kubelet's own start. Filled in by who knows the occasion.
     pub leave_cpu: bool,
 }
@@ -251,16 +251,11 @@ fn observe_tree(
     let lives = |pod: &CgroupPath| Ok(may_live(pod) && group::populated(root, &mount.point, pod)?);
     let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
     let other = observe_other(root, mount, settings.other_kubepods())?;
-    let mut slices = BTreeMap::new();
-    for path in layout.slices() {
-        let unit = units::observe(root, path.name())?;
-        slices.insert(path, unit);
-    }
     let mut tree = Tree {
         mount: mount.point.clone(),
         writable: mount.writable,
         groups,
-        slices,
+        slices: units::observe_all(root, &layout)?,
         pods,
         other,
         claims: Vec::new(),

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::cgroup::Controllers;
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::kubelet::layout::Layout;
 use crate::root::{ReadError, Root};
 
 /// Where systemd looks for units, the first that has one wins.
@@ -55,11 +56,25 @@ pub enum Fragment {
     Masked(PathBuf),
 }
 
-/// Reads the files of the slice called `name`.
+impl Fragment {
+    /// Whether the slice is nobody's own, so that it may be asked for and told what to keep.
+    pub fn may_be_asked_for(&self) -> bool {
+        matches!(self, Self::None | Self::Transient)
+    }
+}
+
+/// A slice that systemd would hear nothing of, and its words.
+pub type Unmade = (CgroupPath, String);
+
+/// The files of all slices here; none with the cgroupfs driver.
 ///
 /// # Errors
 /// When one that is there cannot be read.
-pub fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
+pub fn observe_all(root: &Root, layout: &Layout) -> Result<BTreeMap<CgroupPath, SliceUnit>, ReadError> {
+    layout.slices().into_iter().map(|path| observe(root, path.name()).map(|unit| (path, unit))).collect()
+}
+
+fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
     let mut unit = SliceUnit::default();
     let mut values = BTreeMap::new();
     for folder in FOLDERS.map(Path::new) {

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::group::{Depth, Setting};
-use crate::host::groups_to_look_at;
 use crate::host::kernel::Kernel;
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount, Version};
 use crate::host::pods::{self, Pods};
+use crate::host::units::{self, SliceUnit, Unmade};
 use crate::host::unmounted::{self, Unmounted};
+use crate::host::{KUBELETS, OtherTree, groups_to_look_at, tasks};
 use crate::kubelet::Settings;
 use crate::root::{ReadError, Root};
 
@@ -44,8 +45,20 @@ pub const CHECKED: [&str; 7] = ["cpu", "cpuacct", "cpuset", "hugetlb", "memory",
 /// A memory limit from here on is none: the kernel rounds its largest number down to whole pages.
 const NO_MEMORY_LIMIT: u64 = 1 << 62;
 
-/// What the kubelet limits on no group of its own: which memory is taken back first, and what TCP may use.
-const NEVER_LIMITED: [&str; 2] = ["memory.soft_limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"];
+/// Controller, file, and what stands there (of a memory limit: none) as long as nobody has written it. The kubelet never does.
+/// Not every kernel has all of them.
+const LEFTOVERS: [(&str, &str, &str); 6] = [
+    ("cpu", "cpu.idle", "0"),
+    ("memory", "memory.soft_limit_in_bytes", "-1"),
+    ("memory", "memory.memsw.limit_in_bytes", "-1"),
+    ("memory", "memory.kmem.limit_in_bytes", "-1"),
+    ("memory", "memory.kmem.tcp.limit_in_bytes", "-1"),
+    ("memory", "memory.oom_control", "oom_kill_disable 0"),
+];
+
+/// What it writes on kubepods alone.
+const LEFTOVERS_OF_QOS: [(&str, &str, &str); 2] =
+    [("memory", "memory.limit_in_bytes", "-1"), ("pids", "pids.max", "max")];
 
 /// All that matters of version 1 on this host.
 #[derive(Clone, Debug)]
@@ -56,6 +69,12 @@ pub struct Hierarchies {
     pub unmounted: Vec<Unmounted>,
     /// Pod groups.
     pub pods: Pods,
+    /// With the systemd driver: the files of its slices.
+    pub slices: BTreeMap<CgroupPath, SliceUnit>,
+    /// kubepods of the driver that the kubelet does not use, where there is one.
+    pub other: Option<OtherTree>,
+    /// Filled in by who asked systemd.
+    pub unmade: Vec<Unmade>,
 }
 
 /// One mounted hierarchy.
@@ -134,6 +153,11 @@ impl Hierarchies {
         self.mounted.iter().find(|hierarchy| hierarchy.controllers.contains(controller))
     }
 
+    /// Whether systemd, which keeps a hierarchy of its own for all its units, has this group in it.
+    pub fn named_has(&self, group: &CgroupPath) -> bool {
+        self.of(NAMED).is_some_and(|named| named.groups.contains_key(group))
+    }
+
     /// The hierarchies that have no such group.
     pub fn without<'a>(&'a self, group: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
         self.mounted.iter().filter(move |hierarchy| !hierarchy.groups.contains_key(group))
@@ -170,7 +194,19 @@ pub fn observe(
     let own = mounted.iter().flat_map(|hierarchy| &hierarchy.groups).map(|(path, group)| (path, &group.children));
     let pods = pods::observe(root, layout.pod_groups(own), lives, &settings.root_dir.value)?;
     let unmounted = unmounted::observe(root, mounts, kernel)?;
-    Ok(Hierarchies { mounted, unmounted, pods })
+    let other = observe_other(root, &points, settings.other_kubepods())?;
+    let slices = units::observe_all(root, &layout)?;
+    Ok(Hierarchies { mounted, unmounted, pods, slices, other, unmade: Vec::new() })
+}
+
+fn observe_other(root: &Root, points: &[&Path], kubepods: CgroupPath) -> Result<Option<OtherTree>, ReadError> {
+    let mut places = points.iter().map(|point| kubepods.under(point));
+    if !places.try_fold(false, |found, place| Ok(found || root.exists(&place)?))? {
+        return Ok(None);
+    }
+    let populated = populated(root, points, &kubepods)?;
+    let kubelet_runs = !populated && tasks::runs(root, &KUBELETS)?;
+    Ok(Some(OtherTree { kubepods, populated, kubelet_runs }))
 }
 
 /// Whether a process lives in the group or anywhere below, in whichever of the hierarchies on `points`.
@@ -281,22 +317,14 @@ impl Files<'_> {
     fn leftovers(&self, depth: Depth, group: &Group) -> Result<Vec<Setting>, ReadError> {
         let mut found = Vec::new();
         if self.hierarchy.has_quota {
-            let value = self.file("cpu.cfs_quota_us")?;
-            found.extend((value != "-1").then(|| setting("cpu.cfs_quota_us", &value, "-1")));
+            found.extend(leftover("cpu.cfs_quota_us", &self.file("cpu.cfs_quota_us")?, "-1"));
         }
-        if depth == Depth::Qos && self.has("pids") {
-            found.extend(
-                Some(self.file("pids.max")?)
-                    .filter(|value| value != "max")
-                    .map(|value| setting("pids.max", &value, "max")),
-            );
+        for (_, file, usual) in LEFTOVERS_OF_QOS.iter().filter(|(name, ..)| depth == Depth::Qos && self.has(name)) {
+            found.extend(leftover(file, &self.file(file)?, usual));
         }
-        if depth == Depth::Qos && self.has("memory") {
-            found.extend(limit("memory.limit_in_bytes", &self.file("memory.limit_in_bytes")?));
-        }
-        for file in NEVER_LIMITED.into_iter().filter(|_| self.has("memory")) {
-            let value = self.root.read_value(&self.directory.join(file))?.unwrap_or_default();
-            found.extend(limit(file, value.trim_end()));
+        for (_, file, usual) in LEFTOVERS.iter().filter(|(name, ..)| self.has(name)) {
+            let text = self.root.read_value(&self.directory.join(file))?;
+            found.extend(text.and_then(|text| leftover(file, &text, usual)));
         }
         let above = self.path.parent().and_then(|parent| self.hierarchy.groups.get(&parent)?.cpuset.as_ref());
         if let (Some(own), Some(above)) = (&group.cpuset, above) {
@@ -309,9 +337,11 @@ impl Files<'_> {
     }
 }
 
-fn limit(file: &'static str, value: &str) -> Option<Setting> {
-    let is_limit = value.parse::<u64>().is_ok_and(|bytes| bytes < NO_MEMORY_LIMIT);
-    is_limit.then(|| setting(file, value, "-1"))
+fn leftover(file: &'static str, text: &str, usual: &str) -> Option<Setting> {
+    let value = text.lines().next().unwrap_or_default();
+    let is_no_limit = value.parse::<u64>().is_ok_and(|bytes| bytes >= NO_MEMORY_LIMIT);
+    let (_, default) = usual.rsplit_once(' ').unwrap_or(("", usual));
+    (value != usual && !is_no_limit).then(|| setting(file, value, default))
 }
 
 fn setting(file: &'static str, value: &str, default: &str) -> Setting {

@@ -146,7 +146,11 @@ fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
         Step::MoveProcesses { from, to } => processes::move_out(root, &directory(from), &directory(to)),
         Step::MakeAnew(group) => groups::make_anew(root, tree, group),
         Step::Make(group) => groups::make(&directory(group)),
-        Step::AskForSlice { slice, keeping } => slices::ask_for(root, tree, slice, keeping),
+        Step::AskForSlice { slice, keeping } => {
+            slices::ask_for(root, slice, keeping)?;
+            // Where somebody has removed the directory, systemd still believes it to be there.
+            groups::make(&directory(slice)).map(|_| Effect::Done(None))
+        }
         Step::Enable { group, controllers } => controllers::enable(root, tree, group, controllers),
         Step::Thaw(group) => groups::thaw(root, tree, group),
         Step::RemoveStraysGroup(group) => groups::remove(&directory(group)).map(|()| Effect::Done(None)),

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::host::Tree;
+use crate::repair::RepairError;
 use crate::repair::bus::{Properties, Systemd};
-use crate::repair::{Effect, RepairError, groups};
 use crate::root::Root;
 
 /// All that there could ever be: those that are off now may be switched on later.
@@ -16,12 +15,7 @@ const USUAL_WEIGHT: u64 = 100;
 
 /// A slice that systemd knows already is told what is new, until the next boot, and started if it does not run. To be told
 /// anything makes systemd apply all that it believes to be in place.
-pub(super) fn ask_for(
-    root: &Root,
-    tree: &Tree,
-    slice: &CgroupPath,
-    keeping: &Controllers,
-) -> Result<Effect, RepairError> {
+pub(super) fn ask_for(root: &Root, slice: &CgroupPath, keeping: &Controllers) -> Result<(), RepairError> {
     let systemd = Systemd::connect()?;
     let name = slice.name();
     let cpus = bits(&root.read(Path::new(POSSIBLE_CPUS))?);
@@ -40,9 +34,7 @@ pub(super) fn ask_for(
         let reason = format!("the unit is {state} all the same");
         return Err(RepairError::Bus { call: format!("The start of {name}"), reason });
     }
-    // Where somebody has removed the directory, systemd still believes it to be there.
-    groups::make(&slice.under(&tree.mount))?;
-    Ok(Effect::Done(None))
+    Ok(())
 }
 
 /// Makes systemd forget a slice that nothing lives in.

@@ -8,17 +8,21 @@ use crate::cgroup::CgroupPath;
 use crate::diagnosis::remedy::Step;
 use crate::host::pods::AbandonedPod;
 use crate::host::v1::{Hierarchies, populated};
+use crate::repair::bus::Systemd;
 use crate::repair::groups::{inhabited, remove_with_all_below};
-use crate::repair::{Effect, RepairError, change, groups, take_without_tree, write_file};
+use crate::repair::{Effect, RepairError, change, groups, slices, take_without_tree, write_file};
 use crate::root::Root;
 
 pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step) -> Result<Effect, RepairError> {
+    let points: Vec<&Path> = v1.mounted.iter().map(|hierarchy| hierarchy.point.as_path()).collect();
     match step {
         Step::Mount { options, point } => mount_hierarchy(options, point),
         Step::Make(group) => make(v1, group),
         Step::FillCpuset(group) => fill(root, v1, group),
         Step::Thaw(group) => thaw(root, v1, group),
-        Step::RemovePods(pods) => remove_pods(root, v1, pods),
+        Step::AskForSlice { slice, keeping } => slices::ask_for(root, slice, keeping).map(|()| Effect::Done(None)),
+        Step::RemoveTree(group) => remove_tree(root, &points, group),
+        Step::RemovePods(pods) => remove_pods(root, v1, &points, pods),
         other => take_without_tree(other),
     }
 }
@@ -70,17 +74,31 @@ fn thaw(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, Rep
 }
 
 /// Both tests again for each pod, right before its groups go.
-fn remove_pods(root: &Root, v1: &Hierarchies, pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
-    let points: Vec<&Path> = v1.mounted.iter().map(|hierarchy| hierarchy.point.as_path()).collect();
+fn remove_pods(root: &Root, v1: &Hierarchies, points: &[&Path], pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
+    let systemd = if v1.slices.is_empty() { None } else { Some(Systemd::connect()?) };
     let mut removed = 0;
     for pod in pods {
-        if root.exists(&pod.directory)? || populated(root, &points, &pod.group)? {
+        if root.exists(&pod.directory)? || populated(root, points, &pod.group)? {
             continue;
         }
-        for point in &points {
-            remove_with_all_below(root, &pod.group.under(point))?;
+        if let Some(systemd) = &systemd {
+            slices::let_go(systemd, &pod.group)?;
         }
+        remove_everywhere(root, points, &pod.group)?;
         removed += 1;
     }
     Ok(Effect::Done(Some(format!("{removed} of {}", pods.len()))))
+}
+
+/// Of the driver that the kubelet used before.
+fn remove_tree(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<Effect, RepairError> {
+    if populated(root, points, group)? {
+        return Err(inhabited(Path::new(group.as_str())));
+    }
+    remove_everywhere(root, points, group)?;
+    Ok(Effect::Done(None))
+}
+
+fn remove_everywhere(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<(), RepairError> {
+    points.iter().try_for_each(|point| remove_with_all_below(root, &group.under(point)))
 }

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use kubepods_repair::cgroup::CgroupPath;
+use kubepods_repair::cgroup::{CgroupPath, Controllers};
 use kubepods_repair::diagnosis::remedy::Step;
 use kubepods_repair::diagnosis::{Occasion, Terms};
+use kubepods_repair::host::OtherTree;
+use kubepods_repair::host::units::Fragment;
 use kubepods_repair::host::unmounted::Place;
 use kubepods_repair::host::v1::Hierarchies;
 use kubepods_repair::kubelet::layout::Layout;
@@ -31,6 +33,8 @@ impl OnHierarchies<'_> {
                 let fair = pods.iter().all(|pod| self.v1.pods.abandoned.contains(pod));
                 (!may || !fair).then_some("pods that may be alive, or that a kubelet may be about to use")
             }
+            Step::AskForSlice { slice, keeping } => self.ask_for(slice, keeping),
+            Step::RemoveTree(group) => self.remove_tree(group),
             _ => Some("a step of version 2"),
         }
     }
@@ -42,6 +46,21 @@ impl OnHierarchies<'_> {
             is_it && unmounted.place == Place::Empty && unmounted.obstacle.is_none()
         });
         (!is_meant).then_some("mounted where something is, or what is claimed elsewhere")
+    }
+
+    /// Nothing has to be kept: no controller can be taken away.
+    fn ask_for(&self, path: &CgroupPath, keeping: &Controllers) -> Option<&'static str> {
+        let may = !matches!(self.terms.occasion, Occasion::Early | Occasion::Boot) && keeping.is_empty();
+        let unit = self.v1.slices.get(path);
+        let is_fair = unit.is_some_and(|unit| matches!(unit.fragment, Fragment::None | Fragment::Transient));
+        (!may || !is_fair || !self.is_wanted(path))
+            .then_some("asked for a slice early, or for one that is somebody's own")
+    }
+
+    fn remove_tree(&self, path: &CgroupPath) -> Option<&'static str> {
+        let is_left = |other: &OtherTree| other.kubepods == *path && !other.populated && !other.kubelet_runs;
+        let is_fair = self.v1.other.as_ref().is_some_and(is_left) && self.terms.occasion == Occasion::PreStart;
+        (!is_fair || self.is_wanted(path)).then_some("removed a tree that may be in use")
     }
 
     fn is_wanted(&self, path: &CgroupPath) -> bool {

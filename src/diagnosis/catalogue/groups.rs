@@ -35,10 +35,11 @@ pub(super) static LEFTOVER_LIMITS: Entry = Entry {
     message_id: "8f889dd1b393477abbfe3ef762714ebf",
     title: "A limit that the kubelet never resets",
     meaning: "A resource limit is set on kubepods or a QoS group that the kubelet neither sets nor takes back. All pods \
-              below share it: they are slow, are killed, or cannot start a process, and no log says why.",
-    signs: "cpu.max, memory.high, cpuset.mems, cpuset.cpus.partition and the like of these groups differ from what a new \
-            group has; on version 1 cpu.cfs_quota_us, pids.max, memory.limit_in_bytes, or a cpuset narrower than the one \
-            above.",
+              below share it: they are slow, are killed, or cannot start a process, and no log says why. Of cpu.idle in the \
+              group of best effort the kubelet itself dies, since the kernel then refuses the weight it sets.",
+    signs: "cpu.max, cpu.idle, memory.high, cpuset.mems, cpuset.cpus.partition and the like of these groups differ from what \
+            a new group has; on version 1 cpu.cfs_quota_us, cpu.idle, pids.max, the limits of memory, memory.oom_control, or \
+            a cpuset narrower than the one above.",
     remedy: "kubepods-repair leaves it alone, since somebody may have meant it, and prints the command that resets it.",
     by_hand: "If nobody meant it, type the command that the finding shows. A reboot takes it away, too.",
     threads: &[],

@@ -38,7 +38,7 @@ pub(super) static HIERARCHY_INCOMPLETE: Entry = Entry {
     meaning: "On version 1 a group is a directory in each of a dozen hierarchies. The kubelet demands it in those of cpu, \
               cpuacct, cpuset, memory, pids, hugetlb and systemd, and libcontainer makes it in all that are mounted. One \
               is not there: the kubelet makes its own groups again at its start, but never a cgroup root or a reserved \
-              group that it was told of.",
+              group that it was told of, nor in systemd's own hierarchy a slice that systemd believes to be there.",
     signs: "The directory is missing below the mount point of at least one hierarchy, and is there below another.",
     remedy: "kubepods-repair makes it wherever it is missing, and fills its cpuset.",
     by_hand: "mkdir the directory that is named.",

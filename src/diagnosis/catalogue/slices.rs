@@ -36,7 +36,7 @@ pub(super) static SLICE_FOREIGN: Entry = Entry {
     message_id: "c1c78b02a0954170b473e082f32bf08a",
     title: "A slice of the kubelet has somebody else's unit file",
     meaning: "A unit file of this name is installed, so that systemd refuses the transient unit that the kubelet asks for. \
-              The kubelet takes no notice and never starts the slice, and dies if nobody else does.",
+              The kubelet takes no notice and never starts the slice, and on version 2 dies if nobody else does.",
     signs: "A file of the slice's name in one of systemd's folders other than /run/systemd/transient.",
     remedy: "kubepods-repair leaves the file alone. Where kubepods.slice is not fit, it asks for the slices of the QoS classes in it, \
              with which systemd starts it; of those it tells what to put into the file.",
@@ -75,7 +75,8 @@ pub(super) static SLICE_UNOWNED: Entry = Entry {
     message_id: "cbb4a998f0b849f89e0df96a939c6bd4",
     title: "systemd was never asked for a slice of the kubelet",
     meaning: "The group is there and systemd was never asked for it: a directory made by hand, or a slice that came up with \
-              a scope in it. It passes the kubelet's look, and systemd takes its controllers away later.",
+              a scope in it. It passes the kubelet's look, and systemd takes its controllers away later; of the slice of a \
+              QoS class the kubelet dies, since it cannot have systemd limit what systemd does not know.",
     signs: "The directory is there, and no unit file of its name.",
     remedy: "kubepods-repair asks systemd for the slice, which takes the group over with all that is in it.",
     by_hand: "If the group is empty, rmdir it and start the kubelet.",
