@@ -170,7 +170,5 @@ fn cure_threaded(case: &Case, group: &Group) -> Remedy {
 
 fn has_pods_below(case: &Case, group: &Group) -> bool {
     let below = case.own_groups().filter(|own| own.path == group.path || group.path.is_above(&own.path));
-    below
-        .into_iter()
-        .any(|own| own.children.iter().any(|child| !case.layout.own().any(|path| *path == own.path.join(child))))
+    below.into_iter().any(|own| own.children.iter().any(|child| !case.layout.is_own(&own.path.join(child))))
 }

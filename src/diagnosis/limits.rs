@@ -31,7 +31,7 @@ fn missing_groups(case: &Case) -> BTreeSet<CgroupPath> {
 
 fn judge(case: &Case, group: &Group, missing: &BTreeSet<CgroupPath>) -> Vec<Finding> {
     let to_make: Vec<&CgroupPath> = missing.iter().filter(|path| group.path.is_above(path)).collect();
-    let holds_pods = group.path.is_above(&case.layout.kubepods) || case.layout.own().any(|own| *own == group.path);
+    let holds_pods = group.path.is_above(&case.layout.kubepods) || case.layout.is_own(&group.path);
     let descendants = group.max_descendants.and_then(|limit| {
         let now = group.descendants + to_make.len() as u64;
         let severity = match (limit < now && !to_make.is_empty(), limit < now + GROUPS_OF_A_POD && holds_pods) {
@@ -63,7 +63,7 @@ fn finding(case: &Case, group: &Group, file: &'static str, severity: Severity, e
         Severity::Fatal => "the kubelet cannot make its groups: mkdir answers EAGAIN, resource temporarily unavailable",
         _ => "no pod can be started: mkdir answers EAGAIN, resource temporarily unavailable",
     };
-    let remedy = match case.layout.own().any(|own| *own == group.path) {
+    let remedy = match case.layout.is_own(&group.path) {
         true => Remedy::Steps(vec![Step::LiftLimit { group: group.path.clone(), file }]),
         false => Remedy::Tell(format!(
             "this group is not the kubelet's, so somebody has to want it: echo max > {}",

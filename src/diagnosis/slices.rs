@@ -15,7 +15,7 @@ use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::{Case, Finding, Severity, of_group};
-use crate::host::units::{Fragment, SliceUnit};
+use crate::host::units::{self, Fragment, SliceUnit};
 use crate::kubelet::microk8s::Version;
 
 /// The first kubelet that sets `AllowedCPUs=`, so that its slices keep cpuset.
@@ -40,11 +40,11 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 }
 
 fn judge(case: &Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
-    if let Some((_, words)) = case.tree.unmade.iter().find(|(slice, _)| slice == path) {
+    if let Some(words) = units::refusal(&case.tree.unmade, path) {
         let is_fit = case.group(path).is_some_and(|group| case.needed.minus(&group.controllers).is_empty());
         return Some(failed(case.directory(path), path, words, is_fit));
     }
-    let is_own = case.layout.own().any(|own| own == path);
+    let is_own = case.layout.is_own(path);
     match (&unit.fragment, case.group(path)) {
         (Fragment::Masked(file), _) => Some(masked(case.directory(path), path, file)),
         (Fragment::Foreign(file), _) => foreign(case, path, file).or_else(|| dropped(case, path)),

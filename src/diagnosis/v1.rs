@@ -26,11 +26,6 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// kubepods or a group of a QoS class.
-    pub(super) fn is_own(&self, path: &CgroupPath) -> bool {
-        self.layout.own().any(|own| own == path)
-    }
-
     /// The hierarchies in which a group should be and is not.
     fn without<'a>(&'a self, path: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
         let may_lack = |hierarchy: &Hierarchy| {
@@ -101,7 +96,7 @@ fn groups(case: &Case) -> Vec<Finding> {
     findings.extend(layout.reserved.iter().filter_map(|path| missing(case, path, Fault::ReservedGroupMissing)));
     findings.extend(v1_slices::diagnose(case));
     findings.extend(missing(case, &layout.kubepods, Fault::RootMissing));
-    if v1.without(&layout.kubepods).count() < v1.mounted.len() {
+    if !v1.lack(&layout.kubepods) {
         findings.extend(layout.qos.iter().filter_map(|path| missing(case, path, Fault::QosGroupMissing)));
     }
     findings.extend(v1.mounted.iter().flat_map(|hierarchy| &hierarchy.groups).filter_map(empty_cpuset(case)));
@@ -130,14 +125,14 @@ fn missing(case: &Case, path: &CgroupPath, nowhere: Fault) -> Option<Finding> {
     if v1_slices::is_left_alone(case, path) {
         return None;
     }
-    let is_nowhere = case.v1.without(path).count() == case.v1.mounted.len();
+    let is_nowhere = case.v1.lack(path);
     let names: Vec<String> = lacking.iter().map(|hierarchy| hierarchy.name()).collect();
     let (fault, evidence) = match is_nowhere {
         true => (nowhere, "it is in none of the hierarchies".to_owned()),
         false => (Fault::HierarchyIncomplete, format!("it is not in {}", names.join(" "))),
     };
     let is_checked = lacking.iter().any(|hierarchy| hierarchy.is_checked());
-    let (severity, effect) = match (case.is_own(path), is_checked) {
+    let (severity, effect) = match (case.layout.is_own(path), is_checked) {
         (true, _) if v1_slices::is_believed_in(case, path) => v1_slices::NEVER_MADE_AGAIN,
         (true, _) => (Severity::Notice, "the kubelet makes it itself at its start"),
         (false, true) => (Severity::Fatal, "the kubelet demands it and never makes it"),

@@ -4,14 +4,14 @@
 //! systemd knows is there, and makes its group in every hierarchy but systemd's own. So what is missing there, the kubelet
 //! misses for ever (`Validate` looks there, too); whatever is missing elsewhere it makes itself. No controller can be lost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::v1::Case;
 use crate::diagnosis::{Finding, Severity, slices};
-use crate::host::units::{Fragment, SliceUnit};
+use crate::host::units::{self, Fragment, SliceUnit};
 use crate::host::v1::NAMED;
 
 /// What becomes of a slice that systemd believes in and that is not there.
@@ -30,58 +30,58 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 fn judge(case: &Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
     let place = path.under(&case.v1.of(NAMED)?.point);
     let is_there = case.v1.named_has(path);
-    if let Some((_, words)) = case.v1.unmade.iter().find(|(slice, _)| slice == path) {
+    if let Some(words) = units::refusal(&case.v1.unmade, path) {
         return Some(slices::failed(place, path, words, is_there));
     }
-    let (fault, severity, evidence, effect, remedy) = match (&unit.fragment, is_there) {
-        (Fragment::Masked(file), _) => return Some(slices::masked(place, path, file)),
-        (Fragment::Foreign(file), false) => foreign(case, path, file),
-        (Fragment::None, true) if case.is_own(path) => unowned(case, path),
-        _ => return None,
-    };
-    Some(Finding::new(fault, severity, place, evidence, effect, remedy))
+    match (&unit.fragment, is_there) {
+        (Fragment::Masked(file), _) => Some(slices::masked(place, path, file)),
+        (Fragment::Foreign(file), false) => Some(foreign(case, place, path, file)),
+        (Fragment::None, true) if case.layout.is_own(path) => Some(unowned(case, place, path)),
+        _ => None,
+    }
 }
 
-type Judgement = (Fault, Severity, String, &'static str, Remedy);
-
 /// What the kubelet makes itself it also limits, and to be told of a limit makes systemd set the group up.
-fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Judgement {
-    let (severity, effect) = match case.is_own(path) {
+fn foreign(case: &Case, place: PathBuf, path: &CgroupPath, file: &Path) -> Finding {
+    let (severity, effect) = match case.layout.is_own(path) {
         true => (Severity::Notice, "systemd sets it up as soon as the kubelet sets a limit of it"),
         false => (Severity::Fatal, "the kubelet demands it, and nobody starts a slice of somebody's own"),
     };
     let evidence = format!("its unit file is somebody's own, {}, and it is not started", file.display());
     let how = format!("systemctl start {}, at every boot", path.name());
-    (Fault::SliceForeign, severity, evidence, effect, Remedy::Tell(how))
+    Finding::new(Fault::SliceForeign, severity, place, evidence, effect, Remedy::Tell(how))
 }
 
-fn unowned(case: &Case, path: &CgroupPath) -> Judgement {
+fn unowned(case: &Case, place: PathBuf, path: &CgroupPath) -> Finding {
     let (severity, effect) = match *path == case.layout.kubepods {
         true => (Severity::Degraded, "the kubelet takes it as it is, and cannot set the limits of all pods"),
         false => (Severity::Fatal, slices::DIES_OF_LIMITS),
     };
     let steps = vec![step(path)];
-    (Fault::SliceUnowned, severity, slices::UNOWNED.to_owned(), effect, Remedy::Steps(steps))
+    Finding::new(Fault::SliceUnowned, severity, place, slices::UNOWNED.to_owned(), effect, Remedy::Steps(steps))
+}
+
+/// The files of a slice that is not in systemd's own hierarchy.
+fn lacking<'a>(case: &'a Case, path: &CgroupPath) -> Option<&'a SliceUnit> {
+    case.v1.slices.get(path).filter(|_| !case.v1.named_has(path))
 }
 
 /// Whether nothing is made of a group in any hierarchy now: units wait for this program early in the boot, and what is
 /// somebody's own, masked, or was asked for in vain is told of alone.
 pub(super) fn is_left_alone(case: &Case, path: &CgroupPath) -> bool {
-    let Some(unit) = case.v1.slices.get(path).filter(|_| !case.v1.named_has(path)) else { return false };
-    let is_unmade = case.v1.unmade.iter().any(|(slice, _)| slice == path);
+    let Some(unit) = lacking(case, path) else { return false };
+    let is_unmade = units::refusal(&case.v1.unmade, path).is_some();
     case.terms.precedes_pre_start() || is_unmade || !unit.fragment.may_be_asked_for()
 }
 
 /// Whether systemd has the transient unit of a slice that is not in its hierarchy.
 pub(super) fn is_believed_in(case: &Case, path: &CgroupPath) -> bool {
-    let unit = case.v1.slices.get(path).filter(|_| !case.v1.named_has(path));
-    *path == case.layout.kubepods && unit.is_some_and(|unit| unit.fragment == Fragment::Transient)
+    *path == case.layout.kubepods && lacking(case, path).is_some_and(|unit| unit.fragment == Fragment::Transient)
 }
 
 /// Only systemd can make what is missing in its own hierarchy.
 pub(super) fn ask_for(case: &Case, path: &CgroupPath) -> Option<Step> {
-    let unit = case.v1.slices.get(path).filter(|_| !case.v1.named_has(path))?;
-    unit.fragment.may_be_asked_for().then(|| step(path))
+    lacking(case, path)?.fragment.may_be_asked_for().then(|| step(path))
 }
 
 fn step(path: &CgroupPath) -> Step {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::host::container::{self, Manager};
-use crate::host::kernel::Kernel;
+use crate::host::kernel::{self, Kernel};
 use crate::kubelet::microk8s::Version;
 use crate::root::Root;
 
@@ -160,13 +160,12 @@ impl Boot {
 }
 
 /// Reads the marker; whatever is wrong with it, nothing is known and nothing fails.
-pub fn observe(root: &Root, kernel: &Kernel) -> Boot {
+pub fn observe(root: &Root, running: &Kernel) -> Boot {
     let read = |path: &str| root.read(Path::new(path)).ok();
-    let id = root.read_value(Path::new("/proc/sys/kernel/random/boot_id")).ok().flatten().unwrap_or_default();
-    let id = id.trim_end().to_owned();
+    let id = kernel::value(root, "/proc/sys/kernel/random/boot_id");
     let last_marker = read(MARKER).filter(|text| text.len() <= LARGEST_MARKER).and_then(|text| Marker::parse(&text));
     let marker = last_marker.clone().filter(|marker| !id.is_empty() && marker.boot_id == id);
-    Boot { id, container: container::observe(root, kernel), marker, last_marker, repairs: repairs(root) }
+    Boot { id, container: container::observe(root, running), marker, last_marker, repairs: repairs(root) }
 }
 
 /// What [`REPAIRS`] says: none without it, and nothing is known where it is not a number.

@@ -19,8 +19,12 @@ pub struct Kernel {
 
 /// The running kernel; what cannot be read stays empty, nothing is decided by it.
 pub fn observe(root: &Root) -> Kernel {
-    let read = |path: &str| root.read_value(Path::new(path)).ok().flatten().unwrap_or_default().trim_end().to_owned();
-    Kernel { release: read("/proc/sys/kernel/osrelease"), command_line: read("/proc/cmdline") }
+    Kernel { release: value(root, "/proc/sys/kernel/osrelease"), command_line: value(root, "/proc/cmdline") }
+}
+
+/// What a file of procfs says in one line; empty where it cannot be read.
+pub(super) fn value(root: &Root, path: &str) -> String {
+    root.read_value(Path::new(path)).ok().flatten().unwrap_or_default().trim_end().to_owned()
 }
 
 impl Kernel {

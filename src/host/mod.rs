@@ -103,6 +103,13 @@ pub struct OtherTree {
     pub kubelet_runs: bool,
 }
 
+impl OtherTree {
+    fn new(root: &Root, kubepods: CgroupPath, populated: bool) -> Result<Self, ReadError> {
+        let kubelet_runs = !populated && tasks::runs(root, &KUBELETS)?;
+        Ok(Self { kubepods, populated, kubelet_runs })
+    }
+}
+
 /// Tasks that the kernel may refuse a controller for.
 #[derive(Clone, Debug)]
 pub struct Blockers {
@@ -272,8 +279,7 @@ fn observe_other(root: &Root, mount: &CgroupMount, kubepods: CgroupPath) -> Resu
     let Some(Group { populated, .. }) = group::observe(root, &mount.point, &kubepods, Depth::Foreign)? else {
         return Ok(None);
     };
-    let kubelet_runs = !populated && tasks::runs(root, &KUBELETS)?;
-    Ok(Some(OtherTree { kubepods, populated, kubelet_runs }))
+    OtherTree::new(root, kubepods, populated).map(Some)
 }
 
 /// Later entries win, so that a group that is also an ancestor is looked at as closely as its own role asks.

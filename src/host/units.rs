@@ -66,6 +66,11 @@ impl Fragment {
 /// A slice that systemd would hear nothing of, and its words.
 pub type Unmade = (CgroupPath, String);
 
+/// Why systemd did not make this slice, where it was asked.
+pub fn refusal<'a>(unmade: &'a [Unmade], slice: &CgroupPath) -> Option<&'a str> {
+    unmade.iter().find(|(path, _)| path == slice).map(|(_, words)| words.as_str())
+}
+
 /// The files of all slices here; none with the cgroupfs driver.
 ///
 /// # Errors

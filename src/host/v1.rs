@@ -14,7 +14,7 @@ use crate::host::mounts::{CGROUP_MOUNT, CgroupMount, Version};
 use crate::host::pods::{self, Pods};
 use crate::host::units::{self, SliceUnit, Unmade};
 use crate::host::unmounted::{self, Unmounted};
-use crate::host::{KUBELETS, OtherTree, groups_to_look_at, tasks};
+use crate::host::{OtherTree, groups_to_look_at};
 use crate::kubelet::Settings;
 use crate::root::{ReadError, Root};
 
@@ -158,6 +158,11 @@ impl Hierarchies {
         self.of(NAMED).is_some_and(|named| named.groups.contains_key(group))
     }
 
+    /// Whether no hierarchy has this group.
+    pub fn lack(&self, group: &CgroupPath) -> bool {
+        self.without(group).count() == self.mounted.len()
+    }
+
     /// The hierarchies that have no such group.
     pub fn without<'a>(&'a self, group: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
         self.mounted.iter().filter(move |hierarchy| !hierarchy.groups.contains_key(group))
@@ -205,8 +210,7 @@ fn observe_other(root: &Root, points: &[&Path], kubepods: CgroupPath) -> Result<
         return Ok(None);
     }
     let populated = populated(root, points, &kubepods)?;
-    let kubelet_runs = !populated && tasks::runs(root, &KUBELETS)?;
-    Ok(Some(OtherTree { kubepods, populated, kubelet_runs }))
+    OtherTree::new(root, kubepods, populated).map(Some)
 }
 
 /// Whether a process lives in the group or anywhere below, in whichever of the hierarchies on `points`.

@@ -75,6 +75,11 @@ impl Layout {
         std::iter::once(&self.kubepods).chain(&self.qos)
     }
 
+    /// Whether the group is kubepods or that of a QoS class.
+    pub fn is_own(&self, path: &CgroupPath) -> bool {
+        self.own().any(|own| own == path)
+    }
+
     /// With the systemd driver: every slice here, the cgroup root and what is above it included.
     pub fn slices(&self) -> BTreeSet<CgroupPath> {
         let ends = self.reserved.iter().chain(self.own()).filter(|_| self.driver == Driver::Systemd);

@@ -49,10 +49,19 @@ pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effec
 }
 
 pub(super) fn remove_pods(root: &Root, tree: &Tree, pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
-    let systemd = if tree.slices.is_empty() { None } else { Some(Systemd::connect()?) };
+    each_pod(pods, !tree.slices.is_empty(), |systemd, pod| remove_pod(root, tree, systemd, pod))
+}
+
+/// `remove` says whether the pod's group is gone; systemd is given to it where that has slices for pods.
+pub(super) fn each_pod(
+    pods: &[AbandonedPod],
+    by_systemd: bool,
+    remove: impl Fn(Option<&Systemd>, &AbandonedPod) -> Result<bool, RepairError>,
+) -> Result<Effect, RepairError> {
+    let systemd = by_systemd.then(Systemd::connect).transpose()?;
     let mut removed = 0;
     for pod in pods {
-        removed += usize::from(remove_pod(root, tree, systemd.as_ref(), pod)?);
+        removed += usize::from(remove(systemd.as_ref(), pod)?);
     }
     Ok(Effect::Done(Some(format!("{removed} of {}", pods.len()))))
 }

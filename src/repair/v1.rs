@@ -22,7 +22,9 @@ pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step) -> Result<Effect,
         Step::Thaw(group) => thaw(root, v1, group),
         Step::AskForSlice { slice, keeping } => slices::ask_for(root, slice, keeping).map(|()| Effect::Done(None)),
         Step::RemoveTree(group) => remove_tree(root, &points, group),
-        Step::RemovePods(pods) => remove_pods(root, v1, &points, pods),
+        Step::RemovePods(pods) => {
+            groups::each_pod(pods, !v1.slices.is_empty(), |systemd, pod| remove_pod(root, &points, systemd, pod))
+        }
         other => take_without_tree(other),
     }
 }
@@ -73,21 +75,21 @@ fn thaw(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, Rep
     write_file(&path.join("freezer.state"), "THAWED").map(|()| Effect::Done(None))
 }
 
-/// Both tests again for each pod, right before its groups go.
-fn remove_pods(root: &Root, v1: &Hierarchies, points: &[&Path], pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
-    let systemd = if v1.slices.is_empty() { None } else { Some(Systemd::connect()?) };
-    let mut removed = 0;
-    for pod in pods {
-        if root.exists(&pod.directory)? || populated(root, points, &pod.group)? {
-            continue;
-        }
-        if let Some(systemd) = &systemd {
-            slices::let_go(systemd, &pod.group)?;
-        }
-        remove_everywhere(root, points, &pod.group)?;
-        removed += 1;
+/// Whether the pod's groups are gone. Both tests again right before.
+fn remove_pod(
+    root: &Root,
+    points: &[&Path],
+    systemd: Option<&Systemd>,
+    pod: &AbandonedPod,
+) -> Result<bool, RepairError> {
+    if root.exists(&pod.directory)? || populated(root, points, &pod.group)? {
+        return Ok(false);
     }
-    Ok(Effect::Done(Some(format!("{removed} of {}", pods.len()))))
+    if let Some(systemd) = systemd {
+        slices::let_go(systemd, &pod.group)?;
+    }
+    remove_everywhere(root, points, &pod.group)?;
+    Ok(true)
 }
 
 /// Of the driver that the kubelet used before.

@@ -12,8 +12,8 @@ declare -A ERRNOS=(
   [renameat2]="EIO ENOSPC EROFS EINVAL" [fsync]="EIO ENOSPC EINTR" [flock]="EINTR ENOLCK EAGAIN" [statx]=EIO [newfstatat]=EIO
   [socket]="EMFILE ENOMEM" [connect]="ECONNREFUSED ENOENT EAGAIN EACCES EINTR" [sendmsg]="EPIPE ENOBUFS EINTR" [recvmsg]="ECONNRESET EINTR"
 )
-# What changes the machine: there a call also fails whenever it is made again, and a run is killed, by SIGKILL and by SIGTERM. What only reads fails on captured hosts, every
-# call of it (reads), so that one in READS is enough here.
+# What changes the machine: there a call also fails whenever it is made again, and a run is killed, by SIGKILL and by SIGTERM. What
+# only reads fails on captured hosts, every call of it (reads), so that one in READS is enough here.
 CHANGING="write mkdir unlinkat rename renameat2 fsync" READING="openat read readlink getdents64 close statx newfstatat" READS=25
 HOSTS=${HOSTS:-"healthy clean-boot bare-kubepods anchor-missing qos-group-missing max-descendants max-depth frozen stray-in-kubepods stray-in-burstable threaded-kubepods threaded-burstable checkpoints"}
 MADE=0 CLEAN=0 TOLD=0 KILLED=0
@@ -94,16 +94,16 @@ struck() {
 # strike NAME EVERY EVERY-KILL: of all calls and errnos of this scenario's run each EVERY-th (of those that only read, one in READS of
 # them), and each so many-th lasting failure and kill
 strike() {
-  local name=$1 call number count how hows
+  local name=$1 kind every call number count how hows
   quick_reset; broken
   strace -f -qq -o "$WORK/calls" kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && HEALED=0 || HEALED=$?
   for call in "${!ERRNOS[@]}"; do
     count=$(grep -c "^[0-9]* *$call(" "$WORK/calls") || true
     # shellcheck disable=SC2086  # words
     hows=$(printf 'error=%s ' ${ERRNOS[$call]})
+    kind=FAIL every=$2; [[ " $READING " != *" $call "* ]] || kind=READ every=$(($2 * READS))
     for ((number = 1; number <= count; number++)); do for how in $hows; do
-      [[ " $READING " != *" $call "* ]] || turn READ $(($2 * READS)) || continue
-      [[ " $READING " == *" $call "* ]] || turn FAIL "$2" || continue
+      turn $kind $every || continue
       quick_reset; broken; struck "$name" "$call" "$number" "$how"
     done; done
     [[ " $CHANGING " == *" $call "* ]] || continue

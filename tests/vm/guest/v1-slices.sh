@@ -1,13 +1,15 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # What scenarios of the systemd driver on version 1 are written with, beside v1.sh.
 OWN="kubepods.slice kubepods.slice/kubepods-burstable.slice kubepods.slice/kubepods-besteffort.slice"
+# the mount points where slices stay; in the others systemd itself removes what is empty
+used_by_slices() { used | grep -Ev '/(blkio|devices)$'; }
 made_by_kubelet() { kubelet >"$WORK/first" 2>&1 || { cat "$WORK/first"; fail "no kubelet made the slices"; }; }
 nowhere() { :; }
 by_hand() { make_all $OWN; filled_by_hand; }
 gone() { made_by_kubelet; for g in besteffort burstable; do rmdir "$CG1/systemd/kubepods.slice/kubepods-$g.slice"; done; rmdir $CG1/systemd/kubepods.slice; }
 is_whole() {
   local h g
-  for h in $(used | grep -Ev '/(blkio|devices)$'); do for g in $OWN; do [ -d "$h/$g" ] || { cat "$WORK/said"; fail "no $h/$g"; }; done; done
+  for h in $(used_by_slices); do for g in $OWN; do [ -d "$h/$g" ] || { cat "$WORK/said"; fail "no $h/$g"; }; done; done
   # shellcheck disable=SC2086  # words
   filled $OWN || fail "cpusets are empty"
   for g in $SLICES; do [ "$(systemctl is-active "$g")" = active ] || fail "$g is $(systemctl is-active "$g")"; done
