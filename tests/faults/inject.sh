@@ -10,11 +10,12 @@ declare -A ERRNOS=(
   [write]="EIO ENOMEM EINTR EBUSY EINVAL ENODEV EACCES ENOSPC EAGAIN ESRCH EOPNOTSUPP EROFS" [getdents64]="EIO ENOENT" [close]="EIO EINTR"
   [mkdir]="EIO ENOMEM EAGAIN ENOSPC EROFS EACCES ENOENT EINTR" [unlinkat]="EIO EBUSY ENOENT EACCES EROFS" [rename]="EIO ENOSPC EROFS"
   [renameat2]="EIO ENOSPC EROFS EINVAL" [fsync]="EIO ENOSPC EINTR" [flock]="EINTR ENOLCK EAGAIN" [statx]=EIO [newfstatat]=EIO
+  [mount]="EBUSY ENOENT ENOMEM EPERM EINVAL ENODEV"
   [socket]="EMFILE ENOMEM" [connect]="ECONNREFUSED ENOENT EAGAIN EACCES EINTR" [sendmsg]="EPIPE ENOBUFS EINTR" [recvmsg]="ECONNRESET EINTR"
 )
 # What changes the machine: there a call also fails whenever it is made again, and a run is killed, by SIGKILL and by SIGTERM. What
 # only reads fails on captured hosts, every call of it (reads), so that one in READS is enough here.
-CHANGING="write mkdir unlinkat rename renameat2 fsync" READING="openat read readlink getdents64 close statx newfstatat" READS=25
+CHANGING="write mkdir unlinkat rename renameat2 fsync mount" READING="openat read readlink getdents64 close statx newfstatat" READS=25
 HOSTS=${HOSTS:-"healthy clean-boot bare-kubepods anchor-missing qos-group-missing max-descendants max-depth frozen stray-in-kubepods stray-in-burstable threaded-kubepods threaded-burstable checkpoints"}
 MADE=0 CLEAN=0 TOLD=0 KILLED=0
 declare -A TURNS=([READ]=0 [FAIL]=0 [LAST]=0 [KILL]=0)
@@ -88,8 +89,9 @@ struck() {
   worth; [ $WORTH -ge "$before" ] || { cat "$WORK/said"; tree kubepods; fail "$what: the tree is worse than before ($before)"; }
   kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
   [ $rc = "$HEALED" ] || { cat "$WORK/said"; fail "after $what: the next run ends with $rc, not $HEALED"; }
-  [ "$HEALED" != 0 ] || { enabled $K/burstable && anchored $K; } || { cat "$WORK/said"; tree kubepods; fail "after $what: not healed"; }
+  [ "$HEALED" != 0 ] || whole || { cat "$WORK/said"; tree kubepods; fail "after $what: not healed"; }
 }
+whole() { enabled $K/burstable && anchored $K; }
 
 # strike NAME EVERY EVERY-KILL: of all calls and errnos of this scenario's run each EVERY-th (of those that only read, one in READS of
 # them), and each so many-th lasting failure and kill
@@ -124,15 +126,18 @@ all_hosts() {
   OCCASION=--pre-start
   reset; microk8s
   for host in $HOSTS; do
-    case $host in
-      healthy) broken() { kubepods-repair >"$WORK/said" 2>&1; };;
-      qos-group-missing) broken() { kubepods-repair >"$WORK/said" 2>&1; rmdir $K/burstable; };;
-      checkpoints) broken() { : >"$SNAP_COMMON/var/lib/kubelet/cpu_manager_state"; : >"$SNAP_COMMON/var/lib/kubelet/memory_manager_state"; };;
-      *) . "scenarios/$host";;
-    esac
-    strike "$host" "$1" "$2"
+    is_host "$host"; strike "$host" "$1" "$2"
   done
   tally
+}
+# is_host NAME: makes broken() what breaks this one
+is_host() {
+  case $1 in
+    healthy) broken() { kubepods-repair >"$WORK/said" 2>&1; };;
+    qos-group-missing) broken() { kubepods-repair >"$WORK/said" 2>&1; rmdir $K/burstable; };;
+    checkpoints) broken() { : >"$SNAP_COMMON/var/lib/kubelet/cpu_manager_state"; : >"$SNAP_COMMON/var/lib/kubelet/memory_manager_state"; };;
+    *) . "scenarios/$1";;
+  esac
 }
 tally() {
   note "$MADE failing calls: $CLEAN runs healed all the same, $TOLD said what failed, $KILLED were killed; the next run healed each"

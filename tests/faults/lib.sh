@@ -5,6 +5,7 @@
 injected_path() {
   case $2 in
     open*|readlink*|mkdir*|unlink*|rename*) sed -n '/INJECTED/{s/^[^"]*"\([^"]*\)".*/\1/p; q}' "$1";;
+    mount) sed -n '/INJECTED/{s/^[^"]*"[^"]*", "\([^"]*\)".*/\1/p; q}' "$1";;
     *) sed -n '/INJECTED/{s/^[^<]*<\(\/[^>]*\)>.*/\1/p; q}' "$1";;
   esac
 }
