@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity, count, name_processes, of_group, slices};
+use crate::diagnosis::{Case, Finding, Severity, count, limits, name_processes, of_group, slices};
 use crate::host::group::{Group, Kind, members_file};
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
@@ -97,15 +97,23 @@ fn strays(case: &Case, group: &Group) -> Option<Finding> {
             "pods below cannot get their limits: a group that holds processes cannot pass controllers on",
         ),
     };
-    let remedy = of_another_namespace(group).unwrap_or_else(|| Remedy::Steps(vec![move_out(case, group)]));
+    let remedy = stuck(case, group).unwrap_or_else(|| Remedy::Steps(vec![move_out(case, group)]));
     let file = case.file(&group.path, members_file(group.kind));
     Some(Finding::new(Fault::StrayProcesses, severity, file, evidence, effect, remedy))
 }
 
-/// Who has no number in this pid namespace cannot be moved from it; to the kernel a 0 is whoever writes it.
-fn of_another_namespace(group: &Group) -> Option<Remedy> {
-    let how = "a process of another pid namespace (listed as 0) is among them; move them out from the host";
-    group.processes.iter().any(|process| process.pid == 0).then(|| Remedy::Tell(how.to_owned()))
+/// Why its processes cannot be moved out. Who has no number in this pid namespace cannot be moved from it: to the kernel a 0
+/// is whoever writes it.
+fn stuck(case: &Case, group: &Group) -> Option<Remedy> {
+    let how = if group.processes.iter().any(|process| process.pid == 0) {
+        "a process of another pid namespace (listed as 0) is among them; move them out from the host".to_owned()
+    } else if !group.processes.is_empty() && limits::leave_no_room_for(case, &case.layout.strays) {
+        let to = case.directory(&case.layout.strays);
+        format!("there is no room for {}, where they would go: cure limits-exhausted first", to.display())
+    } else {
+        return None;
+    };
+    Some(Remedy::Tell(how))
 }
 
 fn threaded(case: &Case, group: &Group) -> Option<Finding> {
@@ -130,7 +138,7 @@ fn threaded(case: &Case, group: &Group) -> Option<Finding> {
 fn cure_threaded(case: &Case, group: &Group) -> Remedy {
     let family: Vec<&Group> =
         case.own_groups().filter(|own| own.path == group.path || group.path.is_above(&own.path)).collect();
-    if let Some(remedy) = family.iter().find_map(|own| of_another_namespace(own)) {
+    if let Some(remedy) = family.iter().find_map(|own| stuck(case, own)) {
         return remedy;
     }
     let mut steps: Vec<Step> =

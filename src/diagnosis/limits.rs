@@ -22,6 +22,21 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     case.tree.groups.values().flat_map(|group| judge(case, group, &missing)).collect()
 }
 
+/// Whether the kernel would refuse to make `path` now, should it be missing.
+pub(super) fn leave_no_room_for(case: &Case, path: &CgroupPath) -> bool {
+    let above = path.ancestors();
+    let refuses = |group: &Group| {
+        group.max_descendants.is_some_and(|limit| limit <= group.descendants)
+            || group.max_depth.is_some_and(|limit| lowest(group, limit) < path.depth())
+    };
+    case.group(path).is_none() && above.iter().filter_map(|above| case.group(above)).any(refuses)
+}
+
+/// The depth of the lowest groups that this `cgroup.max.depth` allows.
+fn lowest(group: &Group, limit: u64) -> usize {
+    group.path.depth().saturating_add(usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 /// What has to be made before the kubelet runs, by it or by us.
 fn missing_groups(case: &Case) -> BTreeSet<CgroupPath> {
     let wanted = case.layout.own().chain(&case.layout.reserved);
@@ -45,7 +60,7 @@ fn judge(case: &Case, group: &Group, missing: &BTreeSet<CgroupPath>) -> Vec<Find
     let depth = group.max_depth.and_then(|limit| {
         let deepest = to_make.iter().map(|path| path.depth()).max().unwrap_or(0);
         let of_containers = case.layout.kubepods.depth() + LEVELS_BELOW_KUBEPODS;
-        let allowed = group.path.depth().saturating_add(usize::try_from(limit).unwrap_or(usize::MAX));
+        let allowed = lowest(group, limit);
         let severity = match (allowed < deepest, allowed < of_containers && holds_pods) {
             (true, _) => Severity::Fatal,
             (false, true) => Severity::Degraded,
