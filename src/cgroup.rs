@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// The types of systemd's units that have processes of their own (systemd.unit(5)).
+const UNIT_TYPES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
+
 /// A cgroup's path below the root of its hierarchy: `/`, `/kubepods`, `/kubepods/burstable`.
 ///
 /// Always begins with `/`, never ends with one (but for the root), has no empty, `.` or `..` component.
@@ -71,6 +74,12 @@ impl CgroupPath {
     /// The names on the way down from the root, which has none itself.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.0.split('/').filter(|name| !name.is_empty())
+    }
+
+    /// The systemd unit, other than a slice, whose own group this is or lies below: systemd alone makes
+    /// and fills such a group.
+    pub fn unit(&self) -> Option<&str> {
+        self.components().find(|name| UNIT_TYPES.iter().any(|suffix| name.ends_with(suffix)))
     }
 
     /// Whether this is the root of the hierarchy.

@@ -17,13 +17,14 @@ pub mod report;
 pub mod root;
 pub mod sys;
 
+use std::time::{Duration, Instant};
+
 use cli::{Exit, Options};
 use diagnosis::remedy::Step;
 use diagnosis::{Finding, Occasion, Terms};
 use host::boot::{self, Marker};
 use host::units::Unmade;
 use host::{Host, Refusal, Snap, kernel};
-use kubelet::microk8s::MICROK8S;
 use kubelet::{Configured, Settings};
 use nix::errno::Errno;
 use repair::lock::Lock;
@@ -33,6 +34,10 @@ use root::{ReadError, Root};
 
 /// While systemd realises units it may take away what was just switched on; so often the tree is looked at again.
 const ROUNDS: usize = 8;
+
+/// So long after its start a run still removes what only takes up room; the rest is left to the kubelet. Less than half of
+/// `sys::DEADLINE`.
+const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
 /// Looks at the host, repairs it unless this is a dry run, and says what was found and done.
 pub fn run(options: &Options) -> Report {
@@ -119,12 +124,14 @@ impl Run<'_> {
     /// Repairs and looks again, until nothing is left to do or nothing more can be done. A unit is restarted between two
     /// repairs, with nothing locked: its own pre-start repairs, too.
     fn mend(&self, mut report: Report) -> Result<Report, ReadError> {
-        for _ in 0..=MICROK8S.restartable_units.len() {
+        let until = Instant::now() + HOUSEKEEPING;
+        // Before a restart, and after it.
+        for _ in 0..2 {
             let lock = match Lock::take() {
                 Ok(lock) => lock,
                 Err(error) => return Ok(report.unknown(format!("{error}; nothing has been changed since"))),
             };
-            let restarts = self.mend_tree(&mut report)?;
+            let restarts = self.mend_tree(&mut report, until)?;
             drop(lock);
             let restarted: Vec<_> = restarts.into_iter().map(repair::restart).collect();
             // What failed now fails again, and the service's next start comes in seconds.
@@ -138,7 +145,7 @@ impl Run<'_> {
     }
 
     /// The restarts without which no more can be done.
-    fn mend_tree(&self, report: &mut Report) -> Result<Vec<plan::Planned>, ReadError> {
+    fn mend_tree(&self, report: &mut Report, until: Instant) -> Result<Vec<plan::Planned>, ReadError> {
         let mut refusals = Vec::new();
         let mut in_vain = Vec::new();
         for _ in 0..ROUNDS {
@@ -150,7 +157,7 @@ impl Run<'_> {
             if !restarts.is_empty() || planned.is_empty() || planned == in_vain {
                 return Ok(restarts);
             }
-            let taken = repair::apply(self.root, &host, planned.clone());
+            let taken = repair::apply(self.root, &host, planned.clone(), until);
             refusals = lasting_refusals(&taken);
             let is_stuck = refusals.is_empty() && taken.iter().all(|taken| is_final(&taken.result));
             in_vain = if is_stuck { planned } else { Vec::new() };
@@ -177,13 +184,17 @@ impl Run<'_> {
         if let Some(tree) = &mut host.tree {
             tree.refusals = refusals;
             tree.unmade = unmade(steps);
-            tree.leave_cpu = terms.leaves_cpu() && host.kernel.has_rt_group_sched(self.root) != Some(false);
+            let may_matter = tree.lacks("cpu", &self.settings.layout());
+            tree.leave_cpu = may_matter && terms.leaves_cpu(|| host.kernel.has_rt_group_sched(self.root));
         }
         if let Some(v1) = &mut host.v1 {
             v1.unmade = unmade(steps);
         }
         let findings = diagnosis::diagnose(&self.settings, &host, terms);
-        let foretell = self.options.dry_run && findings.iter().any(|finding| !finding.controllers.is_empty());
+        // What is left to the kubelet's own start may be refused to it then.
+        let leaves_cpu = terms.occasion == Occasion::ByHand && host.tree.as_ref().is_some_and(|tree| tree.leave_cpu);
+        let foretell =
+            (self.options.dry_run || leaves_cpu) && findings.iter().any(|finding| !finding.controllers.is_empty());
         if !(refused || foretell) {
             return Ok((host, findings));
         }

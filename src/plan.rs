@@ -1,7 +1,8 @@
 //! From findings to an ordered list of steps. Pure.
 //!
-//! First what only takes away (limits, stale groups, strays), then threaded groups, which make their parent refuse
-//! controllers, then what builds, from the root down, then the thaw.
+//! First what is in the kubelet's way (limits, groups that it cannot update, strays), then threaded groups, which make their
+//! parent refuse controllers, then what builds, from the root down, then the thaw. Housekeeping comes last: the kubelet starts
+//! without it.
 
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::Finding;
@@ -28,7 +29,7 @@ pub fn plan(findings: &[Finding]) -> Vec<Planned> {
     }
     let moves_strays = plan.iter().any(|planned| matches!(planned.step, Step::MoveProcesses { .. }));
     plan.retain(|planned| !(moves_strays && matches!(planned.step, Step::RemoveStraysGroup(_))));
-    plan.sort_by_key(|planned| rank(&planned.step));
+    plan.sort_by_key(rank);
     plan
 }
 
@@ -56,19 +57,22 @@ fn merge(planned: &mut Step, step: &Step) -> bool {
 }
 
 /// Phase, depth, and the order within one group: it has to be there before it can pass anything on.
-fn rank(step: &Step) -> (u8, usize, u8) {
-    let depth = step.group().map_or(0, CgroupPath::depth);
-    match step {
+fn rank(planned: &Planned) -> (u8, usize, u8) {
+    let depth = planned.step.group().map_or(0, CgroupPath::depth);
+    match &planned.step {
         Step::Restart { .. } => (0, 0, 0),
         Step::LiftLimit { .. } => (0, depth, 1),
-        Step::RemovePods(_) | Step::RemoveTree(_) => (1, 0, 0),
+        // Pod groups that take the room of what has to be made.
+        Step::RemovePods(_) if planned.faults.contains(&Fault::LimitsExhausted) => (1, 0, 0),
+        Step::RemoveQosGroup(_) => (1, 0, 1),
         Step::MoveProcesses { .. } => (2, depth, 0),
         Step::MakeAnew(_) => (3, depth, 0),
         Step::Mount { .. } => (4, 0, 0),
-        Step::Make(_) | Step::AskForSlice { .. } => (4, depth, 0),
+        Step::Make(_) | Step::MakeQosGroup(_) | Step::AskForSlice { .. } | Step::StartSlice(_) => (4, depth, 0),
         Step::Enable { .. } | Step::FillCpuset(_) => (4, depth, 1),
         Step::Thaw(_) => (5, depth, 0),
-        Step::RemoveStraysGroup(_) => (6, depth, 0),
-        Step::SetAside { .. } => (7, 0, 0),
+        Step::SetAside { .. } => (6, 0, 0),
+        Step::RemoveStraysGroup(_) => (7, depth, 0),
+        Step::RemoveTree(_) | Step::RemovePods(_) => (8, 0, 0),
     }
 }

@@ -7,17 +7,18 @@ use std::collections::BTreeMap;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
-use crate::diagnosis::remedy::Remedy;
-use crate::diagnosis::{Case, Finding, Severity, container};
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::{Case, Finding, Impact, Occasion, container};
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::group::Kind;
 use crate::host::kernel::{OPTIONS, Offer};
 use crate::host::loader::{Loader, Source};
 use crate::kubelet::layout;
+use crate::kubelet::microk8s::MICROK8S;
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
-    [controllers(case), cpu_max(case)].into_iter().flatten().collect()
+    [controllers(case), cpu_max(case), cpu_weight(case)].into_iter().flatten().collect()
 }
 
 fn controllers(case: &Case) -> Option<Finding> {
@@ -33,10 +34,10 @@ fn controllers(case: &Case) -> Option<Finding> {
     let reasons: Vec<String> = causes.iter().map(|(cause, which)| format!("no {which}: {}", cause.words())).collect();
     let cures: Vec<String> = causes.iter().map(|(cause, which)| cause.cure(case, which)).collect();
     let evidence = format!("the kernel offers {}", reasons.join("; "));
-    let effect = "the kubelet starts without it and cannot enforce the limits of pods that need it";
-    let place = case.file(&CgroupPath::root(), "cgroup.controllers");
+    let impact = Impact::degraded("the kubelet starts without it and cannot enforce the limits of pods that need it");
+    let location = case.at_file(&CgroupPath::root(), "cgroup.controllers");
     let remedy = Remedy::Tell(cures.join("; "));
-    let mut finding = Finding::new(Fault::ControllerAbsent, Severity::Degraded, place, evidence, effect, remedy);
+    let mut finding = Finding::new(Fault::ControllerAbsent, impact, location, evidence, remedy);
     finding.controllers = absent;
     Some(finding)
 }
@@ -46,10 +47,36 @@ fn cpu_max(case: &Case) -> Option<Finding> {
     let kubepods = case.group(&case.layout.kubepods).filter(|group| group.lacks_cpu_max)?;
     let option = "CONFIG_CFS_BANDWIDTH";
     let evidence = format!("kubepods has the cpu controller and no cpu.max: the kernel was built without {option}");
-    let effect = "the kubelet starts, and no container with a CPU limit does";
-    let place = case.file(&kubepods.path, "cpu.max");
+    let impact = Impact::degraded("the kubelet starts, and no container with a CPU limit does");
     let remedy = Remedy::Tell(built_with(case, option));
-    Some(Finding::new(Fault::ControllerAbsent, Severity::Degraded, place, evidence, effect, remedy))
+    Some(Finding::new(Fault::ControllerAbsent, impact, case.at_file(&kubepods.path, "cpu.max"), evidence, remedy))
+}
+
+/// The kubelet creates a missing QoS group and only logs that it cannot set its weight; one that exists it updates, and then the
+/// missing file is fatal. That of best effort is the only one whose weight it sets at its start.
+fn cpu_weight(case: &Case) -> Option<Finding> {
+    let best_effort = case.group(case.layout.qos.last()?).filter(|_| case.is_weightless())?;
+    let why = if case.tree.offered().contains("cpu") {
+        "the kernel was built without CONFIG_FAIR_GROUP_SCHED"
+    } else {
+        "there is no cpu controller here"
+    };
+    let evidence = format!("the group exists and has no cpu.weight: {why}");
+    let impact = Impact::fatal(
+        "the kubelet dies of updating it (\"failed to update top level BestEffort QOS cgroup\"); it would only create a missing \
+         one",
+    );
+    let path = best_effort.path.clone();
+    let how = if best_effort.populated {
+        "pods run in it: drain this node and stop MicroK8s before kubelite is started again, or give this machine its cpu \
+         controller back"
+            .to_owned()
+    } else {
+        format!("the start of {} removes it", MICROK8S.kubelet_unit)
+    };
+    let may_remove = case.terms.occasion == Occasion::PreStart && !best_effort.populated;
+    let remedy = if may_remove { Remedy::Steps(vec![Step::RemoveQosGroup(path.clone())]) } else { Remedy::Tell(how) };
+    Some(Finding::new(Fault::ControllerAbsent, impact, case.at_file(&path, "cpu.weight"), evidence, remedy))
 }
 
 /// Why a controller is not offered.

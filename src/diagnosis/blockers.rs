@@ -3,7 +3,7 @@
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Occasion, Severity};
+use crate::diagnosis::{Case, Finding, Impact, Occasion};
 use crate::host::tasks::{Policy, Task};
 use crate::host::{Blockers, RestartStamp};
 use crate::kubelet::microk8s::MICROK8S;
@@ -15,7 +15,7 @@ const NAMED: usize = 5;
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let Some(blockers) = &case.tree.blockers else { return Vec::new() };
     let realtime = realtime(case, blockers);
-    let alone = realtime.as_ref().is_none_or(|finding| finding.severity != Severity::Fatal);
+    let alone = realtime.as_ref().is_none_or(|finding| !finding.is_fatal());
     [pinned(case, blockers, alone), realtime].into_iter().flatten().collect()
 }
 
@@ -29,48 +29,34 @@ fn pinned(case: &Case, blockers: &Blockers, alone: bool) -> Option<Finding> {
     let place = first_without(case, "cpuset")?;
     let tasks = below(blockers, &place, |task| task.pinned);
     let remedy = match restart(case, blockers, &tasks, alone) {
-        Ok(steps) => Remedy::Steps(steps),
+        Ok(step) => Remedy::Steps(vec![step]),
         Err(why_not) => Remedy::Tell(by_hand(&tasks, &why_not)),
     };
-    let effect = "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs lives outside the root \
-                  cgroup, and the kubelet then says that kubepods doesn't exist";
-    finding(case, Fault::PinnedTaskBlocksCpuset, Severity::Fatal, &place, "cpuset", &tasks, effect, remedy)
+    let impact = Impact::fatal(
+        "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs lives outside the root cgroup, and the \
+         kubelet then says that kubepods doesn't exist",
+    );
+    let blocked = Blocked { controller: "cpuset", group: &place, tasks: &tasks };
+    finding(case, Fault::PinnedTaskBlocksCpuset, impact, &blocked, remedy)
 }
 
-/// The restarts that would clear the way, or why there are none.
-fn restart(case: &Case, blockers: &Blockers, tasks: &[&Task], alone: bool) -> Result<Vec<Step>, String> {
-    let mut units: Vec<&'static str> = Vec::new();
-    for task in tasks {
-        let Some(unit) = restartable(task) else {
-            return Err("it belongs to no unit that may be restarted for this".to_owned());
-        };
-        if !units.contains(&unit) {
-            units.push(unit);
-        }
-    }
-    let names = units.join(" ");
-    if !alone {
-        Err(format!("{names} was not restarted, since a real-time task is in the way, too"))
-    } else if let Some(stamp) =
-        blockers.stamps.iter().find(|stamp| units.contains(&stamp.unit) && stamp.is_older_than(tasks))
-    {
-        Err(format!("{} was restarted once since the boot and is not again", stamp.unit))
+/// The restart that would remove the tasks, or why there is none.
+fn restart(case: &Case, blockers: &Blockers, tasks: &[&Task], alone: bool) -> Result<Step, String> {
+    let unit = MICROK8S.restartable_unit;
+    if tasks.iter().any(|task| task.unit() != Some(unit)) {
+        Err("it belongs to no unit that may be restarted for this".to_owned())
+    } else if !alone {
+        Err(format!("{unit} was not restarted, since a real-time task blocks cpu as well"))
+    } else if blockers.stamp.as_ref().is_some_and(|stamp| stamp.is_older_than(tasks)) {
+        Err(format!("{unit} was restarted once since the boot and is not again"))
     } else if case.terms.no_restart {
-        Err(format!("without --no-restart {names} would be restarted"))
+        Err(format!("without --no-restart {unit} would be restarted"))
     } else if case.terms.occasion != Occasion::PreStart {
-        Err(format!("systemctl restart {} cures it, for its pre-start restarts {names}", MICROK8S.kubelet_unit))
+        Err(format!("systemctl restart {} cures it, for its pre-start restarts {unit}", MICROK8S.kubelet_unit))
     } else {
-        let stamp = |unit: &str| {
-            tasks.iter().filter(|task| task.unit() == Some(unit)).map(|task| RestartStamp::line(task)).collect()
-        };
-        Ok(units.into_iter().map(|unit| Step::Restart { unit: unit.to_owned(), stamp: stamp(unit) }).collect())
+        let stamp = tasks.iter().map(|task| RestartStamp::line(task)).collect();
+        Ok(Step::Restart { unit: unit.to_owned(), stamp })
     }
-}
-
-/// The unit of the task, if MicroK8s' table lets it be restarted.
-fn restartable(task: &Task) -> Option<&'static str> {
-    let unit = task.unit()?;
-    MICROK8S.restartable_units.into_iter().find(|restartable| *restartable == unit)
 }
 
 fn by_hand(tasks: &[&Task], why_not: &str) -> String {
@@ -97,9 +83,15 @@ fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
     let place = first_without(case, "cpu")?;
     let refused =
         case.tree.refusals.iter().any(|refusal| refusal.controller == "cpu" && refusal.errno == Errno::EINVAL);
-    let severity = match (refused, blockers.rt_group_sched) {
-        (true, _) | (false, Some(true)) => Severity::Fatal,
-        (false, None) => Severity::Notice,
+    let impact = match (refused, blockers.rt_group_sched) {
+        (true, _) | (false, Some(true)) => Impact::fatal(
+            "this kernel (CONFIG_RT_GROUP_SCHED) refuses +cpu (EINVAL) while a real-time task lives outside the root cgroup, \
+             and the kubelet then says that kubepods doesn't exist",
+        ),
+        (false, None) => Impact::notice(
+            "if this kernel has CONFIG_RT_GROUP_SCHED, which its configuration does not tell, it refuses +cpu (EINVAL) and the \
+             kubelet dies",
+        ),
         (false, Some(false)) => return None,
     };
     // Deadline tasks are refused up to 6.1 and pass in 6.12; the releases between were not read.
@@ -111,9 +103,8 @@ fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
          removed where nobody needs it; a kernel without CONFIG_RT_GROUP_SCHED (or, from 6.16 on, rt_group_sched=0 on \
          its command line) does not refuse; once cpu is on, every real-time unit that starts later fails"
     );
-    let effect = "a kernel with CONFIG_RT_GROUP_SCHED refuses +cpu (EINVAL) while a real-time task lives outside the \
-                  root cgroup, and the kubelet then says that kubepods doesn't exist";
-    finding(case, Fault::RealtimeTaskBlocksCpu, severity, &place, "cpu", &tasks, effect, Remedy::Tell(how))
+    let blocked = Blocked { controller: "cpu", group: &place, tasks: &tasks };
+    finding(case, Fault::RealtimeTaskBlocksCpu, impact, &blocked, Remedy::Tell(how))
 }
 
 /// A write at `place` moves only the tasks below it into new groups.
@@ -121,17 +112,15 @@ fn below<'a>(blockers: &'a Blockers, place: &CgroupPath, is_meant: impl Fn(&Task
     blockers.tasks.iter().filter(|task| is_meant(task) && place.is_above(&task.cgroup)).collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "the two callers differ in every one of them")]
-fn finding(
-    case: &Case,
-    fault: Fault,
-    severity: Severity,
-    place: &CgroupPath,
-    controller: &str,
-    tasks: &[&Task],
-    effect: &str,
-    remedy: Remedy,
-) -> Option<Finding> {
+/// A controller, the group that does not pass it on, and the tasks that keep it from doing so.
+struct Blocked<'a> {
+    controller: &'static str,
+    group: &'a CgroupPath,
+    tasks: &'a [&'a Task],
+}
+
+fn finding(case: &Case, fault: Fault, impact: Impact, blocked: &Blocked, remedy: Remedy) -> Option<Finding> {
+    let Blocked { controller, group, tasks } = *blocked;
     if tasks.is_empty() {
         return None;
     }
@@ -140,9 +129,9 @@ fn finding(
         named.push(format!("and {} more", tasks.len() - NAMED));
     }
     let errno = case.tree.refusals.iter().find(|refusal| refusal.controller == controller).map(|refusal| refusal.errno);
-    let evidence = format!("not passed on: {controller}; in its way stands {}", named.join("; "));
-    let file = case.file(place, "cgroup.subtree_control");
-    let mut finding = Finding::new(fault, severity, file, evidence, effect, remedy);
+    let evidence = format!("not passed on: {controller}; blocked by {}", named.join("; "));
+    let location = case.at_file(group, "cgroup.subtree_control");
+    let mut finding = Finding::new(fault, impact, location, evidence, remedy);
     finding.controllers = [controller].into_iter().collect::<Controllers>();
     finding.errno = errno;
     Some(finding)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Remedy;
-use crate::diagnosis::{Finding, Occasion, Severity, Terms};
+use crate::diagnosis::{Finding, Impact, Location, Occasion, Terms};
 use crate::host::Host;
 use crate::host::boot::{MARKER, Shutdown};
 use crate::kubelet::microk8s::MICROK8S;
@@ -19,15 +19,15 @@ fn unclean(host: &Host, terms: Terms) -> Option<Finding> {
         return None;
     }
     let evidence = "the boot before this one never reached a shutdown: power loss, crash or reset".to_owned();
-    let effect =
-        "files may be torn and services start in another order; the cgroup tree itself begins anew at every boot";
-    let how = "nothing to do: what it left behind is found and told on its own".to_owned();
+    let impact = Impact::notice(
+        "files may be torn and services may start in another order; the cgroup tree itself begins anew at every boot",
+    );
+    let how = "nothing to do: what the power cut damaged is reported on its own".to_owned();
     Some(Finding::new(
         Fault::UncleanShutdown,
-        Severity::Notice,
-        PathBuf::from(MARKER),
+        impact,
+        Location::File(PathBuf::from(MARKER)),
         evidence,
-        effect,
         Remedy::Tell(how),
     ))
 }
@@ -37,8 +37,8 @@ fn upgraded(host: &Host) -> Option<Finding> {
     let now = host.revision.as_ref().filter(|now| *now != before)?;
     let version = host.version.map_or(String::new(), |version| format!(" ({version})"));
     let evidence = format!("MicroK8s was refreshed from revision {before} to {now}{version} since this boot");
-    let effect = "groups and processes of the revision before may still be there";
+    let impact = Impact::notice("groups and processes of the revision before may still be there");
     let how = "reboot when convenient: the cgroup tree then begins anew".to_owned();
-    let place = PathBuf::from(MICROK8S.current);
-    Some(Finding::new(Fault::UpgradedSinceBoot, Severity::Notice, place, evidence, effect, Remedy::Tell(how)))
+    let location = Location::File(PathBuf::from(MICROK8S.current));
+    Some(Finding::new(Fault::UpgradedSinceBoot, impact, location, evidence, Remedy::Tell(how)))
 }

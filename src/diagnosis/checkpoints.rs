@@ -4,7 +4,7 @@
 
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Finding, Occasion, Severity, Terms};
+use crate::diagnosis::{Finding, Impact, Location, Occasion, Terms};
 use crate::host::Host;
 use crate::host::checkpoints::{CPU_MANAGER, Checkpoint, Content, MEMORY_MANAGER};
 use crate::kubelet::{Settings, Sourced};
@@ -19,12 +19,10 @@ pub(super) fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Fi
 
 fn damaged(settings: &Settings, host: &Host, terms: Terms, checkpoint: &Checkpoint, reason: &str) -> Finding {
     let read = host.version.is_none_or(|version| version >= checkpoint.kind.since);
-    let (severity, effect) = match read {
-        true => (
-            Severity::Fatal,
-            "the kubelet dies of it (\"could not restore state from checkpoint\") before it looks at cgroups",
-        ),
-        false => (Severity::Notice, "this version of the kubelet does not read it"),
+    let impact = if read {
+        Impact::fatal("the kubelet dies of it (\"could not restore state from checkpoint\") before it looks at cgroups")
+    } else {
+        Impact::notice("this version of the kubelet does not read it")
     };
     let file = checkpoint.path.clone();
     let remedy = match (terms.occasion, containers_live(settings, host)) {
@@ -38,7 +36,8 @@ fn damaged(settings: &Settings, host: &Host, terms: Terms, checkpoint: &Checkpoi
             file.display()
         )),
     };
-    Finding::new(Fault::CheckpointDamaged, severity, checkpoint.path.clone(), reason.to_owned(), effect, remedy)
+    let location = Location::File(checkpoint.path.clone());
+    Finding::new(Fault::CheckpointDamaged, impact, location, reason.to_owned(), remedy)
 }
 
 /// Below kubepods nobody can hide; without kubepods only the containers' shims tell.
@@ -63,7 +62,7 @@ fn differs(settings: &Settings, checkpoint: &Checkpoint, written: &str) -> Optio
     let path = checkpoint.path.clone();
     let evidence =
         format!("it was written under the policy {written:?}, and the kubelet is told {wanted:?} ({origin})");
-    let effect = "the kubelet refuses a state of another policy";
+    let impact = Impact::fatal("the kubelet refuses a state of another policy and does not start");
     let how = format!("drain the node, stop its containers, then rm {}", path.display());
-    Some(Finding::new(Fault::CheckpointDiffers, Severity::Fatal, path, evidence, effect, Remedy::Tell(how)))
+    Some(Finding::new(Fault::CheckpointDiffers, impact, Location::File(path), evidence, Remedy::Tell(how)))
 }

@@ -1,8 +1,9 @@
 //! Controllers that a version 1 mount has taken away from version 2.
 
+use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Remedy;
-use crate::diagnosis::{Case, Finding, Severity, name_processes};
+use crate::diagnosis::{Case, Finding, Impact, Location, name_processes};
 use crate::host::claims::Claim;
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
@@ -23,7 +24,10 @@ fn on_v1(case: &Case, claim: &Claim) -> Finding {
         [] => "no process lives in its groups".to_owned(),
         users => format!("in its groups live {}", name_processes(users)),
     };
-    let place = point.clone().unwrap_or_else(|| case.tree.mount.join("cgroup.controllers"));
+    let location = match point {
+        Some(point) => Location::Mount(point.clone()),
+        None => case.at_file(&CgroupPath::root(), "cgroup.controllers"),
+    };
     let how = match point {
         Some(point) => format!(
             "stop the program that mounted it, remove its groups, then umount {}; run kubepods-repair again",
@@ -35,9 +39,10 @@ fn on_v1(case: &Case, claim: &Claim) -> Finding {
         ),
     };
     let evidence = format!("{controller} belongs to a version 1 hierarchy, {mounted}; {used}");
-    let effect = "version 2 has it no more: the kubelet starts without it and cannot enforce the limits that need it";
-    let mut finding =
-        Finding::new(Fault::ControllerOnV1, Severity::Degraded, place, evidence, effect, Remedy::Tell(how));
+    let impact = Impact::degraded(
+        "version 2 no longer has it: the kubelet starts without it and cannot enforce the limits that need it",
+    );
+    let mut finding = Finding::new(Fault::ControllerOnV1, impact, location, evidence, Remedy::Tell(how));
     finding.controllers = [controller.as_str()].into_iter().collect();
     finding
 }

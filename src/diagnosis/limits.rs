@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity};
+use crate::diagnosis::{Case, Finding, Impact, Severity};
 use crate::host::group::Group;
 
 /// A pod takes at least its own group and one container's.
@@ -46,44 +46,57 @@ fn missing_groups(case: &Case) -> BTreeSet<CgroupPath> {
 
 fn judge(case: &Case, group: &Group, missing: &BTreeSet<CgroupPath>) -> Vec<Finding> {
     let to_make: Vec<&CgroupPath> = missing.iter().filter(|path| group.path.is_above(path)).collect();
-    let holds_pods = group.path.is_above(&case.layout.kubepods) || case.layout.is_own(&group.path);
-    let descendants = group.max_descendants.and_then(|limit| {
-        let now = group.descendants + to_make.len() as u64;
-        let severity = match (limit < now && !to_make.is_empty(), limit < now + GROUPS_OF_A_POD && holds_pods) {
-            (true, _) => Severity::Fatal,
-            (false, true) => Severity::Degraded,
-            (false, false) => return None,
-        };
-        let evidence = format!("cgroup.max.descendants is {limit} and {} are there already", group.descendants);
-        Some(finding(case, group, "cgroup.max.descendants", severity, evidence))
-    });
-    let depth = group.max_depth.and_then(|limit| {
-        let deepest = to_make.iter().map(|path| path.depth()).max().unwrap_or(0);
-        let of_containers = case.layout.kubepods.depth() + LEVELS_BELOW_KUBEPODS;
-        let allowed = lowest(group, limit);
-        let severity = match (allowed < deepest, allowed < of_containers && holds_pods) {
-            (true, _) => Severity::Fatal,
-            (false, true) => Severity::Degraded,
-            (false, false) => return None,
-        };
-        let evidence = format!("cgroup.max.depth is {limit}, and the containers of pods lie deeper");
-        Some(finding(case, group, "cgroup.max.depth", severity, evidence))
-    });
-    [descendants, depth].into_iter().flatten().collect()
+    [descendants(case, group, &to_make), depth(case, group, &to_make)].into_iter().flatten().collect()
+}
+
+fn holds_pods(case: &Case, group: &Group) -> bool {
+    group.path.is_above(&case.layout.kubepods) || case.layout.is_own(&group.path)
+}
+
+fn descendants(case: &Case, group: &Group, to_make: &[&CgroupPath]) -> Option<Finding> {
+    let limit = group.max_descendants?;
+    let now = group.descendants + to_make.len() as u64;
+    let evidence = format!("cgroup.max.descendants is {limit} and there are {} already", group.descendants);
+    let severity =
+        severity_of(limit < now && !to_make.is_empty(), limit < now + GROUPS_OF_A_POD && holds_pods(case, group))?;
+    let mut finding = finding(case, group, "cgroup.max.descendants", severity, evidence);
+    // Where stale pod groups take the room, it is enough that they go.
+    let stale = &case.tree.pods.abandoned;
+    let below = stale.iter().filter(|pod| group.path.is_above(&pod.group)).count() as u64;
+    let makes_room = limit >= now.saturating_sub(below) + GROUPS_OF_A_POD;
+    if matches!(finding.remedy, Remedy::Tell(_)) && makes_room && case.terms.may_remove(&case.tree.pods) {
+        finding.remedy = Remedy::Steps(vec![Step::RemovePods(stale.clone())]);
+    }
+    Some(finding)
+}
+
+fn depth(case: &Case, group: &Group, to_make: &[&CgroupPath]) -> Option<Finding> {
+    let limit = group.max_depth?;
+    let deepest = to_make.iter().map(|path| path.depth()).max().unwrap_or(0);
+    let of_containers = case.layout.kubepods.depth() + LEVELS_BELOW_KUBEPODS;
+    let allowed = lowest(group, limit);
+    let severity = severity_of(allowed < deepest, allowed < of_containers && holds_pods(case, group))?;
+    let evidence = format!("cgroup.max.depth is {limit}, and the containers of pods lie deeper");
+    Some(finding(case, group, "cgroup.max.depth", severity, evidence))
+}
+
+fn severity_of(keeps_kubelet: bool, keeps_pods: bool) -> Option<Severity> {
+    if keeps_kubelet { Some(Severity::Fatal) } else { keeps_pods.then_some(Severity::Degraded) }
 }
 
 fn finding(case: &Case, group: &Group, file: &'static str, severity: Severity, evidence: String) -> Finding {
-    let place = case.file(&group.path, file);
-    let effect = match severity {
-        Severity::Fatal => "the kubelet cannot make its groups: mkdir answers EAGAIN, resource temporarily unavailable",
-        _ => "no pod can be started: mkdir answers EAGAIN, resource temporarily unavailable",
+    let location = case.at_file(&group.path, file);
+    let impact = if severity == Severity::Fatal {
+        Impact::fatal("the kubelet cannot make its groups: mkdir answers EAGAIN, resource temporarily unavailable")
+    } else {
+        Impact::degraded("no pod can be started: mkdir answers EAGAIN, resource temporarily unavailable")
     };
-    let remedy = match case.layout.is_own(&group.path) {
-        true => Remedy::Steps(vec![Step::LiftLimit { group: group.path.clone(), file }]),
-        false => Remedy::Tell(format!(
-            "this group is not the kubelet's, so somebody has to want it: echo max > {}",
-            place.display()
-        )),
+    let remedy = if case.layout.is_own(&group.path) {
+        Remedy::Steps(vec![Step::LiftLimit { group: group.path.clone(), file }])
+    } else {
+        Remedy::Tell(format!(
+            "this group is not the kubelet's; unless the limit was set on purpose: echo max > {location}"
+        ))
     };
-    Finding::new(Fault::LimitsExhausted, severity, place, evidence, effect, remedy)
+    Finding::new(Fault::LimitsExhausted, impact, location, evidence, remedy)
 }

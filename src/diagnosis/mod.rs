@@ -12,19 +12,18 @@ mod claims;
 mod container;
 mod controllers;
 mod driver;
+mod finding;
 mod groups;
 mod hygiene;
 mod limits;
 pub mod remedy;
+mod services;
 mod slices;
 mod v1;
 mod v1_mounts;
 mod v1_slices;
 
-use std::fmt;
 use std::path::PathBuf;
-
-use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::group::{Group, Kind};
@@ -35,28 +34,8 @@ use crate::kubelet::containerd::ContainerdError;
 use crate::kubelet::layout::{self, Layout};
 use crate::kubelet::{Driver, Settings, SettingsError};
 use catalogue::Fault;
+pub use finding::{Finding, Impact, Location, Severity};
 use remedy::{Remedy, Step};
-
-/// What the kubelet makes of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// It heals this itself, or nothing suffers.
-    Notice,
-    /// It starts, and pods suffer.
-    Degraded,
-    /// It would not start.
-    Fatal,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Notice => "notice",
-            Self::Degraded => "degraded",
-            Self::Fatal => "fatal",
-        })
-    }
-}
 
 /// When this program runs, and so what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,50 +62,15 @@ impl Occasion {
     }
 }
 
-/// One thing that is not as the kubelet needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Its name in the catalogue.
-    pub fault: Fault,
-    /// What the kubelet makes of it.
-    pub severity: Severity,
-    /// The file or directory that shows it.
-    pub place: PathBuf,
-    /// What stands there, without a full stop.
-    pub evidence: String,
-    /// Why it matters to the kubelet, without a full stop.
-    pub effect: String,
-    /// What is done about it, or must be.
-    pub remedy: Remedy,
-    /// The controllers it is about, if it is about any.
-    pub controllers: Controllers,
-    /// The kernel's answer, where it is the evidence.
-    pub errno: Option<Errno>,
-}
-
-impl Finding {
-    fn new(fault: Fault, severity: Severity, place: PathBuf, evidence: String, effect: &str, remedy: Remedy) -> Self {
-        let effect = effect.to_owned();
-        Self { fault, severity, place, evidence, effect, remedy, controllers: Controllers::default(), errno: None }
-    }
-
-    /// The worst first, and a cause before what waits for its cure.
-    pub fn rank(&self) -> (std::cmp::Reverse<Severity>, bool) {
-        (std::cmp::Reverse(self.severity), matches!(self.remedy, Remedy::Waits(_)))
-    }
-
-    /// Whether the kubelet dies of this and no step of ours cures it.
-    pub fn is_beyond_repair(&self) -> bool {
-        self.severity == Severity::Fatal && matches!(self.remedy, Remedy::Tell(_))
-    }
-}
-
 /// Everything a rule may look at.
 struct Case<'a> {
     host: &'a Host,
     tree: &'a Tree,
     layout: &'a Layout,
+    /// What the kubelet will look for in kubepods.
     needed: Controllers,
+    /// Of those, what is left to the kubelet's own start.
+    withheld: Controllers,
     terms: Terms,
 }
 
@@ -139,8 +83,12 @@ impl<'a> Case<'a> {
         path.under(&self.tree.mount)
     }
 
-    fn file(&self, path: &CgroupPath, name: &str) -> PathBuf {
-        self.tree.file(path, name)
+    fn at(&self, path: &CgroupPath) -> Location {
+        Location::Cgroup(self.tree.mount.clone(), path.clone())
+    }
+
+    fn at_file(&self, path: &CgroupPath, file: &'static str) -> Location {
+        Location::CgroupFile(self.tree.mount.clone(), path.clone(), file)
     }
 
     /// kubepods and the QoS groups, those that exist.
@@ -154,6 +102,25 @@ impl<'a> Case<'a> {
         self.group(path).map_or(self.needed.clone(), |group| self.needed.minus(&group.subtree_control))
     }
 
+    /// What may be switched on now of what the kubelet needs.
+    fn wanted(&self) -> Controllers {
+        self.needed.minus(&self.withheld)
+    }
+
+    /// Whether the kubelet cannot set the weight of a QoS group: the root offers no cpu controller, or
+    /// the kernel was built without CONFIG_FAIR_GROUP_SCHED and its cpu controller has no `cpu.weight`.
+    ///
+    /// A missing QoS group is then *created* with the error only logged, but one that exists is
+    /// *updated*, and the error is fatal (`qos_container_manager_linux.go`, `Start`).
+    fn is_weightless(&self) -> bool {
+        !self.tree.offered().contains("cpu") || !self.tree.has_cpu_weight
+    }
+
+    /// Whether QoS groups may be made before the kubelet's start: only where it can update them.
+    fn may_make_qos_groups(&self) -> bool {
+        !self.is_weightless() && !self.withheld.contains("cpu")
+    }
+
     /// systemd makes the groups, not the kubelet.
     fn by_systemd(&self) -> bool {
         self.layout.driver == Driver::Systemd
@@ -164,12 +131,10 @@ impl<'a> Case<'a> {
         self.by_systemd() && self.terms.precedes_pre_start()
     }
 
-    /// The step that makes a group of the kubelet's or one that it demands.
-    fn make(&self, path: &CgroupPath) -> Step {
-        match self.by_systemd() {
-            true => slices::ask_for(self, path),
-            false => Step::Make(path.clone()),
-        }
+    /// The step that makes a group that the kubelet demands; `None` for a masked slice, which nothing
+    /// can start.
+    fn make(&self, path: &CgroupPath) -> Option<Step> {
+        if self.by_systemd() { slices::start(self, path) } else { Some(Step::Make(path.clone())) }
     }
 }
 
@@ -183,10 +148,15 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Before the kubelet's own start nobody may make real-time units fail for its sake, as `cpu` does on a kernel with
-    /// CONFIG_RT_GROUP_SCHED.
-    pub fn leaves_cpu(&self) -> bool {
-        self.precedes_pre_start()
+    /// Whether `cpu` is left to the kubelet's own start: on a kernel with CONFIG_RT_GROUP_SCHED it makes
+    /// every real-time unit fail that starts later. Where that option is not known, only who asks for a
+    /// repair by hand gets it.
+    pub fn leaves_cpu(&self, rt_group_sched: impl FnOnce() -> Option<bool>) -> bool {
+        match self.occasion {
+            Occasion::PreStart => false,
+            Occasion::ByHand => rt_group_sched() == Some(true),
+            Occasion::Early | Occasion::Boot => rt_group_sched() != Some(false),
+        }
     }
 
     /// The kubelet's own pre-start is still to come.
@@ -216,32 +186,29 @@ pub fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> 
 
 fn judge_tree(settings: &Settings, host: &Host, tree: &Tree, terms: Terms) -> Vec<Finding> {
     let layout = &settings.layout();
-    let left_to_kubelet: Controllers = tree.leave_cpu.then_some("cpu").into_iter().collect();
-    let needed = layout::needed(&tree.offered()).minus(&left_to_kubelet);
-    let case = Case { host, tree, layout, needed, terms };
-    let mut findings = match tree.writable {
-        true => judge(&case),
-        false => vec![read_only(host, tree.mount.clone())],
-    };
+    let withheld: Controllers = tree.leave_cpu.then_some("cpu").into_iter().collect();
+    let offered = layout::needed(&tree.offered());
+    // Early in the boot there is nothing to say about what kubelite's own start will see to.
+    let needed = if terms.precedes_pre_start() { offered.minus(&withheld) } else { offered };
+    let case = Case { host, tree, layout, needed, withheld, terms };
+    let mut findings = if tree.writable { judge(&case) } else { vec![read_only(host, tree.mount.clone())] };
+    services::leave_alone(&mut findings, layout);
     hold_back(&mut findings);
-    match settings.cgroups_per_qos.value {
-        true => findings,
-        false => vec![qos_disabled(settings, &findings)],
-    }
+    if settings.cgroups_per_qos.value { findings } else { vec![qos_disabled(settings, &findings)] }
 }
 
 fn judge(case: &Case) -> Vec<Finding> {
-    let mut findings = blockers::diagnose(case);
+    let mut findings = services::diagnose(case);
+    findings.extend(blockers::diagnose(case));
     findings.extend(limits::diagnose(case));
     findings.extend(absent::diagnose(case));
     findings.extend(controllers::diagnose(case));
     findings.extend(claims::diagnose(case));
     findings.extend(groups::diagnose(case));
     findings.extend(slices::diagnose(case));
-    let other = case.tree.other.as_ref();
-    findings.extend(
-        other.map(|other| driver::left_behind(other, case.directory(&other.kubepods), case.layout.driver, case.terms)),
-    );
+    if let Some(other) = &case.tree.other {
+        findings.push(driver::left_behind(other, case.at(&other.kubepods), case.layout.driver, case.terms));
+    }
     findings.extend(hygiene::diagnose(case));
     findings
 }
@@ -252,12 +219,12 @@ fn hold_back(findings: &mut [Finding]) {
     let Some(first) = findings.iter().find(|finding| finding.is_beyond_repair()) else { return };
     let blocker = first.fault;
     for finding in findings.iter_mut() {
-        if let Remedy::Steps(steps) = &finding.remedy
-            && steps.iter().any(Step::builds)
-        {
+        let Remedy::Steps(steps) = &finding.remedy else { continue };
+        if steps.iter().any(Step::builds) {
             finding.remedy = Remedy::Waits(blocker);
-            if finding.fault.is_fatal_where_refused() && !blocker.precedes_groups() {
-                finding.severity = Severity::Fatal;
+            if finding.fault.is_healed_by_kubelet() && !finding.is_fatal() {
+                let sentence = format!("the kubelet sees to it itself once {} is cured", blocker.name());
+                finding.impact = Impact::notice(sentence);
             }
         }
     }
@@ -265,43 +232,31 @@ fn hold_back(findings: &mut [Finding]) {
 
 fn read_only(host: &Host, mount: PathBuf) -> Finding {
     let remedy = Remedy::Tell(container::write(host.boot.container.as_ref(), &mount));
-    Finding::new(
-        Fault::ReadOnlyCgroupfs,
-        Severity::Fatal,
-        mount,
-        "the cgroup file system is mounted read-only".to_owned(),
-        "the kubelet can neither make a group nor set a limit",
-        remedy,
-    )
+    let impact = Impact::fatal("the kubelet can neither make a group nor set a limit");
+    let evidence = "the cgroup file system is mounted read-only".to_owned();
+    Finding::new(Fault::ReadOnlyCgroupfs, impact, Location::Mount(mount), evidence, remedy)
 }
 
 fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Finding {
-    let place = PathBuf::from(settings.cgroups_per_qos.origin.to_string());
-    let evidence =
-        "cgroups-per-qos is false, so that the kubelet makes no kubepods and nothing here needs repair".to_owned();
+    let location = Location::Setting(settings.cgroups_per_qos.origin.clone());
+    let evidence = "cgroups-per-qos is false: the kubelet makes no kubepods, and nothing here needs repair".to_owned();
     if settings.enforces_without_qos() {
-        let how = "beside --cgroups-per-qos=false give --enforce-node-allocatable= (empty), or take the workaround out";
-        let effect = "the kubelet refuses to start: without QoS groups it cannot enforce node allocatable";
-        return Finding::new(
-            Fault::QosDisabled,
-            Severity::Fatal,
-            place,
-            evidence,
-            effect,
-            Remedy::Tell(how.to_owned()),
-        );
+        let how = "beside --cgroups-per-qos=false give --enforce-node-allocatable= (empty), or remove the workaround";
+        let impact = "the kubelet refuses to start: without QoS groups it cannot enforce node allocatable";
+        let remedy = Remedy::Tell(how.to_owned());
+        return Finding::new(Fault::QosDisabled, Impact::fatal(impact), location, evidence, remedy);
     }
-    let effect = "pods run without the limits of their QoS class";
-    let remedy = match hypothetical.iter().find(|finding| finding.is_beyond_repair()) {
-        None => "this host is fit to run without the workaround: delete --cgroups-per-qos=false and \
-                 --enforce-node-allocatable= from the args file and restart MicroK8s; every running pod is then killed \
-                 and started anew"
+    let how = match hypothetical.iter().find(|finding| finding.is_beyond_repair()) {
+        None => "this host can run without the workaround: delete --cgroups-per-qos=false and \
+                 --enforce-node-allocatable= from the args file and restart MicroK8s; this kills and recreates every \
+                 running pod"
             .to_owned(),
         Some(finding) => {
             format!("leave it for now: without it the kubelet would not start because of {}", finding.fault.name())
         }
     };
-    Finding::new(Fault::QosDisabled, Severity::Notice, place, evidence, effect, Remedy::Tell(remedy))
+    let impact = Impact::notice("pods run without the limits of their QoS class");
+    Finding::new(Fault::QosDisabled, impact, location, evidence, Remedy::Tell(how))
 }
 
 /// The one finding of a host whose kubelet settings are not known: nothing that depends on them is touched.
@@ -316,10 +271,9 @@ pub fn settings_unreadable(error: &SettingsError) -> Finding {
     };
     Finding::new(
         Fault::SettingsUnreadable,
-        Severity::Fatal,
-        place,
+        Impact::fatal("which cgroups the kubelet wants cannot be known, and a guess could do harm"),
+        Location::File(place),
         error.to_string(),
-        "which cgroups the kubelet wants cannot be known, and a guess could do harm",
         Remedy::Tell("put the named line or file right; nothing has been touched".to_owned()),
     )
 }
@@ -332,19 +286,6 @@ fn can_pass_on(group: &Group) -> bool {
         Kind::Domain => group.processes.is_empty(),
         Kind::DomainThreaded | Kind::DomainInvalid | Kind::Threaded => false,
     }
-}
-
-/// A finding whose place is a group's directory.
-fn of_group(
-    case: &Case,
-    fault: Fault,
-    severity: Severity,
-    path: &CgroupPath,
-    evidence: String,
-    effect: &str,
-    remedy: Remedy,
-) -> Finding {
-    Finding::new(fault, severity, case.directory(path), evidence, effect, remedy)
 }
 
 /// Processes as evidence: `812 (sleep), 813 (bash) and 3 more`.

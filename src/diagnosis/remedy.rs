@@ -30,19 +30,27 @@ pub enum Step {
     },
     /// Removes pod groups that nobody wants and nothing lives in.
     RemovePods(Rc<[AbandonedPod]>),
-    /// Removes a group that nothing lives in, with all below.
+    /// Removes the tree that another cgroup driver left, if nothing lives in it.
     RemoveTree(CgroupPath),
+    /// Removes the group of a QoS class that the kubelet would die of updating, if nothing lives in it.
+    RemoveQosGroup(CgroupPath),
     /// Moves every process that sits directly in `from`.
     MoveProcesses {
         /// A group of the kubelet's own.
         from: CgroupPath,
-        /// The group for strays, made when it is missing.
+        /// The group for strays, or the one for frozen strays in it; made when it is missing.
         to: CgroupPath,
+        /// Whether they are frozen; then `to` is frozen before they come.
+        frozen: bool,
     },
     /// Removes a threaded group, empty of processes, with the empty groups below, and makes it again.
     MakeAnew(CgroupPath),
     /// Makes a group; on version 1 in every hierarchy that lacks it.
     Make(CgroupPath),
+    /// Makes the group of a QoS class, unless the kubelet could not update its weight.
+    MakeQosGroup(CgroupPath),
+    /// Starts a slice that has a unit file of its own, and tells systemd nothing else about it.
+    StartSlice(CgroupPath),
     /// Asks systemd for a slice as libcontainer does, and such that it keeps controllers on above it.
     AskForSlice {
         /// Which.
@@ -93,11 +101,18 @@ impl Step {
             self,
             Self::MakeAnew(_)
                 | Self::Make(_)
+                | Self::MakeQosGroup(_)
+                | Self::StartSlice(_)
                 | Self::AskForSlice { .. }
                 | Self::Enable { .. }
                 | Self::Mount { .. }
                 | Self::FillCpuset(_)
         )
+    }
+
+    /// Whether the kubelet starts without this step, too: it is taken last and has a time limit of its own.
+    pub fn is_housekeeping(&self) -> bool {
+        matches!(self, Self::RemovePods(_) | Self::RemoveTree(_) | Self::RemoveStraysGroup(_))
     }
 
     /// The group that is changed (of many pods, the first one's).
@@ -106,9 +121,9 @@ impl Step {
             Self::LiftLimit { group, .. } | Self::Enable { group, .. } | Self::MoveProcesses { from: group, .. } => {
                 Some(group)
             }
-            Self::MakeAnew(group) | Self::Make(group) | Self::RemoveTree(group) | Self::FillCpuset(group) => {
-                Some(group)
-            }
+            Self::MakeAnew(group) | Self::Make(group) | Self::MakeQosGroup(group) => Some(group),
+            Self::RemoveTree(group) | Self::RemoveQosGroup(group) | Self::FillCpuset(group) => Some(group),
+            Self::StartSlice(group) => Some(group),
             Self::Thaw(group) | Self::RemoveStraysGroup(group) => Some(group),
             Self::AskForSlice { slice, .. } => Some(slice),
             Self::RemovePods(pods) => pods.first().map(|pod| &pod.group),

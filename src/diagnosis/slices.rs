@@ -9,12 +9,12 @@
 //! program while it would wait for systemd, and a slice asked for later loses nothing: what it holds is made anew with it.
 //! Only the root's controllers are switched on then, before a pinned task can make the kernel refuse them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Severity, of_group};
+use crate::diagnosis::{Case, Finding, Impact, Location};
 use crate::host::units::{self, Fragment, SliceUnit};
 use crate::kubelet::microk8s::Version;
 
@@ -41,17 +41,27 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 
 fn judge(case: &Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
     if let Some(words) = units::refusal(&case.tree.unmade, path) {
-        let is_fit = case.group(path).is_some_and(|group| case.needed.minus(&group.controllers).is_empty());
-        return Some(failed(case.directory(path), path, words, is_fit));
+        let is_fit = case.group(path).is_some_and(|group| case.wanted().minus(&group.controllers).is_empty());
+        return Some(failed(case.at(path), path, words, is_fit));
     }
     let is_own = case.layout.is_own(path);
     match (&unit.fragment, case.group(path)) {
-        (Fragment::Masked(file), _) => Some(masked(case.directory(path), path, file)),
+        (Fragment::Masked(file), _) => Some(masked(case.at(path), path, file)),
         (Fragment::Foreign(file), _) => foreign(case, path, file).or_else(|| dropped(case, path)),
         (fragment, None) if is_own => missing(case, path, fragment),
         (Fragment::None, Some(_)) if is_own => Some(unowned(case, path)),
         (Fragment::Transient, Some(_)) if is_own => dropped(case, path),
         _ => None,
+    }
+}
+
+/// The step that brings a slice up that the kubelet demands: one with a unit file of its own is started and told nothing; `None`
+/// for a masked one.
+pub(super) fn start(case: &Case, slice: &CgroupPath) -> Option<Step> {
+    match case.tree.slices.get(slice).map(|unit| &unit.fragment) {
+        None | Some(Fragment::None | Fragment::Transient) => Some(ask_for(case, slice)),
+        Some(Fragment::Foreign(_)) => Some(Step::StartSlice(slice.clone())),
+        Some(Fragment::Masked(_)) => None,
     }
 }
 
@@ -62,7 +72,7 @@ pub(super) fn ask_for(case: &Case, slice: &CgroupPath) -> Step {
 
 fn keeping(case: &Case, slice: &CgroupPath) -> Controllers {
     let keeps = case.tree.slices.get(slice).map(|unit| unit.keeps.clone()).unwrap_or_default();
-    TO_BE_ASKED_FOR.into_iter().collect::<Controllers>().and(&case.needed).minus(&keeps)
+    TO_BE_ASKED_FOR.into_iter().collect::<Controllers>().and(&case.wanted()).minus(&keeps)
 }
 
 /// All of the kubelet's own slices, and from kubepods down what systemd does not know.
@@ -72,9 +82,10 @@ pub(super) fn ask_for_all(case: &Case) -> Vec<Step> {
     }
     let kubepods = &case.layout.kubepods;
     let will_be_there = case.group(kubepods).is_some() || may_be_asked_for(case, kubepods);
-    let pass_on = Step::Enable { group: kubepods.clone(), controllers: case.needed.clone() };
-    let slices = case.layout.own().filter(|slice| may_be_asked_for(case, slice)).map(|slice| ask_for(case, slice));
-    slices.chain((will_be_there && !case.needed.is_empty()).then_some(pass_on)).collect()
+    let pass_on = Step::Enable { group: kubepods.clone(), controllers: case.wanted() };
+    let wanted = case.layout.own().filter(|slice| *slice == kubepods || case.may_make_qos_groups());
+    let slices = wanted.filter(|slice| may_be_asked_for(case, slice)).map(|slice| ask_for(case, slice));
+    slices.chain((will_be_there && !case.wanted().is_empty()).then_some(pass_on)).collect()
 }
 
 fn may_be_asked_for(case: &Case, slice: &CgroupPath) -> bool {
@@ -90,55 +101,52 @@ pub(super) fn kubelet_dies_of_asking(case: &Case) -> bool {
     new_to_systemd && !keeps_cpuset && case.lacking(&CgroupPath::root()).contains("cpuset")
 }
 
-fn severity(case: &Case, path: &CgroupPath) -> (Severity, &'static str) {
-    match *path == case.layout.kubepods && kubelet_dies_of_asking(case) {
-        true => (
-            Severity::Fatal,
-            "this kubelet asks systemd for it without AllowedCPUs=, so that systemd takes cpuset away again before the \
-             kubelet looks",
-        ),
-        false => (
-            Severity::Notice,
-            "the kubelet asks systemd for it at its start, but systemd may take its controllers away again",
-        ),
+fn impact_of_asking(case: &Case, path: &CgroupPath) -> Impact {
+    if *path == case.layout.kubepods && kubelet_dies_of_asking(case) {
+        Impact::fatal(
+            "this kubelet asks systemd for it without AllowedCPUs=, so that systemd takes cpuset away again before the kubelet \
+             looks",
+        )
+    } else {
+        Impact::notice("the kubelet asks systemd for it at its start, but systemd may take its controllers away again")
     }
 }
 
 fn missing(case: &Case, path: &CgroupPath, fragment: &Fragment) -> Option<Finding> {
-    let comes_with_kubepods = *path != case.layout.kubepods
-        && case.group(&case.layout.kubepods).is_none()
-        && may_be_asked_for(case, &case.layout.kubepods);
-    if comes_with_kubepods {
+    let is_kubepods = *path == case.layout.kubepods;
+    let comes_with_kubepods =
+        !is_kubepods && case.group(&case.layout.kubepods).is_none() && may_be_asked_for(case, &case.layout.kubepods);
+    if comes_with_kubepods || !is_kubepods && !case.may_make_qos_groups() {
         return None;
     }
     let evidence = match fragment {
-        Fragment::Transient => "the slice is not there, though systemd still has its transient unit file",
-        _ => "the slice is not there, as after every boot",
+        Fragment::Transient => "the slice does not exist, though systemd still has its transient unit file",
+        _ => "the slice does not exist, as after every boot",
     };
-    let (severity, effect) = severity(case, path);
-    Some(of_group(case, Fault::SliceMissing, severity, path, evidence.to_owned(), effect, steps(case, path)))
+    let (impact, remedy) = (impact_of_asking(case, path), steps(case, path));
+    Some(Finding::new(Fault::SliceMissing, impact, case.at(path), evidence.to_owned(), remedy))
 }
 
 fn unowned(case: &Case, path: &CgroupPath) -> Finding {
-    let (severity, effect) = match *path == case.layout.kubepods {
-        true => severity(case, path),
-        false => (Severity::Fatal, DIES_OF_LIMITS),
-    };
-    of_group(case, Fault::SliceUnowned, severity, path, UNOWNED.to_owned(), effect, steps(case, path))
+    let is_kubepods = *path == case.layout.kubepods;
+    let impact = if is_kubepods { impact_of_asking(case, path) } else { Impact::fatal(DIES_OF_LIMITS) };
+    Finding::new(Fault::SliceUnowned, impact, case.at(path), UNOWNED.to_owned(), steps(case, path))
 }
 
 fn dropped(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let keeping = if may_be_asked_for(case, path) { keeping(case, path) } else { Controllers::default() };
-    let lacking = if *path == case.layout.kubepods { case.lacking(path) } else { Controllers::default() };
+    let is_kubepods = *path == case.layout.kubepods;
+    let lacking = if is_kubepods { case.lacking(path).minus(&case.withheld) } else { Controllers::default() };
     let evidence = match (lacking.is_empty(), keeping.is_empty()) {
         (true, true) => return None,
         (false, _) => format!("not passed on: {lacking}"),
         (true, false) => format!("nothing makes systemd keep {keeping}"),
     };
-    let effect =
-        "systemd takes such a controller away from the pods below, or has, whenever it looks at its units again";
-    let steps = if lacking.is_empty() { Remedy::Steps(vec![ask_for(case, path)]) } else { steps(case, path) };
-    let mut finding = of_group(case, Fault::SliceControllerDropped, Severity::Notice, path, evidence, effect, steps);
+    let impact = Impact::notice(
+        "systemd takes such a controller away from the pods below, or has already, when it next looks at its units",
+    );
+    let remedy = if lacking.is_empty() { Remedy::Steps(vec![ask_for(case, path)]) } else { steps(case, path) };
+    let mut finding = Finding::new(Fault::SliceControllerDropped, impact, case.at(path), evidence, remedy);
     finding.controllers = if lacking.is_empty() { keeping } else { lacking };
     Some(finding)
 }
@@ -148,45 +156,44 @@ fn steps(case: &Case, path: &CgroupPath) -> Remedy {
     Remedy::Steps(if *path == case.layout.kubepods { ask_for_all(case) } else { vec![ask_for(case, path)] })
 }
 
-/// A slice of somebody's own is never told anything; but systemd starts it with the first slice inside that is asked for.
+/// A slice with a unit file of its own gets no properties; but systemd starts it with the first slice inside that is asked for.
 fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
-    let lacking = case.group(path).map_or(case.needed.clone(), |group| case.needed.minus(&group.controllers));
+    if !case.layout.is_own(path) {
+        // What the kubelet demands is started, and gets its controllers from the group above.
+        return None;
+    }
+    let lacking = case.group(path).map_or(case.wanted(), |group| case.wanted().minus(&group.controllers));
     if lacking.is_empty() {
         return None;
     }
-    let evidence = format!("its unit file is somebody's own, {}, and the slice lacks {lacking}", file.display());
+    let evidence = format!("its unit file is {}, and the slice lacks {lacking}", file.display());
     let inside = if *path == case.layout.kubepods { ask_for_all(case) } else { Vec::new() };
-    let (severity, effect, remedy) = match inside.is_empty() {
-        false => (
-            Severity::Fatal,
-            "the kubelet takes the slice as it is and never starts it, and says that kubepods doesn't exist",
-            Remedy::Steps(inside),
-        ),
-        true => (
-            Severity::Degraded,
-            "the kubelet takes the slice as it is, and pods below cannot get all their limits",
-            Remedy::Tell(format!(
-                "put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] there, then systemctl daemon-reload and \
-                 systemctl start {}; or take the file away",
-                path.name()
-            )),
-        ),
+    let how = Remedy::Tell(format!(
+        "put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] there, then systemctl daemon-reload and systemctl \
+         start {}; or remove the file",
+        path.name()
+    ));
+    let (impact, remedy) = if !inside.is_empty() {
+        let impact = "the kubelet takes the slice as it is and never starts it, and says that kubepods doesn't exist";
+        (Impact::fatal(impact), Remedy::Steps(inside))
+    } else {
+        (Impact::degraded("the kubelet takes the slice as it is, and pods below cannot get all their limits"), how)
     };
-    let mut finding = of_group(case, Fault::SliceForeign, severity, path, evidence, effect, remedy);
+    let mut finding = Finding::new(Fault::SliceForeign, impact, case.at(path), evidence, remedy);
     finding.controllers = lacking;
     Some(finding)
 }
 
-pub(super) fn masked(place: PathBuf, path: &CgroupPath, file: &Path) -> Finding {
+pub(super) fn masked(location: Location, path: &CgroupPath, file: &Path) -> Finding {
     let evidence = format!("{} masks it", file.display());
-    let effect = "systemd starts a masked unit for nobody, and the kubelet dies of it";
+    let impact = Impact::fatal("systemd never starts a masked unit, and the kubelet dies of it");
     let how = Remedy::Tell(format!("systemctl unmask {}, or remove the file and systemctl daemon-reload", path.name()));
-    Finding::new(Fault::SliceMasked, Severity::Fatal, place, evidence, effect, how)
+    Finding::new(Fault::SliceMasked, impact, location, evidence, how)
 }
 
-pub(super) fn failed(place: PathBuf, path: &CgroupPath, words: &str, is_fit: bool) -> Finding {
-    let severity = if is_fit { Severity::Degraded } else { Severity::Fatal };
-    let effect = "the kubelet asks systemd for the same slice at its start, and gets the same answer";
+pub(super) fn failed(location: Location, path: &CgroupPath, words: &str, is_fit: bool) -> Finding {
+    let sentence = "the kubelet asks systemd for the same slice at its start, and gets the same answer";
+    let impact = if is_fit { Impact::degraded(sentence) } else { Impact::fatal(sentence) };
     let how = format!("look at systemctl status {} and at systemctl status dbus.service", path.name());
-    Finding::new(Fault::SliceFailed, severity, place, words.to_owned(), effect, Remedy::Tell(how))
+    Finding::new(Fault::SliceFailed, impact, location, words.to_owned(), Remedy::Tell(how))
 }

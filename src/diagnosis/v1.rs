@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Finding, Severity, Terms, absent, driver, hold_back, hygiene, qos_disabled, read_only};
-use crate::diagnosis::{v1_mounts, v1_slices};
+use crate::diagnosis::{Finding, Impact, Location, Terms};
+use crate::diagnosis::{absent, driver, hold_back, hygiene, qos_disabled, read_only, services, v1_mounts, v1_slices};
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::v1::{Group, Hierarchies, Hierarchy};
@@ -43,11 +43,13 @@ pub(super) fn diagnose(settings: &Settings, host: &Host, v1: &Hierarchies, terms
     let mut findings: Vec<Finding> = refused(settings, host).into_iter().collect();
     findings.extend(v1_mounts::unmounted(host, v1));
     if !settings.cgroups_per_qos.value {
-        findings.retain(|finding| finding.severity == Severity::Fatal);
+        findings.retain(Finding::is_fatal);
     }
     let mut of_groups = v1_mounts::shadowed(v1);
     of_groups.extend(v1_mounts::without_quota(v1));
-    of_groups.extend(groups(&Case { host, v1, layout: &settings.layout(), terms }));
+    let layout = &settings.layout();
+    of_groups.extend(groups(&Case { host, v1, layout, terms }));
+    services::leave_alone(&mut of_groups, layout);
     if !settings.cgroups_per_qos.value {
         of_groups.extend(findings.clone());
         findings.push(qos_disabled(settings, &of_groups));
@@ -63,17 +65,17 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
         return None;
     }
     let version = host.version.map_or(String::new(), |version| format!(" {version}"));
-    let (evidence, place) = match settings.fail_cgroup_v1.value {
+    let (evidence, location) = match settings.fail_cgroup_v1.value {
         Some(_) => (
             "fail-cgroupv1 is true, and this host is not on version 2".to_owned(),
-            PathBuf::from(settings.fail_cgroup_v1.origin.to_string()),
+            Location::Setting(settings.fail_cgroup_v1.origin.clone()),
         ),
         None => (
-            format!("kubelet{version} refuses version 1 unless it is told otherwise, and nobody tells it"),
-            PathBuf::from(crate::host::mounts::CGROUP_MOUNT),
+            format!("kubelet{version} refuses version 1 unless fail-cgroupv1 is false, and it is not set"),
+            Location::Mount(PathBuf::from(crate::host::mounts::CGROUP_MOUNT)),
         ),
     };
-    let effect = "the kubelet says that it is configured to not run on a host using cgroup v1, and ends";
+    let impact = Impact::fatal("the kubelet says that it is configured to not run on a host using cgroup v1, and ends");
     let how = match &host.boot.container {
         // Its own init mounts version 1 wherever the kernel has it (microsoft/WSL#6662).
         Some(Manager::Wsl) => absent::outside(host, "add cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 to"),
@@ -83,7 +85,7 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
             .to_owned(),
     };
     let how = format!("boot with version 2: {how}; until then: --fail-cgroupv1=false in the kubelet's args file");
-    Some(Finding::new(Fault::V1Refused, Severity::Fatal, place, evidence, effect, Remedy::Tell(how)))
+    Some(Finding::new(Fault::V1Refused, impact, location, evidence, Remedy::Tell(how)))
 }
 
 fn groups(case: &Case) -> Vec<Finding> {
@@ -96,20 +98,20 @@ fn groups(case: &Case) -> Vec<Finding> {
     findings.extend(layout.reserved.iter().filter_map(|path| missing(case, path, Fault::ReservedGroupMissing)));
     findings.extend(v1_slices::diagnose(case));
     findings.extend(missing(case, &layout.kubepods, Fault::RootMissing));
-    if !v1.lack(&layout.kubepods) {
+    if !v1.lack(&layout.kubepods) && v1.has_cpu_shares() {
         findings.extend(layout.qos.iter().filter_map(|path| missing(case, path, Fault::QosGroupMissing)));
     }
     findings.extend(v1.mounted.iter().flat_map(|hierarchy| &hierarchy.groups).filter_map(empty_cpuset(case)));
     for (hierarchy, path) in own_groups(case) {
         let Some(group) = hierarchy.groups.get(path) else { continue };
         findings.extend(frozen(hierarchy, path, group));
-        findings.extend(hygiene::leftovers(layout, path, path.under(&hierarchy.point), group.leftovers.iter()));
+        findings.extend(hygiene::leftovers(layout, path, &hierarchy.point, group.leftovers.iter()));
     }
-    findings.extend(hygiene::stale_pods(&v1.pods, *terms, PathBuf::from(layout.kubepods.as_str())));
-    let other = v1.other.as_ref();
-    findings.extend(
-        other.map(|other| driver::left_behind(other, PathBuf::from(other.kubepods.as_str()), layout.driver, *terms)),
-    );
+    findings.extend(hygiene::stale_pods(&v1.pods, *terms, Location::Everywhere(layout.kubepods.clone())));
+    if let Some(other) = &v1.other {
+        let location = Location::Everywhere(other.kubepods.clone());
+        findings.push(driver::left_behind(other, location, layout.driver, *terms));
+    }
     findings
 }
 
@@ -127,25 +129,25 @@ fn missing(case: &Case, path: &CgroupPath, nowhere: Fault) -> Option<Finding> {
     }
     let is_nowhere = case.v1.lack(path);
     let names: Vec<String> = lacking.iter().map(|hierarchy| hierarchy.name()).collect();
-    let (fault, evidence) = match is_nowhere {
-        true => (nowhere, "it is in none of the hierarchies".to_owned()),
-        false => (Fault::HierarchyIncomplete, format!("it is not in {}", names.join(" "))),
+    let (fault, location, evidence) = if is_nowhere {
+        let evidence = "it is in none of the hierarchies".to_owned();
+        (nowhere, Location::Everywhere(path.clone()), evidence)
+    } else {
+        let location = Location::Cgroup(first.point.clone(), path.clone());
+        (Fault::HierarchyIncomplete, location, format!("it is not in {}", names.join(" ")))
     };
     let is_checked = lacking.iter().any(|hierarchy| hierarchy.is_checked());
-    let (severity, effect) = match (case.layout.is_own(path), is_checked) {
-        (true, _) if v1_slices::is_believed_in(case, path) => v1_slices::NEVER_MADE_AGAIN,
-        (true, _) => (Severity::Notice, "the kubelet makes it itself at its start"),
-        (false, true) => (Severity::Fatal, "the kubelet demands it and never makes it"),
-        (false, false) => (Severity::Notice, "the kubelet does not look there, and makes it with the first pod"),
-    };
-    let place = match is_nowhere {
-        true => PathBuf::from(path.as_str()),
-        false => path.under(&first.point),
+    let impact = match (case.layout.is_own(path), is_checked) {
+        (true, _) if v1_slices::is_believed_in(case, path) => Impact::fatal(v1_slices::NEVER_MADE_AGAIN),
+        (true, _) => Impact::notice("the kubelet makes it itself at its start"),
+        (false, true) => Impact::fatal("the kubelet demands it and never makes it"),
+        (false, false) => Impact::notice("the kubelet does not look there, and makes it with the first pod"),
     };
     let way = path.ancestors().into_iter().filter(|above| case.v1.without(above).next().is_some());
-    let below = if *path == case.layout.kubepods && is_nowhere { case.layout.qos.clone() } else { Vec::new() };
+    let makes_all = *path == case.layout.kubepods && is_nowhere && case.v1.has_cpu_shares();
+    let below = if makes_all { case.layout.qos.clone() } else { Vec::new() };
     let steps = way.chain([path.clone()]).chain(below).flat_map(|path| make(case, path)).collect();
-    Some(Finding::new(fault, severity, place, evidence, effect, Remedy::Steps(steps)))
+    Some(Finding::new(fault, impact, location, evidence, Remedy::Steps(steps)))
 }
 
 /// What is made in the hierarchy of cpuset has neither CPUs nor memory at first.
@@ -159,12 +161,13 @@ fn empty_cpuset<'a>(case: &'a Case) -> impl Fn((&'a CgroupPath, &'a Group)) -> O
     move |(path, group)| {
         let empty = group.cpuset.as_ref().filter(|_| !path.is_root())?.empty_files();
         let file = empty.first()?;
-        let place = path.under(&case.v1.of("cpuset")?.point).join(file);
+        let location = Location::CgroupFile(case.v1.of("cpuset")?.point.clone(), path.clone(), file);
         let evidence = format!("{} of {path}: empty", empty.join(" and "));
-        let effect =
-            "no process can live in it or below (ENOSPC) until the kubelet's libcontainer fills it for the first pod";
+        let impact = Impact::notice(
+            "no process can live in it or below (ENOSPC) until the kubelet's libcontainer fills it for the first pod",
+        );
         let steps = vec![Step::FillCpuset(path.clone())];
-        Some(Finding::new(Fault::CpusetEmpty, Severity::Notice, place, evidence, effect, Remedy::Steps(steps)))
+        Some(Finding::new(Fault::CpusetEmpty, impact, location, evidence, Remedy::Steps(steps)))
     }
 }
 
@@ -172,6 +175,6 @@ fn frozen(hierarchy: &Hierarchy, path: &CgroupPath, group: &Group) -> Option<Fin
     if !group.frozen {
         return None;
     }
-    let file = path.under(&hierarchy.point).join("freezer.state");
-    Some(hygiene::is_frozen(path, file, group.populated, "THAWED"))
+    let location = Location::CgroupFile(hierarchy.point.clone(), path.clone(), "freezer.state");
+    Some(hygiene::is_frozen(path, location, group.populated, "THAWED"))
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cgroup::CgroupPath;
 use crate::cgroup::Controllers;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Finding, Severity, absent, container};
+use crate::diagnosis::{Finding, Impact, Location, absent, container};
 use crate::host::Host;
 use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::unmounted::{DEMANDED, MISSED, Obstacle, Place, Unmounted};
@@ -19,14 +20,14 @@ fn not_mounted(host: &Host, hierarchy: &Unmounted) -> Finding {
     let controllers: Controllers = hierarchy.controllers.iter().map(String::as_str).collect();
     let names = hierarchy.controllers.join(",");
     let is_among = |list: &[&str]| hierarchy.controllers.iter().any(|name| list.contains(&name.as_str()));
-    let (severity, effect) = if is_among(&DEMANDED) {
-        (Severity::Fatal, "the kubelet ends with \"Following Cgroup subsystem not mounted\"")
+    let impact = if is_among(&DEMANDED) {
+        Impact::fatal("the kubelet ends with \"Following Cgroup subsystem not mounted\"")
     } else if is_among(&["devices"]) {
-        (Severity::Degraded, "the kubelet starts, and runc can start no container without it")
+        Impact::degraded("the kubelet starts, and runc can start no container without it")
     } else if is_among(&MISSED) {
-        (Severity::Degraded, "the kubelet starts, and limits of this controller do not hold")
+        Impact::degraded("the kubelet starts, and limits of this controller do not hold")
     } else {
-        (Severity::Notice, "the kubelet does without it, and so do its pods")
+        Impact::notice("the kubelet does without it, and so do its pods")
     };
     let (fault, evidence, remedy) = match &hierarchy.obstacle {
         None => (Fault::HierarchyNotMounted, format!("{names}: not mounted"), remount(hierarchy)),
@@ -62,7 +63,7 @@ fn not_mounted(host: &Host, hierarchy: &Unmounted) -> Finding {
             ),
         ),
     };
-    let mut finding = Finding::new(fault, severity, hierarchy.point.clone(), evidence, effect, remedy);
+    let mut finding = Finding::new(fault, impact, Location::Mount(hierarchy.point.clone()), evidence, remedy);
     finding.controllers = controllers;
     finding
 }
@@ -70,11 +71,11 @@ fn not_mounted(host: &Host, hierarchy: &Unmounted) -> Finding {
 /// The kubelet only notes this one down (`CPU hardcapping unsupported`).
 pub(super) fn without_quota(v1: &Hierarchies) -> Option<Finding> {
     let cpu = v1.of("cpu").filter(|cpu| !cpu.has_quota)?;
-    let file = cpu.point.join("cpu.cfs_quota_us");
-    let effect = "the kubelet starts, and limits of CPU time do not hold";
+    let location = Location::CgroupFile(cpu.point.clone(), CgroupPath::root(), "cpu.cfs_quota_us");
+    let impact = Impact::degraded("the kubelet starts, and limits of CPU time do not hold");
     let how = "boot a kernel built with CONFIG_CFS_BANDWIDTH=y".to_owned();
     let evidence = "there is no such file: this kernel cannot hold back CPU time".to_owned();
-    Some(Finding::new(Fault::ControllerAbsent, Severity::Degraded, file, evidence, effect, Remedy::Tell(how)))
+    Some(Finding::new(Fault::ControllerAbsent, impact, location, evidence, Remedy::Tell(how)))
 }
 
 /// Neither version is seen on `/sys/fs/cgroup`. Which of them this host would use nobody can say, so nothing is mounted.
@@ -99,9 +100,9 @@ pub(super) fn nothing(host: &Host) -> Finding {
                 .to_owned(),
         ),
     };
-    let effect = "the kubelet takes this for version 1, finds none of its hierarchies, and ends";
-    let place = PathBuf::from(CGROUP_MOUNT);
-    Finding::new(Fault::HierarchyNotMounted, Severity::Fatal, place, evidence, effect, Remedy::Tell(how))
+    let impact = Impact::fatal("the kubelet takes this for version 1, finds none of its hierarchies, and ends");
+    let location = Location::Mount(PathBuf::from(CGROUP_MOUNT));
+    Finding::new(Fault::HierarchyNotMounted, impact, location, evidence, Remedy::Tell(how))
 }
 
 /// Mounted as systemd would have, where that is possible without making or hiding anything.
@@ -149,13 +150,11 @@ fn misled(hierarchy: &Hierarchy, Shadow { mount, has_kubepods }: &Shadow) -> Fin
     );
     // Of the QoS groups it writes these at its start, and dies where it cannot.
     let is_written = ["cpu", "hugetlb"].iter().any(|name| hierarchy.controllers.contains(name)) && !mount.writable;
-    let (severity, effect) = match (has_kubepods, is_written) {
-        (false, _) => {
-            (Severity::Fatal, "the kubelet makes kubepods in the one place, looks for it in the other, and ends")
-        }
-        (true, true) => (Severity::Fatal, "the kubelet cannot write the limits of its QoS groups there, and ends"),
-        (true, false) => (Severity::Degraded, "the kubelet writes limits where they hold for nobody, or not at all"),
+    let impact = match (has_kubepods, is_written) {
+        (false, _) => Impact::fatal("the kubelet makes kubepods in the one place, looks for it in the other, and ends"),
+        (true, true) => Impact::fatal("the kubelet cannot write the limits of its QoS groups there, and ends"),
+        (true, false) => Impact::degraded("the kubelet writes limits where they have no effect, or not at all"),
     };
     let how = format!("find out who mounted {point}, and unmount it: umount {point}");
-    Finding::new(Fault::MountShadowed, severity, mount.point.clone(), evidence, effect, Remedy::Tell(how))
+    Finding::new(Fault::MountShadowed, impact, Location::Mount(mount.point.clone()), evidence, Remedy::Tell(how))
 }

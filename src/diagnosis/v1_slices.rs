@@ -4,21 +4,19 @@
 //! systemd knows is there, and makes its group in every hierarchy but systemd's own. So what is missing there, the kubelet
 //! misses for ever (`Validate` looks there, too); whatever is missing elsewhere it makes itself. No controller can be lost.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::v1::Case;
-use crate::diagnosis::{Finding, Severity, slices};
+use crate::diagnosis::{Finding, Impact, Location, slices};
 use crate::host::units::{self, Fragment, SliceUnit};
 use crate::host::v1::NAMED;
 
 /// What becomes of a slice that systemd believes in and that is not there.
-pub(super) const NEVER_MADE_AGAIN: (Severity, &str) = (
-    Severity::Fatal,
-    "systemd believes it to be there and does not make it again, and the kubelet leaves this hierarchy to systemd",
-);
+pub(super) const NEVER_MADE_AGAIN: &str =
+    "systemd believes it to be there and does not make it again, and the kubelet leaves this hierarchy to systemd";
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     if case.terms.precedes_pre_start() {
@@ -28,37 +26,39 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 }
 
 fn judge(case: &Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
-    let place = path.under(&case.v1.of(NAMED)?.point);
+    let location = Location::Cgroup(case.v1.of(NAMED)?.point.clone(), path.clone());
     let is_there = case.v1.named_has(path);
     if let Some(words) = units::refusal(&case.v1.unmade, path) {
-        return Some(slices::failed(place, path, words, is_there));
+        return Some(slices::failed(location, path, words, is_there));
     }
     match (&unit.fragment, is_there) {
-        (Fragment::Masked(file), _) => Some(slices::masked(place, path, file)),
-        (Fragment::Foreign(file), false) => Some(foreign(case, place, path, file)),
-        (Fragment::None, true) if case.layout.is_own(path) => Some(unowned(case, place, path)),
+        (Fragment::Masked(file), _) => Some(slices::masked(location, path, file)),
+        (Fragment::Foreign(file), false) => Some(foreign(case, location, path, file)),
+        (Fragment::None, true) if case.layout.is_own(path) => Some(unowned(case, location, path)),
         _ => None,
     }
 }
 
 /// What the kubelet makes itself it also limits, and to be told of a limit makes systemd set the group up.
-fn foreign(case: &Case, place: PathBuf, path: &CgroupPath, file: &Path) -> Finding {
-    let (severity, effect) = match case.layout.is_own(path) {
-        true => (Severity::Notice, "systemd sets it up as soon as the kubelet sets a limit of it"),
-        false => (Severity::Fatal, "the kubelet demands it, and nobody starts a slice of somebody's own"),
+fn foreign(case: &Case, location: Location, path: &CgroupPath, file: &Path) -> Finding {
+    let impact = if case.layout.is_own(path) {
+        Impact::notice("systemd sets it up as soon as the kubelet sets a limit of it")
+    } else {
+        Impact::fatal("the kubelet demands it and never starts a slice that has a unit file of its own")
     };
-    let evidence = format!("its unit file is somebody's own, {}, and it is not started", file.display());
+    let evidence = format!("its unit file is {}, and it is not started", file.display());
     let how = format!("systemctl start {}, at every boot", path.name());
-    Finding::new(Fault::SliceForeign, severity, place, evidence, effect, Remedy::Tell(how))
+    Finding::new(Fault::SliceForeign, impact, location, evidence, Remedy::Tell(how))
 }
 
-fn unowned(case: &Case, place: PathBuf, path: &CgroupPath) -> Finding {
-    let (severity, effect) = match *path == case.layout.kubepods {
-        true => (Severity::Degraded, "the kubelet takes it as it is, and cannot set the limits of all pods"),
-        false => (Severity::Fatal, slices::DIES_OF_LIMITS),
+fn unowned(case: &Case, location: Location, path: &CgroupPath) -> Finding {
+    let impact = if *path == case.layout.kubepods {
+        Impact::degraded("the kubelet takes it as it is, and cannot set the limits of all pods")
+    } else {
+        Impact::fatal(slices::DIES_OF_LIMITS)
     };
     let steps = vec![step(path)];
-    Finding::new(Fault::SliceUnowned, severity, place, slices::UNOWNED.to_owned(), effect, Remedy::Steps(steps))
+    Finding::new(Fault::SliceUnowned, impact, location, slices::UNOWNED.to_owned(), Remedy::Steps(steps))
 }
 
 /// The files of a slice that is not in systemd's own hierarchy.

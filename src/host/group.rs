@@ -94,7 +94,7 @@ pub struct Group {
     pub descendants: u64,
     /// What the kubelet never sets back.
     pub leftovers: Vec<Setting>,
-    /// Whether it has the cpu controller and yet no `cpu.max`; only looked at in kubepods.
+    /// Whether it has the cpu controller and yet no `cpu.max` (no CONFIG_CFS_BANDWIDTH); only looked at in kubepods.
     pub lacks_cpu_max: bool,
     /// The names of the groups directly below; only read of the kubelet's own.
     pub children: Vec<String>,

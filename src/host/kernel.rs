@@ -56,7 +56,12 @@ impl Kernel {
 
     /// Whether it was built with CONFIG_RT_GROUP_SCHED; `None` where its configuration is not to be had.
     pub fn has_rt_group_sched(&self, root: &Root) -> Option<bool> {
-        Some(is_set(&self.configuration(root)?, "CONFIG_RT_GROUP_SCHED"))
+        self.has(root, "CONFIG_RT_GROUP_SCHED")
+    }
+
+    /// Whether it was built with this option; `None` where its configuration is not to be had.
+    pub fn has(&self, root: &Root, option: &str) -> Option<bool> {
+        Some(is_set(&self.configuration(root)?, option))
     }
 
     /// The controllers that it was built without for version 1; from 6.12 on that is a choice, and `/proc/cgroups` may list

@@ -59,6 +59,9 @@ pub struct Host {
     pub checkpoints: Vec<Checkpoint>,
     /// Whether a container runs, where a damaged checkpoint made it worth a look.
     pub containers_run: bool,
+    /// Whether kubelite's unit has its processes in a group below its own (`DelegateSubgroup=`), so that its own can pass
+    /// controllers on.
+    pub kubelet_has_subgroup: bool,
     /// The version 2 tree; `None` in any other mode.
     pub tree: Option<Tree>,
     /// The hierarchies of version 1 and hybrid mode.
@@ -80,6 +83,8 @@ pub struct Tree {
     pub pods: Pods,
     /// kubepods of the driver that the kubelet does not use, where there is one.
     pub other: Option<OtherTree>,
+    /// Whether a group with the cpu controller has `cpu.weight`, as far as kubepods shows it.
+    pub has_cpu_weight: bool,
     /// What version 1 has taken away from it.
     pub claims: Vec<Claim>,
     /// The tasks that can make the kernel refuse a controller; `None` when nobody has looked.
@@ -117,16 +122,14 @@ pub struct Blockers {
     pub tasks: Vec<Task>,
     /// CONFIG_RT_GROUP_SCHED, without which real-time tasks block nothing; `None` when it cannot be known.
     pub rt_group_sched: Option<bool>,
-    /// What was noted when units were asked to restart, since the boot.
-    pub stamps: Vec<RestartStamp>,
+    /// What was noted when the unit that may be restarted was, since the boot.
+    pub stamp: Option<RestartStamp>,
 }
 
-/// The note that a unit was asked to restart for the sake of these tasks. While one of them still lives, the restart has not
+/// The note that the unit was asked to restart for the sake of these tasks. While one of them still lives, the restart has not
 /// come about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartStamp {
-    /// Which unit.
-    pub unit: &'static str,
     /// A line for each task: its id and when it was started.
     pub tasks: String,
 }
@@ -170,6 +173,15 @@ impl Tree {
         group.under(&self.mount).join(name)
     }
 
+    /// Whether the root offers this controller and kubepods, or a group on the way to what the kubelet demands, does not pass it
+    /// on or does not exist.
+    pub fn lacks(&self, controller: &str, layout: &Layout) -> bool {
+        let demanded = layout.reserved.iter().chain([&layout.kubepods]);
+        let mut through = demanded.flat_map(CgroupPath::ancestors).chain([layout.kubepods.clone()]);
+        let passes_on = |group: &Group| group.subtree_control.contains(controller);
+        self.offered().contains(controller) && !through.all(|path| self.group(&path).is_some_and(passes_on))
+    }
+
     /// What the root of the hierarchy offers.
     pub fn offered(&self) -> Controllers {
         self.group(&CgroupPath::root()).map(|root| root.controllers.clone()).unwrap_or_default()
@@ -192,7 +204,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
     let mode = mounts::mode(&mountinfo, &mounts);
     let kernel = kernel::observe(root);
     let tree = match &mode {
-        Mode::Unified(mount) => Some(observe_tree(root, mount, &mounts, settings)?),
+        Mode::Unified(mount) => Some(observe_tree(root, mount, &mounts, &kernel, settings)?),
         _ => None,
     };
     let v1 = match &mode {
@@ -213,6 +225,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         revision: snap.as_ref().map(|(revision, _)| revision.clone()),
         version: snap.as_ref().and_then(|(_, version)| *version),
         checkpoints,
+        kubelet_has_subgroup: false,
         containers_run: damaged && tasks::runs(root, &["containerd-shim"])?,
         tree,
         v1,
@@ -222,21 +235,17 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
 /// Looks for the tasks that can make the kernel refuse a controller: one pass over all of `/proc`.
 ///
 /// # Errors
-/// When `/proc` cannot be listed, or it cannot be known which units were restarted before.
+/// When `/proc` cannot be listed, or it cannot be known whether the unit was restarted before.
 pub fn observe_blockers(root: &Root, kernel: &Kernel) -> Result<Blockers, ReadError> {
-    let mut stamps = Vec::new();
-    for unit in MICROK8S.restartable_units {
-        if let Some(tasks) = root.read_if_there(&restart_stamp(unit))? {
-            stamps.push(RestartStamp { unit, tasks });
-        }
-    }
-    Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root), stamps })
+    let stamp = root.read_if_there(&restart_stamp(MICROK8S.restartable_unit))?.map(|tasks| RestartStamp { tasks });
+    Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root), stamp })
 }
 
 fn observe_tree(
     root: &Root,
     mount: &CgroupMount,
     mounts: &[CgroupMount],
+    kernel: &Kernel,
     settings: &Settings,
 ) -> Result<Tree, ReadError> {
     let layout = settings.layout();
@@ -258,6 +267,7 @@ fn observe_tree(
     let lives = |pod: &CgroupPath| Ok(may_live(pod) && group::populated(root, &mount.point, pod)?);
     let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
     let other = observe_other(root, mount, settings.other_kubepods())?;
+    let has_cpu_weight = has_cpu_weight(root, kernel, groups.get(&layout.kubepods), mount)?;
     let mut tree = Tree {
         mount: mount.point.clone(),
         writable: mount.writable,
@@ -265,6 +275,7 @@ fn observe_tree(
         slices: units::observe_all(root, &layout)?,
         pods,
         other,
+        has_cpu_weight,
         claims: Vec::new(),
         blockers: None,
         refusals: Vec::new(),
@@ -273,6 +284,19 @@ fn observe_tree(
     };
     tree.claims = claims::observe(root, mounts, &layout::desirable().minus(&tree.offered()))?;
     Ok(tree)
+}
+
+/// A kernel without CONFIG_FAIR_GROUP_SCHED has neither `cpu.weight` nor `cpu.max` (`kernel/sched/core.c`, `cpu_files`), so the
+/// first is only looked for where the second is missing.
+fn has_cpu_weight(
+    root: &Root,
+    kernel: &Kernel,
+    kubepods: Option<&Group>,
+    mount: &CgroupMount,
+) -> Result<bool, ReadError> {
+    let Some(kubepods) = kubepods.filter(|group| group.lacks_cpu_max) else { return Ok(true) };
+    let file = kubepods.path.under(&mount.point).join("cpu.weight");
+    Ok(root.exists(&file)? || kernel.has(root, "CONFIG_FAIR_GROUP_SCHED") == Some(true))
 }
 
 fn observe_other(root: &Root, mount: &CgroupMount, kubepods: CgroupPath) -> Result<Option<OtherTree>, ReadError> {

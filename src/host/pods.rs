@@ -22,7 +22,7 @@ pub struct Pods {
     pub abandoned: Rc<[AbandonedPod]>,
     /// The kubelet's `pods` directory.
     pub directory: PathBuf,
-    /// Why nothing can be said about directories, where it cannot be read or is not there.
+    /// Why nothing can be said about directories, where it cannot be read. Where it is not there, no pod is called stale either.
     pub unknown: Option<String>,
     /// Whether a kubelet runs now, which makes a pod's group before its directory. Only looked up when it matters.
     pub kubelet_runs: bool,
@@ -53,7 +53,7 @@ pub fn observe(
     }
     let wanted: BTreeSet<String> = match root.directories(&pods.directory) {
         Ok(Some(names)) => names.into_iter().collect(),
-        Ok(None) => return Ok(Pods { unknown: Some("it is not there".to_owned()), ..pods }),
+        Ok(None) => return Ok(pods),
         Err(error) => return Ok(Pods { unknown: Some(error.to_string()), ..pods }),
     };
     let mut abandoned = Vec::new();

@@ -88,6 +88,8 @@ pub struct Hierarchy {
     pub writable: bool,
     /// Whether it can hold back CPU time: that of cpu, on a kernel with CONFIG_CFS_BANDWIDTH.
     pub has_quota: bool,
+    /// Whether it can weigh groups: that of cpu, on a kernel with CONFIG_FAIR_GROUP_SCHED, which CONFIG_CFS_BANDWIDTH needs.
+    pub has_shares: bool,
     /// Of the groups looked for, those that exist.
     pub groups: BTreeMap<CgroupPath, Group>,
     /// Where the kubelet looks instead, if it looks elsewhere and sees something else there.
@@ -151,6 +153,12 @@ impl Hierarchies {
     /// The hierarchy of a controller.
     pub fn of(&self, controller: &str) -> Option<&Hierarchy> {
         self.mounted.iter().find(|hierarchy| hierarchy.controllers.contains(controller))
+    }
+
+    /// Whether the kubelet can set the weight of a QoS group that exists; it dies where it cannot, and only logs it of a group
+    /// that it creates (a kernel without CONFIG_FAIR_GROUP_SCHED).
+    pub fn has_cpu_shares(&self) -> bool {
+        self.of("cpu").is_none_or(|cpu| cpu.has_shares)
     }
 
     /// Whether systemd, which keeps a hierarchy of its own for all its units, has this group in it.
@@ -266,11 +274,13 @@ fn hierarchy(
     shadow: Option<Shadow>,
     wanted: &BTreeMap<CgroupPath, Depth>,
 ) -> Result<Hierarchy, ReadError> {
+    let has_quota = root.exists(&mount.point.join("cpu.cfs_quota_us"))?;
     let mut hierarchy = Hierarchy {
         controllers: [name].into_iter().collect(),
         point: mount.point.clone(),
         writable: mount.writable,
-        has_quota: root.exists(&mount.point.join("cpu.cfs_quota_us"))?,
+        has_quota,
+        has_shares: has_quota || root.exists(&mount.point.join("cpu.shares"))?,
         groups: BTreeMap::new(),
         shadow,
     };

@@ -29,9 +29,9 @@ pub struct Product {
     pub containerd_args: [&'static str; 2],
     /// The unit that the kubelet is part of.
     pub kubelet_unit: &'static str,
-    /// The units whose threads may be what the kernel refuses cpuset for, and that may be restarted for its sake: nothing is
-    /// ordered after them, and the API server reconnects to them.
-    pub restartable_units: [&'static str; 2],
+    /// The unit whose threads may be what the kernel refuses cpuset for, and that may be restarted for its sake: nothing is
+    /// ordered after it, the API server reconnects to it, and its own pre-start anchors the controller. (etcd opens no io_uring.)
+    pub restartable_unit: &'static str,
     /// The service as its users name it to `snap start`.
     pub kubelet_service: &'static str,
 }
@@ -46,7 +46,7 @@ pub const MICROK8S: Product = Product {
     kubelet_args_flag: "kubelet-args-file",
     containerd_args: ["args/containerd.toml", "args/containerd-template.toml"],
     kubelet_unit: "snap.microk8s.daemon-kubelite.service",
-    restartable_units: ["snap.microk8s.daemon-k8s-dqlite.service", "snap.microk8s.daemon-etcd.service"],
+    restartable_unit: "snap.microk8s.daemon-k8s-dqlite.service",
     kubelet_service: "microk8s.daemon-kubelite",
 };
 

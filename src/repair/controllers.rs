@@ -14,6 +14,7 @@ use crate::host::{Refusal, Tree};
 use crate::repair::{Effect, RepairError, write_file};
 use crate::root::Root;
 
+const CPUSET: &str = "cpuset";
 const TRANSIENT_TRIES: usize = 3;
 const TRANSIENT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -58,11 +59,17 @@ fn write_patiently(path: &Path, line: &str) -> Result<(), RepairError> {
     write_file(path, line)
 }
 
-/// Tries one by one; when any is refused, those that were taken are switched off again.
+/// Tries one by one; when any is refused, those that were taken are switched off again. cpuset comes last, and only where the
+/// others do not explain the refusal: before kernel 6.2 every `+cpuset` takes from all tasks below the CPU affinity that
+/// `CPUAffinity=` or sched_setaffinity(2) gave them (`cpuset_attach`), and this may run at each start of a service in a loop.
 fn who_refuses(path: &Path, group: &CgroupPath, missing: &Controllers) -> Vec<Refusal> {
     let mut taken = Vec::new();
     let mut refusals = Vec::new();
-    for name in missing.iter() {
+    let others = missing.iter().filter(|name| *name != CPUSET);
+    for name in others.chain(missing.iter().filter(|name| *name == CPUSET)) {
+        if name == CPUSET && !refusals.is_empty() {
+            break;
+        }
         match write_file(path, &signed('+', [name].into_iter())) {
             Ok(()) => taken.push(name),
             Err(RepairError::Change { errno, .. }) => refusals.push(refusal(group, name, errno)),

@@ -1,6 +1,7 @@
 //! Making, thawing and removing groups. The kernel itself refuses to remove a group that holds a process (EBUSY).
 
 use std::path::Path;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
@@ -36,6 +37,22 @@ pub(super) fn make_anew(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<
     make(&path)
 }
 
+/// Not where it turns out that the kubelet could not update the group's weight (`Case::is_weightless`).
+pub(super) fn make_qos_group(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+    let kubepods = group.parent().unwrap_or_else(CgroupPath::root);
+    let has_weight = root.exists(&tree.file(&kubepods, "cpu.weight"))?;
+    if has_weight { make(&group.under(&tree.mount)) } else { Ok(Effect::Nothing) }
+}
+
+pub(super) fn remove_qos_group(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+    require_empty(root, tree, group)?;
+    if tree.slices.contains_key(group) {
+        slices::let_go(&Systemd::connect()?, group)?;
+    }
+    remove_with_all_below(root, &group.under(&tree.mount))?;
+    Ok(Effect::Done(None))
+}
+
 pub(super) fn remove_tree(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
     require_empty(root, tree, group)?;
     remove_with_all_below(root, &group.under(&tree.mount))?;
@@ -48,19 +65,29 @@ pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effec
     Ok(Effect::Done(None))
 }
 
-pub(super) fn remove_pods(root: &Root, tree: &Tree, pods: &[AbandonedPod]) -> Result<Effect, RepairError> {
-    each_pod(pods, !tree.slices.is_empty(), |systemd, pod| remove_pod(root, tree, systemd, pod))
+pub(super) fn remove_pods(
+    root: &Root,
+    tree: &Tree,
+    pods: &[AbandonedPod],
+    until: Instant,
+) -> Result<Effect, RepairError> {
+    each_pod(pods, !tree.slices.is_empty(), until, |systemd, pod| remove_pod(root, tree, systemd, pod))
 }
 
-/// `remove` says whether the pod's group is gone; systemd is given to it where that has slices for pods.
+/// `remove` says whether the pod's group is gone; systemd is given to it where that has slices for pods. It ends at `until`: the
+/// kubelet removes the rest.
 pub(super) fn each_pod(
     pods: &[AbandonedPod],
     by_systemd: bool,
+    until: Instant,
     remove: impl Fn(Option<&Systemd>, &AbandonedPod) -> Result<bool, RepairError>,
 ) -> Result<Effect, RepairError> {
     let systemd = by_systemd.then(Systemd::connect).transpose()?;
     let mut removed = 0;
     for pod in pods {
+        if Instant::now() >= until {
+            break;
+        }
         removed += usize::from(remove(systemd.as_ref(), pod)?);
     }
     Ok(Effect::Done(Some(format!("{removed} of {}", pods.len()))))

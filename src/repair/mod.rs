@@ -16,6 +16,7 @@ mod units;
 mod v1;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -26,6 +27,7 @@ use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Step;
 use crate::host::{Host, Refusal, Tree};
 use crate::plan::Planned;
+use crate::repair::processes::Refuge;
 use crate::root::{ReadError, Root};
 
 /// Why a step came to nothing.
@@ -111,20 +113,21 @@ pub enum Effect {
     Done(Option<String>),
     /// Nothing was left to do when its turn came.
     Nothing,
-    /// A step before it failed that it builds on.
+    /// It was not tried: a step before it failed that it builds on, or the time for housekeeping was over.
     Skipped,
 }
 
-/// Takes the steps in order. After one that builds has failed, no other that builds is tried.
-pub fn apply(root: &Root, host: &Host, plan: Vec<Planned>) -> Vec<Taken> {
+/// Takes the steps in order. After one that builds has failed, no other that builds is tried. Housekeeping ends at `until`.
+pub fn apply(root: &Root, host: &Host, plan: Vec<Planned>, until: Instant) -> Vec<Taken> {
     let mut failed = false;
     let mut taken = Vec::with_capacity(plan.len());
     for Planned { step, faults } in plan {
-        let result = match (&host.tree, &host.v1, failed && step.builds()) {
-            (_, _, true) => Ok(Effect::Skipped),
-            (Some(tree), _, false) => take(root, tree, &step),
-            (None, Some(v1), false) => v1::take(root, v1, &step),
-            (None, None, false) => take_without_tree(&step),
+        let is_late = step.is_housekeeping() && Instant::now() >= until;
+        let result = match (&host.tree, &host.v1) {
+            _ if is_late || failed && step.builds() => Ok(Effect::Skipped),
+            (Some(tree), _) => take(root, tree, &step, until),
+            (None, Some(v1)) => v1::take(root, v1, &step, until),
+            (None, None) => take_without_tree(&step),
         };
         failed |= result.is_err() && step.builds();
         taken.push(Taken { step, faults, result });
@@ -137,15 +140,20 @@ pub fn restart(Planned { step, faults }: Planned) -> Taken {
     Taken { result: take_without_tree(&step), step, faults }
 }
 
-fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
+fn take(root: &Root, tree: &Tree, step: &Step, until: Instant) -> Result<Effect, RepairError> {
     let directory = |group: &crate::cgroup::CgroupPath| group.under(&tree.mount);
     match step {
         Step::LiftLimit { group, file } => write_file(&tree.file(group, file), "max").map(|()| Effect::Done(None)),
-        Step::RemovePods(pods) => groups::remove_pods(root, tree, pods),
+        Step::RemovePods(pods) => groups::remove_pods(root, tree, pods, until),
         Step::RemoveTree(group) => groups::remove_tree(root, tree, group),
-        Step::MoveProcesses { from, to } => processes::move_out(root, &directory(from), &directory(to)),
+        Step::RemoveQosGroup(group) => groups::remove_qos_group(root, tree, group),
+        Step::MoveProcesses { from, to, frozen } => {
+            processes::move_out(root, &directory(from), &Refuge { tree, group: to, frozen: *frozen })
+        }
         Step::MakeAnew(group) => groups::make_anew(root, tree, group),
         Step::Make(group) => groups::make(&directory(group)),
+        Step::MakeQosGroup(group) => groups::make_qos_group(root, tree, group),
+        Step::StartSlice(slice) => slices::start(slice).map(|()| Effect::Done(None)),
         Step::AskForSlice { slice, keeping } => {
             slices::ask_for(root, slice, keeping)?;
             // Where somebody has removed the directory, systemd still believes it to be there.
@@ -153,7 +161,9 @@ fn take(root: &Root, tree: &Tree, step: &Step) -> Result<Effect, RepairError> {
         }
         Step::Enable { group, controllers } => controllers::enable(root, tree, group, controllers),
         Step::Thaw(group) => groups::thaw(root, tree, group),
-        Step::RemoveStraysGroup(group) => groups::remove(&directory(group)).map(|()| Effect::Done(None)),
+        Step::RemoveStraysGroup(group) => {
+            groups::remove_with_all_below(root, &directory(group)).map(|()| Effect::Done(None))
+        }
         Step::Mount { .. } | Step::FillCpuset(_) | Step::Restart { .. } | Step::SetAside { .. } => {
             take_without_tree(step)
         }

@@ -1,18 +1,42 @@
 //! Moving processes out of a group, whole and unharmed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::host::group;
+use crate::cgroup::CgroupPath;
+use crate::host::{Tree, group};
 use crate::repair::{Effect, RepairError, groups, write_file};
 use crate::root::Root;
 
 /// A stray that forks as fast as it can is followed this many times through the list.
 const PASSES: usize = 64;
 
-/// Moves every process that sits directly in `from` to the group `to`, which is made when it is missing.
-pub(super) fn move_out(root: &Root, from: &Path, to: &Path) -> Result<Effect, RepairError> {
+/// Where strays go.
+pub(super) struct Refuge<'a> {
+    pub(super) tree: &'a Tree,
+    pub(super) group: &'a CgroupPath,
+    /// Whether they are frozen and have to stay so: what is moved into a group that is not frozen runs on.
+    pub(super) frozen: bool,
+}
+
+impl Refuge<'_> {
+    /// Makes it ready, and the group for strays that it may lie in.
+    fn open(&self) -> Result<PathBuf, RepairError> {
+        let directory = self.group.under(&self.tree.mount);
+        if self.frozen {
+            groups::make(directory.parent().unwrap_or(&directory))?;
+        }
+        groups::make(&directory)?;
+        if self.frozen {
+            write_file(&directory.join("cgroup.freeze"), "1")?;
+        }
+        Ok(directory)
+    }
+}
+
+/// Moves every process that sits directly in `from`.
+pub(super) fn move_out(root: &Root, from: &Path, to: &Refuge) -> Result<Effect, RepairError> {
     let mut moved = Vec::new();
     for _ in 0..PASSES {
         let pids = members(root, from)?;
@@ -27,9 +51,9 @@ pub(super) fn move_out(root: &Root, from: &Path, to: &Path) -> Result<Effect, Re
             let reason = "a process of another pid namespace (listed as 0) is among them".to_owned();
             return Err(RepairError::Inhabited { path: from.to_owned(), reason });
         }
-        groups::make(to)?;
+        let directory = to.open()?;
         for pid in pids {
-            moved.extend(move_process(root, &pid, to)?);
+            moved.extend(move_process(root, &pid, &directory)?);
         }
     }
     let reason = format!("after {} processes were moved out, there are still new ones", moved.len());

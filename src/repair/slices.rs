@@ -29,12 +29,24 @@ pub(super) fn ask_for(root: &Root, slice: &CgroupPath, keeping: &Controllers) ->
         }
     };
     systemd.wait_for(&job, name)?;
+    require_active(&systemd, name)
+}
+
+/// Starts a slice that has a unit file of its own, and sets nothing on it.
+pub(super) fn start(slice: &CgroupPath) -> Result<(), RepairError> {
+    let systemd = Systemd::connect()?;
+    let job = systemd.start(slice.name())?;
+    systemd.wait_for(&job, slice.name())?;
+    require_active(&systemd, slice.name())
+}
+
+fn require_active(systemd: &Systemd, name: &str) -> Result<(), RepairError> {
     let state = systemd.state(name)?;
-    if state != "active" {
-        let reason = format!("the unit is {state} all the same");
-        return Err(RepairError::Bus { call: format!("The start of {name}"), reason });
+    if state == "active" {
+        return Ok(());
     }
-    Ok(())
+    let reason = format!("the unit is {state} all the same");
+    Err(RepairError::Bus { call: format!("The start of {name}"), reason })
 }
 
 /// Makes systemd forget a slice that nothing lives in.

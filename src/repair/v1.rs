@@ -1,6 +1,7 @@
 //! Version 1 hierarchies: mounting one, and making, filling, thawing and removing groups in all of them.
 
 use std::path::Path;
+use std::time::Instant;
 
 use nix::mount::{MsFlags, mount};
 
@@ -13,19 +14,28 @@ use crate::repair::groups::{inhabited, remove_with_all_below};
 use crate::repair::{Effect, RepairError, change, groups, slices, take_without_tree, write_file};
 use crate::root::Root;
 
-pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step) -> Result<Effect, RepairError> {
+pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step, until: Instant) -> Result<Effect, RepairError> {
     let points: Vec<&Path> = v1.mounted.iter().map(|hierarchy| hierarchy.point.as_path()).collect();
     match step {
         Step::Mount { options, point } => mount_hierarchy(options, point),
-        Step::Make(group) => make(v1, group),
+        Step::Make(group) | Step::MakeQosGroup(group) => make(v1, group),
         Step::FillCpuset(group) => fill(root, v1, group),
         Step::Thaw(group) => thaw(root, v1, group),
         Step::AskForSlice { slice, keeping } => slices::ask_for(root, slice, keeping).map(|()| Effect::Done(None)),
         Step::RemoveTree(group) => remove_tree(root, &points, group),
         Step::RemovePods(pods) => {
-            groups::each_pod(pods, !v1.slices.is_empty(), |systemd, pod| remove_pod(root, &points, systemd, pod))
+            let by_systemd = !v1.slices.is_empty();
+            groups::each_pod(pods, by_systemd, until, |systemd, pod| remove_pod(root, &points, systemd, pod))
         }
-        other => take_without_tree(other),
+        Step::Restart { .. } | Step::SetAside { .. } => take_without_tree(step),
+        // Steps of version 2, which no rule of version 1 plans.
+        Step::LiftLimit { .. }
+        | Step::MoveProcesses { .. }
+        | Step::MakeAnew(_)
+        | Step::Enable { .. }
+        | Step::RemoveStraysGroup(_)
+        | Step::RemoveQosGroup(_)
+        | Step::StartSlice(_) => Ok(Effect::Skipped),
     }
 }
 

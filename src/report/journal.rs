@@ -5,7 +5,6 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -84,7 +83,7 @@ struct Entry {
 fn entries(report: &Report) -> Vec<Entry> {
     let mut entries: Vec<Entry> = report.steps.iter().filter_map(|taken| change(report, taken)).collect();
     let left = report.remaining.iter().filter(|finding| report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)));
-    entries.extend(left.map(remaining));
+    entries.extend(left.map(|finding| remaining(report, finding)));
     entries.push(summary(report));
     entries
 }
@@ -131,26 +130,21 @@ fn errno_of(taken: &Taken) -> Option<Errno> {
     }
 }
 
-fn remaining(finding: &Finding) -> Entry {
-    let Finding { fault, severity, place, evidence, effect, .. } = finding;
-    let cure = lines::remedy(finding);
+fn remaining(report: &Report, finding: &Finding) -> Entry {
+    let Finding { fault, impact, location, evidence, .. } = finding;
+    let cure = lines::remedy(finding, report);
+    let severity = impact.severity();
     Entry {
-        level: Level::from(*severity),
-        message: format!("{}: {}: {evidence}. Matters: {effect}. Cure: {cure}.", fault.name(), place.display()),
+        level: Level::from(severity),
+        message: format!("{}: {location}: {evidence}. Impact: {}. Fix: {cure}.", fault.name(), impact.sentence()),
         message_id: fault.message_id(),
         fault: Some(fault.name()),
         severity: Some(severity.to_string()),
-        cgroup_path: Some(directory_of(place).display().to_string()),
+        cgroup_path: Some(location.directory().map_or(location.to_string(), |path| path.display().to_string())),
         controller: Some(finding.controllers.to_string()).filter(|list| !list.is_empty()),
         errno: finding.errno.map(|errno| errno as i32),
         outcome: "remains",
     }
-}
-
-/// A finding's place is a group's directory or a file in it, and every such file has a dot in its name.
-fn directory_of(place: &Path) -> &Path {
-    let is_file = place.file_name().is_some_and(|name| name.to_string_lossy().contains('.'));
-    place.parent().filter(|_| is_file).unwrap_or(place)
 }
 
 fn summary(report: &Report) -> Entry {
@@ -163,9 +157,7 @@ fn summary(report: &Report) -> Entry {
     Entry {
         level: match outcome {
             Outcome::Broken | Outcome::Unknown => Level::Error,
-            Outcome::Repaired if report.findings.iter().any(|finding| finding.severity == Severity::Fatal) => {
-                Level::Warning
-            }
+            Outcome::Repaired if report.findings.iter().any(Finding::is_fatal) => Level::Warning,
             _ => Level::Info,
         },
         message: format!("{}: {message}.", outcome.name()),

@@ -102,9 +102,9 @@ pub fn render(report: &Report) -> String {
             controllers: tree.map(|tree| tree.offered().iter().map(str::to_owned).collect()).unwrap_or_default(),
         }),
         settings: report.settings.as_ref().map(lines::settings).unwrap_or_default().into_iter().map(setting).collect(),
-        findings: report.findings.iter().map(finding).collect(),
+        findings: report.findings.iter().map(|one| finding(report, one)).collect(),
         steps: report.steps.iter().map(|taken| step(taken, mount)).collect(),
-        remaining: report.remaining.iter().map(finding).collect(),
+        remaining: report.remaining.iter().map(|one| finding(report, one)).collect(),
     };
     // It holds nothing that JSON cannot say, so this cannot fail.
     serde_json::to_string_pretty(&document).map(|text| escaped(&text) + "\n").unwrap_or_default()
@@ -126,14 +126,14 @@ fn setting((name, value, origin): (&'static str, String, String)) -> SettingView
     SettingView { name, value, origin }
 }
 
-fn finding(finding: &Finding) -> FindingView<'_> {
+fn finding<'a>(report: &Report, finding: &'a Finding) -> FindingView<'a> {
     FindingView {
         fault: finding.fault.name(),
-        severity: finding.severity.to_string(),
-        place: finding.place.display().to_string(),
+        severity: finding.severity().to_string(),
+        place: finding.location.to_string(),
         evidence: &finding.evidence,
-        effect: &finding.effect,
-        remedy: lines::remedy(finding),
+        effect: finding.impact.sentence(),
+        remedy: lines::remedy(finding, report),
         repairable: matches!(finding.remedy, Remedy::Steps(_)),
         controllers: finding.controllers.iter().collect(),
         errno: finding.errno.map(|errno| format!("{errno:?}")),

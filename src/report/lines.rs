@@ -9,6 +9,7 @@ use crate::host::Host;
 use crate::host::mounts::Mode;
 use crate::kubelet::{Settings, Sourced};
 use crate::repair::{Effect, Taken};
+use crate::report::Report;
 
 /// A step in words: `made …`, `would make …`, `could not make …`.
 pub(super) fn step(taken: &Taken, mount: &Path) -> String {
@@ -17,7 +18,8 @@ pub(super) fn step(taken: &Taken, mount: &Path) -> String {
         Ok(Effect::Would) => format!("would {plain} {object}"),
         Ok(Effect::Done(None)) => format!("{done} {object}"),
         Ok(Effect::Done(Some(details))) => format!("{done} {object}: {details}"),
-        Ok(Effect::Nothing) => format!("had nothing left to do to {plain} {object}"),
+        Ok(Effect::Nothing) => format!("did not have to {plain} {object}"),
+        Ok(Effect::Skipped) if taken.step.is_housekeeping() => format!("had no time left to {plain} {object}"),
         Ok(Effect::Skipped) => format!("did not {plain} {object} after the failure before"),
         Err(error) => format!("could not {plain} {object}: {error}"),
     }
@@ -44,9 +46,14 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
             pods => ("removed", "remove", format!("{} stale pod groups", pods.len())),
         },
         Step::RemoveTree(group) => ("removed", "remove", format!("{} with all below", dir(group))),
-        Step::MoveProcesses { from, to } => ("moved", "move", format!("the processes of {} to {}", dir(from), dir(to))),
+        Step::MoveProcesses { from, to, frozen } => {
+            let frozen = if *frozen { "frozen " } else { "" };
+            ("moved", "move", format!("the {frozen}processes of {} to {}", dir(from), dir(to)))
+        }
         Step::MakeAnew(group) => ("made", "make", format!("{} anew", dir(group))),
-        Step::Make(group) => ("made", "make", dir(group)),
+        Step::Make(group) | Step::MakeQosGroup(group) => ("made", "make", dir(group)),
+        Step::RemoveQosGroup(group) => ("removed", "remove", dir(group)),
+        Step::StartSlice(slice) => ("started", "start", slice.name().to_owned()),
         Step::AskForSlice { slice, keeping } => {
             let keeping = if keeping.is_empty() { String::new() } else { format!(", keeping {keeping}") };
             ("asked systemd for", "ask systemd for", format!("{}{keeping}", slice.name()))
@@ -66,12 +73,16 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
     }
 }
 
-/// What is left to do about a finding, from the reader's side.
-pub(super) fn remedy(finding: &Finding) -> String {
+/// What was done about a finding, would be, or is left to the reader.
+pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
+    let remains = || report.remaining.iter().any(|remaining| remaining.is_same_as(finding));
     match &finding.remedy {
-        Remedy::Steps(_) => "repaired by kubepods-repair".to_owned(),
+        Remedy::Steps(_) if report.inactive.is_some() => "nothing is done: see the verdict".to_owned(),
+        Remedy::Steps(_) if report.dry_run => "kubepods-repair would repair it".to_owned(),
+        _ if !remains() => "repaired".to_owned(),
+        Remedy::Steps(_) => "not repaired, see the steps".to_owned(),
         Remedy::Tell(how) => how.clone(),
-        Remedy::Waits(fault) => format!("comes after {} is cured", fault.name()),
+        Remedy::Waits(fault) => format!("blocked by {}", fault.name()),
     }
 }
 

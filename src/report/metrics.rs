@@ -74,7 +74,7 @@ fn one_of(label: &str, states: &[(&str, bool)]) -> Vec<(String, f64)> {
 fn findings(report: &Report) -> Vec<(String, f64)> {
     let mut numbers = BTreeMap::new();
     for finding in &report.remaining {
-        let severity = finding.severity.to_string();
+        let severity = finding.severity().to_string();
         let series = labels(&[("fault", finding.fault.name()), ("severity", &severity)]);
         *numbers.entry(series).or_insert(0.0) += 1.0;
     }

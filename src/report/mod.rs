@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{Exit, Options};
 use crate::diagnosis::catalogue::Fault;
-use crate::diagnosis::remedy::Remedy;
-use crate::diagnosis::{Finding, Occasion, Severity};
+use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::{Finding, Occasion};
 use crate::host::Host;
 use crate::host::v1::Hierarchy;
 use crate::kubelet::layout;
@@ -22,6 +22,9 @@ use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::kubelet::{Configured, Driver, Settings};
 use crate::repair::Taken;
 use catalog::Outcome;
+
+/// What can be said of the kubelet where nothing fatal is found: it may still die of what is not examined here.
+const READY: &str = "cgroups are ready for the kubelet";
 
 /// One run, from its options to its verdict.
 #[derive(Clone, Debug)]
@@ -134,7 +137,6 @@ impl Report {
 
     /// How it ended.
     pub fn outcome(&self) -> Outcome {
-        let is_fatal = |finding: &Finding| finding.severity == Severity::Fatal;
         if self.unknown.is_some() {
             return Outcome::Unknown;
         }
@@ -147,7 +149,7 @@ impl Report {
         match (self.steps.is_empty(), self.dry_run) {
             (true, _) => Outcome::Healthy,
             (false, true) => Outcome::WouldRepair,
-            (false, false) if self.remaining.iter().any(is_fatal) || is_unfinished(&self.remaining) => Outcome::Broken,
+            (false, false) if self.remaining.iter().any(Finding::is_fatal) || self.is_unfinished() => Outcome::Broken,
             (false, false) => Outcome::Repaired,
         }
     }
@@ -174,13 +176,15 @@ impl Report {
             return format!("MicroK8s is not active ({reason}), so there is nothing to do");
         }
         match &self.inactive {
-            Some(_) => format!("MicroK8s is not active and nothing is done; here {}", self.judgement()),
+            Some(reason) => {
+                format!("MicroK8s is not active ({reason}), so nothing is done; otherwise: {}", self.judgement())
+            }
             None => self.judgement(),
         }
     }
 
     fn judgement(&self) -> String {
-        let fatal = self.remaining.iter().filter(|finding| finding.severity == Severity::Fatal);
+        let fatal = self.remaining.iter().filter(|finding| finding.is_fatal());
         let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) = fatal.partition(|finding| !finding.is_beyond_repair());
         let first = beyond.iter().find(|finding| !matches!(finding.remedy, Remedy::Waits(_))).or(beyond.first());
         match (first, curable.first()) {
@@ -189,14 +193,24 @@ impl Report {
             }
             (Some(finding), _) => format!("the kubelet would not start: {}", at(finding)),
             (None, Some(finding)) if self.dry_run => {
-                format!("the kubelet would not start as it is ({}); after these steps it would", at(finding))
+                format!("the kubelet would not start as it is ({}); after these steps {READY}", at(finding))
             }
             (None, Some(finding)) => format!("the kubelet would not start: {}", at(finding)),
-            (None, None) if !self.dry_run && is_unfinished(&self.remaining) => {
-                "the kubelet would start, but not everything that was planned could be done".to_owned()
+            (None, None) if !self.dry_run && self.is_unfinished() => {
+                format!("{READY}, but not everything that was planned could be done")
             }
-            (None, None) => "the kubelet would start".to_owned(),
+            (None, None) => READY.to_owned(),
         }
+    }
+
+    /// Whether something still waits for a step of ours. Housekeeping that ran out of time is left to the kubelet; what failed is
+    /// not.
+    fn is_unfinished(&self) -> bool {
+        self.remaining.iter().any(|finding| {
+            let Remedy::Steps(steps) = &finding.remedy else { return false };
+            let failed = |taken: &Taken| taken.result.is_err() && taken.faults.contains(&finding.fault);
+            !steps.iter().all(Step::is_housekeeping) || self.steps.iter().any(failed)
+        })
     }
 
     /// The healthy tree in one line.
@@ -205,17 +219,17 @@ impl Report {
         if let Some(v1) = &self.host.as_ref()?.v1 {
             let names: Vec<String> = v1.mounted.iter().map(Hierarchy::name).collect();
             let (kubepods, names) = (layout.kubepods, names.join(" "));
-            return Some(format!("{kubepods} is in every hierarchy ({names}); the kubelet would start"));
+            return Some(format!("{kubepods} is in every hierarchy ({names}); {READY}"));
         }
         let tree = self.host.as_ref()?.tree.as_ref()?;
         let held = if layout.driver == Driver::Systemd { "kept by systemd" } else { "anchored" };
         let (kubepods, needed) = (layout.kubepods.under(&tree.mount), layout::needed(&tree.offered()));
-        Some(format!("{} has {needed}, {held}; the kubelet would start", kubepods.display()))
+        Some(format!("{} has {needed}, {held}; {READY}", kubepods.display()))
     }
 
     /// What to type after a repair by hand, when the service had given up.
     pub fn afterwards(&self) -> Option<String> {
-        let was_fatal = self.findings.iter().any(|finding| finding.severity == Severity::Fatal);
+        let was_fatal = self.findings.iter().any(Finding::is_fatal);
         let healed = self.outcome() == Outcome::Repaired && self.occasion == Occasion::ByHand;
         (was_fatal && healed).then(|| {
             format!(
@@ -226,11 +240,6 @@ impl Report {
     }
 }
 
-/// Whether anything in `findings` still waits for a step of ours.
-fn is_unfinished(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| matches!(finding.remedy, Remedy::Steps(_)))
-}
-
 fn at(finding: &Finding) -> String {
-    format!("{} at {}", finding.fault.name(), finding.place.display())
+    format!("{} at {}", finding.fault.name(), finding.location)
 }

@@ -9,9 +9,11 @@ use crate::repair::Effect;
 
 /// The whole report; one line when there is nothing to say.
 pub fn render(report: &Report, colour: bool) -> String {
-    let brief = report.outcome() == Outcome::Healthy && report.findings.is_empty();
-    if let (true, Some(line)) = (brief, report.healthy()) {
-        return format!("healthy: {line}\n");
+    if report.outcome() == Outcome::Healthy
+        && report.inactive.is_none()
+        && let (Some(line), Some(notes)) = (report.healthy(), notes(report))
+    {
+        return format!("healthy: {line}\n{notes}");
     }
     if report.inactive.is_some() && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
         return format!("{}\n", lines::printable(&report.verdict()));
@@ -26,6 +28,17 @@ pub fn render(report: &Report, colour: bool) -> String {
         out.line(&afterwards);
     }
     out.text
+}
+
+/// What was only noticed, a line each; `None` if there is more to say.
+fn notes(report: &Report) -> Option<String> {
+    let is_note = |finding: &Finding| finding.severity() == Severity::Notice && finding.fault.is_note();
+    if !report.findings.iter().all(is_note) {
+        return None;
+    }
+    let note =
+        |finding: &Finding| format!("note: {}: {}.\n", finding.fault.name(), lines::printable(&finding.evidence));
+    Some(report.findings.iter().map(note).collect())
 }
 
 struct Out {
@@ -82,34 +95,27 @@ impl Out {
     }
 
     fn findings(&mut self, report: &Report) {
-        let later = report.remaining.iter().filter(|finding| !report.findings.iter().any(|first| same(first, finding)));
+        let is_new = |finding: &&Finding| !report.findings.iter().any(|first| first.is_same_as(finding));
+        let later = report.remaining.iter().filter(is_new);
         let mut all: Vec<&Finding> = report.findings.iter().chain(later).collect();
         all.sort_by_key(|finding| finding.rank());
         if !all.is_empty() {
             self.line("\nFindings");
         }
         for finding in all {
-            let remains = report.remaining.iter().find(|remaining| same(remaining, finding));
-            self.finding(remains.unwrap_or(finding), remains.is_none(), report.dry_run);
+            let remains = report.remaining.iter().find(|remaining| remaining.is_same_as(finding));
+            self.finding(remains.unwrap_or(finding), report);
         }
     }
 
-    fn finding(&mut self, finding: &Finding, cured: bool, dry_run: bool) {
-        let (on, off) = self.paint(finding.severity);
+    fn finding(&mut self, finding: &Finding, report: &Report) {
+        let (on, off) = self.paint(finding.severity());
         // Written past `line`, which would escape the colour.
-        let _ = write!(self.text, "  {on}{:8}{off}", finding.severity.to_string());
-        self.line(&format!("  {}  {}", finding.fault.name(), finding.place.display()));
+        let _ = write!(self.text, "  {on}{:8}{off}", finding.severity().to_string());
+        self.line(&format!("  {}  {}", finding.fault.name(), finding.location));
         self.line(&format!("            Found: {}.", finding.evidence));
-        self.line(&format!("            Matters: {}.", finding.effect));
-        let remedy = match (cured, &finding.remedy) {
-            (true, _) => "repaired".to_owned(),
-            (false, crate::diagnosis::remedy::Remedy::Steps(_)) if dry_run => {
-                "kubepods-repair would repair it".to_owned()
-            }
-            (false, crate::diagnosis::remedy::Remedy::Steps(_)) => "not repaired, see the steps".to_owned(),
-            (false, _) => lines::remedy(finding),
-        };
-        self.line(&format!("            Cure: {remedy}."));
+        self.line(&format!("            Impact: {}.", finding.impact.sentence()));
+        self.line(&format!("            Fix: {}.", lines::remedy(finding, report)));
     }
 
     fn steps(&mut self, report: &Report) {
@@ -136,8 +142,4 @@ impl Out {
             (true, Severity::Notice) => ("\x1b[36m", "\x1b[0m"),
         }
     }
-}
-
-fn same(one: &Finding, other: &Finding) -> bool {
-    one.fault == other.fault && one.place == other.place
 }

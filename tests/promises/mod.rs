@@ -74,8 +74,7 @@ impl Judge<'_> {
         if self.terms.no_restart || self.terms.occasion != Occasion::PreStart {
             return Some("nobody may restart now");
         }
-        let in_table = MICROK8S.restartable_units.contains(&unit);
-        (!in_table).then_some("a unit that the table does not name")
+        (unit != MICROK8S.restartable_unit).then_some("a unit that the table does not name")
     }
 }
 
@@ -97,13 +96,19 @@ impl OnTree<'_> {
                 (_, false) => Some("a resource limit"),
             },
             Step::RemovePods(pods) => self.remove(pods.iter().map(|pod| &pod.group)),
-            Step::MoveProcesses { from, to } => self.move_processes(from, to),
+            Step::MoveProcesses { from, to, frozen } => self.move_processes(from, to, *frozen),
             Step::MakeAnew(group) => self.make_anew(group),
             Step::Make(group) => match self.layout.driver {
                 Driver::Cgroupfs => self.make(group),
                 Driver::Systemd => Some("made a group of systemd's"),
             },
             Step::AskForSlice { slice, .. } => self.ask_for(slice),
+            Step::MakeQosGroup(group) => match (self.layout.driver, self.layout.qos.contains(group)) {
+                (Driver::Cgroupfs, true) if self.tree.offered().contains("cpu") => self.make(group),
+                _ => Some("made a QoS group that the kubelet could not update"),
+            },
+            Step::StartSlice(slice) => self.start(slice),
+            Step::RemoveQosGroup(group) => self.remove_qos_group(group),
             Step::RemoveTree(group) => self.remove_tree(group),
             Step::Enable { group, controllers } => self.enable(group, controllers),
             Step::Thaw(group) => match (self.is_own(group), self.lives(group)) {
@@ -138,7 +143,8 @@ impl OnTree<'_> {
 
     fn is_made(&self, path: &CgroupPath) -> bool {
         self.before.iter().any(|step| match step {
-            Step::Make(made) | Step::MakeAnew(made) | Step::AskForSlice { slice: made, .. } => made == path,
+            Step::Make(made) | Step::MakeQosGroup(made) | Step::MakeAnew(made) => made == path,
+            Step::AskForSlice { slice, .. } | Step::StartSlice(slice) => slice == path,
             _ => false,
         })
     }
@@ -167,9 +173,13 @@ impl OnTree<'_> {
     }
 
     /// Never out of a pod's group, and never a process that has no number here.
-    fn move_processes(&self, from: &CgroupPath, to: &CgroupPath) -> Option<&'static str> {
+    fn move_processes(&self, from: &CgroupPath, to: &CgroupPath, frozen: bool) -> Option<&'static str> {
         let group = self.group(from)?;
-        match (self.is_own(from), *to == self.layout.strays, group.processes.iter().all(|process| process.pid > 0)) {
+        if group.frozen && !frozen {
+            return Some("a frozen process would be thawed");
+        }
+        let refuge = if frozen { self.layout.strays.join("frozen") } else { self.layout.strays.clone() };
+        match (self.is_own(from), *to == refuge, group.processes.iter().all(|process| process.pid > 0)) {
             (true, true, true) => None,
             (false, ..) => Some("processes of a group that is not the kubelet's"),
             (_, false, _) => Some("to a place of nobody's"),
@@ -202,6 +212,21 @@ impl OnTree<'_> {
             (false, _) => Some("asked for a slice that nobody wants"),
             (true, _) => Some("asked for a slice that is somebody's own, or with the wrong driver"),
         }
+    }
+
+    /// Only what the kubelet demands and has a unit file of its own.
+    fn start(&self, path: &CgroupPath) -> Option<&'static str> {
+        let files = self.tree.slices.get(path).map(|unit| &unit.fragment);
+        let is_early = matches!(self.judge.terms.occasion, Occasion::Early | Occasion::Boot);
+        let is_fair = self.is_wanted(path) && !self.is_own(path) && matches!(files, Some(Fragment::Foreign(_)));
+        (is_early || !is_fair).then_some("started a slice that is not demanded, or early in the boot")
+    }
+
+    fn remove_qos_group(&self, path: &CgroupPath) -> Option<&'static str> {
+        let before_the_start = self.judge.terms.occasion == Occasion::PreStart;
+        let is_weightless = !self.tree.offered().contains("cpu") || !self.tree.has_cpu_weight;
+        let is_fair = self.layout.qos.contains(path) && !self.lives(path) && is_weightless;
+        (!before_the_start || !is_fair).then_some("removed a QoS group that may be in use")
     }
 
     /// Only what a change of the driver left, with no life in it, and before the kubelet's start.

@@ -25,7 +25,7 @@ impl OnHierarchies<'_> {
         match step {
             Step::Mount { options, point } => self.mount(options, point),
             _ if !self.wants_groups => Some("no group is wanted"),
-            Step::Make(group) => self.make(group),
+            Step::Make(group) | Step::MakeQosGroup(group) => self.make(group),
             Step::FillCpuset(group) => self.fill(group),
             Step::Thaw(group) => self.thaw(group),
             Step::RemovePods(pods) => {
@@ -70,7 +70,10 @@ impl OnHierarchies<'_> {
 
     fn is_made(&self, path: &CgroupPath) -> bool {
         self.v1.without(path).next().is_none()
-            || self.before.iter().any(|step| matches!(step, Step::Make(made) if made == path))
+            || self
+                .before
+                .iter()
+                .any(|step| matches!(step, Step::Make(made) | Step::MakeQosGroup(made) if made == path))
     }
 
     fn make(&self, path: &CgroupPath) -> Option<&'static str> {

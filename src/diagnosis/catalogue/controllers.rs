@@ -45,8 +45,8 @@ pub(super) static PINNED_TASK_BLOCKS_CPUSET: Entry = Entry {
               power cut.",
     signs: "cpuset is not passed on to kubepods, and a task outside the root cgroup has the bit 0x04000000 in the ninth \
             field of its /proc/PID/task/TID/stat. Names play no part; the thread of an io_uring is called iou-sqp-PID.",
-    remedy: "Before the kubelet's start, kubepods-repair restarts k8s-dqlite or etcd once a boot if nobody else is in the \
-             way: their own pre-start anchors the controller in between, and then the task disturbs nobody. Anything else \
+    remedy: "Before the kubelet's start, kubepods-repair restarts k8s-dqlite once a boot if nothing else blocks the \
+             controller: its own pre-start anchors the controller in between, and then the task disturbs nobody. Anything else \
              it leaves alone.",
     by_hand: "Stop the unit that is named, run kubepods-repair, start the unit again. For good: let it start after \
               kubepods-repair.service; or keep it from io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in \

@@ -96,6 +96,22 @@ pub(super) static ROOT_MISSING: Entry = Entry {
     threads: &["canonical/microk8s#4378"],
 };
 
+pub(super) static SERVICE_GROUP: Entry = Entry {
+    name: "service-group",
+    message_id: "9f9da7fa60db483fbeabdef9c1d65d94",
+    title: "A configured cgroup belongs to a systemd service",
+    meaning: "The kubelet's cgroup root, or a reserved cgroup, is the group of a systemd service or lies below one. The \
+              kubelet demands that it exists with all controllers. Only the service itself can provide that: if anything \
+              else makes the group and enables controllers in it, the service can no longer start (219/CGROUP).",
+    signs: "--cgroup-root, --kube-reserved-cgroup or --system-reserved-cgroup names a path with a .service or .scope in it, and \
+            the group does not exist, lacks a controller, or holds the service's own processes.",
+    remedy: "kubepods-repair neither makes such a group nor enables controllers in it.",
+    by_hand: "Name a cgroup that no service owns. Or, with systemd 254 or later, put Delegate=yes and DelegateSubgroup=main under \
+              [Service] in a drop-in for the service: its processes then live in a subgroup, and its own group can pass \
+              controllers on.",
+    threads: &["systemd/systemd#14662"],
+};
+
 pub(super) static STALE_POD_GROUPS: Entry = Entry {
     name: "stale-pod-groups",
     message_id: "0c06dd8f03174b9dbf39ed93bcd5789e",

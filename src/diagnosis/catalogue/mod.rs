@@ -58,6 +58,7 @@ faults! {
     RealtimeTaskBlocksCpu: controllers::REALTIME_TASK_BLOCKS_CPU,
     ReservedGroupMissing: groups::RESERVED_GROUP_MISSING,
     RootMissing: groups::ROOT_MISSING,
+    ServiceGroup: groups::SERVICE_GROUP,
     SettingsUnreadable: kubelet::SETTINGS_UNREADABLE,
     SliceControllerDropped: slices::SLICE_CONTROLLER_DROPPED,
     SliceFailed: slices::SLICE_FAILED,
@@ -110,13 +111,13 @@ impl Fault {
         self.entry().message_id
     }
 
-    /// Whether the kubelet dies of this before it comes to its groups.
-    pub(super) fn precedes_groups(self) -> bool {
-        matches!(self, Self::V1Refused | Self::HierarchyNotMounted | Self::ControllerAbsent)
+    /// Whether this only says what has happened, so that nothing has to be done about it.
+    pub fn is_note(self) -> bool {
+        matches!(self, Self::UncleanShutdown | Self::UpgradedSinceBoot)
     }
 
-    /// Whether the kubelet heals this itself as long as nothing stands in its way, and dies of it otherwise.
-    pub(super) fn is_fatal_where_refused(self) -> bool {
+    /// Whether the kubelet heals this itself at its start, unless another fault keeps it from doing so.
+    pub(super) fn is_healed_by_kubelet(self) -> bool {
         matches!(
             self,
             Self::RootMissing
