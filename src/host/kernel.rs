@@ -54,9 +54,28 @@ impl Kernel {
         })
     }
 
-    /// Whether it was built with CONFIG_RT_GROUP_SCHED; `None` where its configuration is not to be had.
+    /// Whether real-time tasks block the cpu controller: CONFIG_RT_GROUP_SCHED, unless it is switched off for this boot.
+    /// `None` where that is not known.
+    ///
+    /// From 6.16 on (`kernel/sched/core.c`, `setup_rt_group_sched`) `rt_group_sched=` on the command line decides, and
+    /// without it CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED.
     pub fn has_rt_group_sched(&self, root: &Root) -> Option<bool> {
-        self.has(root, "CONFIG_RT_GROUP_SCHED")
+        let can_be_switched = self.is_at_least(6, 16);
+        let switch = if can_be_switched { self.rt_group_sched_switch() } else { None };
+        if switch == Some(false) {
+            return switch;
+        }
+        let configuration = self.configuration(root)?;
+        let is_on_by_default = !is_set(&configuration, "CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED");
+        let is_on = switch.unwrap_or(!can_be_switched || is_on_by_default);
+        Some(is_on && is_set(&configuration, "CONFIG_RT_GROUP_SCHED"))
+    }
+
+    /// `rt_group_sched=`: the last value that the kernel understands, up to the `--` behind which words are for init.
+    fn rt_group_sched_switch(&self) -> Option<bool> {
+        let words = self.command_line.split_whitespace().take_while(|word| *word != "--");
+        let values = words.filter_map(|word| word.strip_prefix("rt_group_sched="));
+        values.filter_map(|value| Some(small_number(value)? == 1)).last()
     }
 
     /// Whether it was built with this option; `None` where its configuration is not to be had.
@@ -83,6 +102,17 @@ impl Kernel {
 
 fn is_set(configuration: &str, option: &str) -> bool {
     configuration.lines().any(|line| line.strip_prefix(option) == Some("=y"))
+}
+
+/// 0 or 1 as the kernel's `kstrtol` reads it, in any base that it knows; nothing else is accepted here.
+fn small_number(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let digits = digits.strip_prefix("0x").or(digits.strip_prefix("0X")).unwrap_or(digits);
+    match digits.trim_start_matches('0') {
+        "1" => Some(1),
+        "" if !digits.is_empty() => Some(0),
+        _ => None,
+    }
 }
 
 fn packed_config(root: &Root) -> Option<String> {
@@ -145,4 +175,47 @@ fn parse_subsystem(line: &str) -> Option<Subsystem> {
     let mut fields = line.split_whitespace();
     let (name, hierarchy, enabled) = (fields.next()?, fields.next()?, fields.nth(1)?);
     Some(Subsystem { name: name.to_owned(), hierarchy: hierarchy.parse().ok()?, enabled: enabled == "1" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_time_tasks_block_nothing_where_group_scheduling_is_off_for_this_boot() {
+        let built = "CONFIG_RT_GROUP_SCHED=y\n";
+        let built_off = "CONFIG_RT_GROUP_SCHED=y\nCONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED=y\n";
+        let table: &[(&str, &str, &str, Option<bool>)] = &[
+            ("6.17.3", built, "quiet", Some(true)),
+            ("6.17.3", built, "rt_group_sched=0", Some(false)),
+            ("6.17.3", built, "rt_group_sched=0 rt_group_sched=1", Some(true)),
+            ("6.17.3", built, "rt_group_sched=1 rt_group_sched=0", Some(false)),
+            ("6.17.3", built, "rt_group_sched=0 rt_group_sched=no", Some(false)),
+            ("6.17.3", built, "rt_group_sched=2", Some(true)),
+            ("6.17.3", built, "rt_group_sched=0x0", Some(false)),
+            ("6.17.3", built, "-- rt_group_sched=0", Some(true)),
+            ("6.16.0", built, "rt_group_sched=0", Some(false)),
+            ("6.15.9", built, "rt_group_sched=0", Some(true)),
+            ("6.17.3", built_off, "quiet", Some(false)),
+            ("6.17.3", built_off, "rt_group_sched=1", Some(true)),
+            ("6.17.3", "CONFIG_CGROUPS=y\n", "rt_group_sched=1", Some(false)),
+        ];
+        for (release, configuration, command_line, expected) in table {
+            let folder = std::env::temp_dir().join(format!("kubepods-repair-kernel-{}", std::process::id()));
+            std::fs::create_dir_all(folder.join("boot")).unwrap();
+            std::fs::write(folder.join(format!("boot/config-{release}")), configuration).unwrap();
+            let kernel = Kernel { release: (*release).to_owned(), command_line: (*command_line).to_owned() };
+            let answer = kernel.has_rt_group_sched(&Root::captured(&folder).unwrap());
+            std::fs::remove_dir_all(&folder).unwrap();
+            assert_eq!(answer, *expected, "{release}: {configuration:?} {command_line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_configuration_is_no_answer_unless_the_command_line_gives_one() {
+        let nowhere = Root::captured(&std::env::temp_dir()).unwrap();
+        let kernel = |command_line: &str| Kernel { release: "6.17.3-x".into(), command_line: command_line.into() };
+        assert_eq!(kernel("rt_group_sched=1").has_rt_group_sched(&nowhere), None);
+        assert_eq!(kernel("rt_group_sched=0").has_rt_group_sched(&nowhere), Some(false));
+    }
 }
