@@ -25,14 +25,14 @@ mod v1_slices;
 
 use std::path::PathBuf;
 
+use nix::errno::Errno;
+
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::group::{Group, Kind};
 use crate::host::pods::Pods;
 use crate::host::{Host, Tree};
-use crate::kubelet::config::ConfigError;
-use crate::kubelet::containerd::ContainerdError;
 use crate::kubelet::layout::{self, Layout};
-use crate::kubelet::{Driver, Settings, SettingsError};
+use crate::kubelet::{Driver, ErrorKind, Settings, SettingsError};
 use catalogue::Fault;
 pub use finding::{Finding, Impact, Location, Severity};
 use remedy::{Remedy, Step};
@@ -261,21 +261,36 @@ fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Finding {
 
 /// The one finding of a host whose kubelet settings are not known: nothing that depends on them is touched.
 pub fn settings_unreadable(error: &SettingsError) -> Finding {
-    let place = match error {
-        SettingsError::Read(error)
-        | SettingsError::Config(ConfigError::Read(error))
-        | SettingsError::Containerd(ContainerdError::Read(error)) => error.path.clone(),
-        SettingsError::Config(ConfigError::Invalid { path, .. })
-        | SettingsError::Containerd(ContainerdError::Invalid { path, .. }) => path.clone(),
-        SettingsError::Args { path, .. } | SettingsError::NotText { path } => path.clone(),
+    let effect = match error.kind() {
+        ErrorKind::Refused => "the kubelet does not start with these settings",
+        ErrorKind::Unknown => "which cgroups the kubelet wants cannot be known, and a guess could do harm",
     };
-    Finding::new(
-        Fault::SettingsUnreadable,
-        Impact::fatal("which cgroups the kubelet wants cannot be known, and a guess could do harm"),
-        Location::File(place),
-        error.to_string(),
-        Remedy::Tell("put the named line or file right; nothing has been touched".to_owned()),
-    )
+    let remedy = Remedy::Tell(correct(error));
+    let location = Location::File(error.path());
+    Finding::new(Fault::SettingsUnreadable, Impact::fatal(effect), location, error.to_string(), remedy)
+}
+
+/// What makes the settings known.
+fn correct(error: &SettingsError) -> String {
+    let how = match error {
+        _ if error.failed_read().is_some_and(|read| matches!(read.errno, Errno::EACCES | Errno::EPERM)) => {
+            "run kubepods-repair as root"
+        }
+        SettingsError::RuntimeUnknown { endpoint, .. } => {
+            return format!(
+                "set --cgroup-driver in the kubelet's args file to the driver that the runtime at {endpoint} uses \
+                 (cgroupfs or systemd); nothing has been changed"
+            );
+        }
+        SettingsError::VersionUnknown { containerd, .. } => {
+            return format!(
+                "nothing to do if the snap is only not mounted yet: the kubelet's pre-start looks again. Setting \
+                 --cgroup-driver={containerd} in the kubelet's args file makes it independent of the version"
+            );
+        }
+        _ => "correct the named line or file; nothing has been changed",
+    };
+    how.to_owned()
 }
 
 /// Whether controllers can be switched on in this group's `cgroup.subtree_control`: the kernel lets only the real root

@@ -1,25 +1,19 @@
 //! `--config` and `--config-dir`: KubeletConfiguration files, those fields of them that matter here.
 //!
 //! Rests on `pkg/kubelet/kubeletconfig/configfiles` and `cmd/kubelet/app/server.go` (`loadConfig`,
-//! `loadDropinConfigFileIntoJSON`): YAML 1.1 or JSON, the first document only, case-sensitive keys, unknown keys ignored, of
+//! `mergeKubeletConfigurations`): YAML 1.1 or JSON, the first document only, case-sensitive keys, unknown keys ignored, of
 //! duplicate keys the last one; drop-ins are merged in lexical order as JSON merge patches, so null takes a value away.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::de::Visitor;
-use serde::{Deserialize, Deserializer};
-use serde_saphyr::options::DuplicateKeyPolicy;
-
 use crate::cgroup::CgroupPath;
-use crate::kubelet::{Driver, Origin, Settings, Sourced};
+use crate::kubelet::yaml::{self, Node, Value};
+use crate::kubelet::{Driver, ErrorKind, Origin, Settings, Sourced};
 use crate::root::{ReadError, Root};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
-
-/// What the aliases of a file may come to, in YAML events; the library's own million fills 150 MB.
-const LARGEST_EXPANSION: usize = 20_000;
 
 /// Why a configuration file says nothing that can be relied on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,68 +21,16 @@ pub enum ConfigError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The kubelet itself would refuse it.
+    /// The kubelet itself refuses it, or this program cannot know what it comes to.
     #[error("{path}: {reason}", path = path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
         /// What is wrong, with the line where that is known.
         reason: String,
+        /// Who it is that cannot make anything of it.
+        kind: ErrorKind,
     },
-}
-
-/// A field that may be absent, null, or have a value.
-type Field<T> = Option<Option<T>>;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct File {
-    api_version: Option<String>,
-    kind: Option<String>,
-    #[serde(rename = "cgroupsPerQOS", default, deserialize_with = "given")]
-    cgroups_per_qos: Field<Plain>,
-    #[serde(default, deserialize_with = "given")]
-    cgroup_driver: Field<String>,
-    #[serde(default, deserialize_with = "given")]
-    cgroup_root: Field<String>,
-    #[serde(default, deserialize_with = "given")]
-    enforce_node_allocatable: Field<Vec<String>>,
-    #[serde(default, deserialize_with = "given")]
-    kube_reserved_cgroup: Field<String>,
-    #[serde(default, deserialize_with = "given")]
-    system_reserved_cgroup: Field<String>,
-    #[serde(rename = "failCgroupV1", default, deserialize_with = "given")]
-    fail_cgroup_v1: Field<Plain>,
-    #[serde(default, deserialize_with = "given")]
-    cpu_manager_policy: Field<String>,
-    #[serde(default, deserialize_with = "given")]
-    memory_manager_policy: Field<String>,
-}
-
-/// A boolean that stands there without quotes: a quoted one is text to the kubelet, and an error.
-#[derive(Clone, Copy, Debug)]
-struct Plain(bool);
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Only;
-        impl Visitor<'_> for Only {
-            type Value = Plain;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a boolean without quotes")
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Plain, E> {
-                Ok(Plain(value))
-            }
-        }
-        deserializer.deserialize_any(Only)
-    }
-}
-
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Field<T>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// The defaults, with `config` and then every drop-in of `dropins` over them.
@@ -98,116 +40,204 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 pub fn read(root: &Root, config: Option<&Path>, dropins: Option<&Path>) -> Result<Settings, ConfigError> {
     let mut settings = Settings::default();
     if let Some(path) = config {
-        apply(&mut settings, &parse(path, root.read_bytes(path)?)?, path)?;
+        parse(path, root.read_bytes(path)?)?.apply(&mut settings, Role::Base)?;
     }
-    for path in dropins.map_or(Ok(Vec::new()), |folder| root.files_below(folder))? {
+    let Some(folder) = dropins else { return Ok(settings) };
+    // On its way to the drop-ins an empty list is left out (`omitempty`), and what is left out gets its default.
+    if settings.enforced.value.is_empty() {
+        settings.enforced = Settings::default().enforced;
+    }
+    for path in root.files_below(folder)? {
         if path.extension().is_some_and(|extension| extension == "conf") {
-            apply(&mut settings, &parse(&path, root.read_bytes(&path)?)?, &path)?;
+            parse(&path, root.read_bytes(&path)?)?.apply(&mut settings, Role::Dropin)?;
         }
     }
     Ok(settings)
 }
 
-fn parse(path: &Path, bytes: Vec<u8>) -> Result<File, ConfigError> {
-    let invalid = |reason: String| ConfigError::Invalid { path: path.to_owned(), reason };
-    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
-    let text =
-        text.ok_or_else(|| invalid("it is no text (NUL bytes, or not UTF-8), as a power cut may leave it".into()))?;
-    let mut options = serde_saphyr::Options::default();
-    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
-    options.with_snippet = false;
-    options.alias_limits.max_total_replayed_events = LARGEST_EXPANSION;
-    let mut reader = text.as_bytes();
-    let first = serde_saphyr::read_with_options::<_, File>(&mut reader, options).next();
-    let file = first.unwrap_or_else(|| Ok(File::default())).map_err(|error| invalid(error.to_string()))?;
-    match (file.api_version.as_deref(), file.kind.as_deref()) {
-        (Some(API_VERSION), Some(KIND)) => Ok(file),
-        _ => Err(invalid(format!(
-            "apiVersion {API_VERSION} and kind {KIND} are not both there, and the kubelet refuses it"
-        ))),
-    }
+/// Whether a file is the first word or changes earlier ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// `--config`
+    Base,
+    /// One of `--config-dir`: maps are merged key by key.
+    Dropin,
 }
 
-fn apply(settings: &mut Settings, file: &File, path: &Path) -> Result<(), ConfigError> {
-    let default = Settings::default();
-    let invalid = |reason: String| ConfigError::Invalid { path: path.to_owned(), reason };
-    let group = |key: &str, text: &str| {
-        let reason = || format!("{key} {text:?} is no path of a cgroup that could be made or found as it stands");
-        CgroupPath::parse(text).ok_or_else(|| invalid(reason()))
-    };
-    let reserved = |key: &str, text: &str| Ok(Some(group(key, text)?).filter(|path| !path.is_root()));
-    let driver = |text: &str| match text {
-        "cgroupfs" => Ok(Driver::Cgroupfs),
-        "systemd" => Ok(Driver::Systemd),
-        other => Err(invalid(format!("cgroupDriver {other:?} is neither cgroupfs nor systemd"))),
-    };
-    let kept = |text: &str| Ok(text.to_owned());
-
-    let here = Here { path };
-    here.set("cgroupsPerQOS", &file.cgroups_per_qos, &mut settings.cgroups_per_qos, default.cgroups_per_qos, |is| {
-        Ok(is.0)
-    })?;
-    here.set_text("cgroupDriver", &file.cgroup_driver, &mut settings.driver, default.driver, driver)?;
-    let root = |text: &str| group("cgroupRoot", text);
-    here.set_text("cgroupRoot", &file.cgroup_root, &mut settings.cgroup_root, default.cgroup_root, root)?;
-    let list = |list: &Vec<String>| Ok(list.clone());
-    here.set("enforceNodeAllocatable", &file.enforce_node_allocatable, &mut settings.enforced, default.enforced, list)?;
-    let kube = |text: &str| reserved("kubeReservedCgroup", text);
-    here.set_text(
-        "kubeReservedCgroup",
-        &file.kube_reserved_cgroup,
-        &mut settings.kube_reserved,
-        default.kube_reserved,
-        kube,
-    )?;
-    let system = |text: &str| reserved("systemReservedCgroup", text);
-    let field = &file.system_reserved_cgroup;
-    here.set_text("systemReservedCgroup", field, &mut settings.system_reserved, default.system_reserved, system)?;
-    let (fail, usual) = (&mut settings.fail_cgroup_v1, default.fail_cgroup_v1);
-    here.set("failCgroupV1", &file.fail_cgroup_v1, fail, usual, |is| Ok(Some(is.0)))?;
-    let (policy, usual) = (&mut settings.cpu_manager_policy, default.cpu_manager_policy);
-    here.set_text("cpuManagerPolicy", &file.cpu_manager_policy, policy, usual, kept)?;
-    let (policy, usual) = (&mut settings.memory_manager_policy, default.memory_manager_policy);
-    here.set_text("memoryManagerPolicy", &file.memory_manager_policy, policy, usual, kept)
-}
-
-/// The file whose fields are applied.
-struct Here<'a> {
+/// A file's fields.
+struct File<'a> {
     path: &'a Path,
+    fields: BTreeMap<String, Node>,
 }
 
-impl Here<'_> {
-    /// Absent keeps what was there, null takes it back to the default.
-    fn set<T, V: PartialEq>(
-        &self,
+fn parse(path: &Path, bytes: Vec<u8>) -> Result<File<'_>, ConfigError> {
+    let error = |reason: String, kind| ConfigError::Invalid { path: path.to_owned(), reason, kind };
+    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    let text = text.ok_or_else(|| {
+        let reason = "it is no text (NUL bytes, or not UTF-8), as a power cut may leave it";
+        error(reason.to_owned(), ErrorKind::Refused)
+    })?;
+    let document =
+        yaml::parse(&text).map_err(|fault| error(format!("line {}: {}", fault.line, fault.reason), fault.kind))?;
+    let fields = match &*document.value {
+        Value::Map(fields) => fields.clone(),
+        _ => BTreeMap::new(),
+    };
+    let says = |key: &str, expected: &str| {
+        let value = fields.get(key).map(|node| &*node.value);
+        matches!(value, Some(Value::Text(text)) if text == expected)
+    };
+    if !says("apiVersion", API_VERSION) || !says("kind", KIND) {
+        let reason = format!("apiVersion {API_VERSION} and kind {KIND} are not both there, and the kubelet refuses it");
+        return Err(error(reason, ErrorKind::Refused));
+    }
+    Ok(File { path, fields })
+}
+
+impl File<'_> {
+    fn apply(&self, settings: &mut Settings, role: Role) -> Result<(), ConfigError> {
+        let default = Settings::default();
+        self.set("cgroupsPerQOS", &mut settings.cgroups_per_qos, default.cgroups_per_qos, Field::boolean)?;
+        self.set("cgroupDriver", &mut settings.driver, default.driver, Field::driver)?;
+        self.set("cgroupRoot", &mut settings.cgroup_root, default.cgroup_root, Field::group)?;
+        self.set("enforceNodeAllocatable", &mut settings.enforced, default.enforced, Field::texts)?;
+        let some_group = |field: &Field| Ok(field.group()?.map(Some));
+        self.set("kubeReservedCgroup", &mut settings.kube_reserved, default.kube_reserved, some_group)?;
+        self.set("systemReservedCgroup", &mut settings.system_reserved, default.system_reserved, some_group)?;
+        let some_boolean = |field: &Field| Ok(field.boolean()?.map(Some));
+        self.set("failCgroupV1", &mut settings.fail_cgroup_v1, default.fail_cgroup_v1, some_boolean)?;
+        let policy = &mut settings.cpu_manager_policy;
+        self.set("cpuManagerPolicy", policy, default.cpu_manager_policy, Field::text)?;
+        let policy = &mut settings.memory_manager_policy;
+        self.set("memoryManagerPolicy", policy, default.memory_manager_policy, Field::text)?;
+        let some_text = |field: &Field| Ok(field.text()?.map(Some));
+        let endpoint = &mut settings.runtime_endpoint;
+        self.set("containerRuntimeEndpoint", endpoint, default.runtime_endpoint, some_text)?;
+        self.set("reservedSystemCPUs", &mut settings.reserved_cpus, default.reserved_cpus, some_text)?;
+        self.merge("kubeReserved", &mut settings.kube_reservation, role, Field::text_or_empty)?;
+        self.merge("systemReserved", &mut settings.system_reservation, role, Field::text_or_empty)?;
+        self.merge("featureGates", &mut settings.feature_gates, role, Field::boolean_or_false)
+    }
+
+    /// Absent keeps what was there; null, and a text that is empty, take it back to the default.
+    fn set<'a, V: PartialEq>(
+        &'a self,
         key: &'static str,
-        field: &Field<T>,
         setting: &mut Sourced<V>,
         default: Sourced<V>,
-        value: impl Fn(&T) -> Result<V, ConfigError>,
+        read: impl Fn(&Field<'a>) -> Result<Option<V>, ConfigError>,
     ) -> Result<(), ConfigError> {
-        match field {
-            None => {}
-            Some(None) => *setting = default,
-            Some(Some(given)) => setting.set(value(given)?, Origin::Config(self.path.to_owned(), key)),
+        let Some(node) = self.fields.get(key) else { return Ok(()) };
+        let field = Field { path: self.path, key, node };
+        let value = if *node.value == Value::Null { None } else { read(&field)? };
+        match value {
+            Some(value) => setting.set(value, Origin::Config(self.path.to_owned(), key)),
+            None => *setting = default,
         }
         Ok(())
     }
 
-    /// As [`Self::set`]; to the kubelet an empty text is none.
-    fn set_text<V: PartialEq>(
-        &self,
+    /// A map: in the first file it stands for itself, in a drop-in over the one before, and null takes a key away.
+    fn merge<'a, V: PartialEq>(
+        &'a self,
         key: &'static str,
-        field: &Field<String>,
-        setting: &mut Sourced<V>,
-        default: Sourced<V>,
-        value: impl Fn(&str) -> Result<V, ConfigError>,
+        setting: &mut BTreeMap<String, Sourced<V>>,
+        role: Role,
+        read: impl Fn(&Field<'a>) -> Result<V, ConfigError>,
     ) -> Result<(), ConfigError> {
-        match field {
-            Some(Some(text)) if text.is_empty() => *setting = default,
-            field => self.set(key, field, setting, default, |text: &String| value(text))?,
+        let Some(node) = self.fields.get(key) else { return Ok(()) };
+        let entries = match &*node.value {
+            Value::Null => {
+                setting.clear();
+                return Ok(());
+            }
+            Value::Map(entries) => entries,
+            _ => return Err(Field { path: self.path, key, node }.is_not("a map")),
+        };
+        for (name, node) in entries {
+            if role == Role::Dropin && *node.value == Value::Null {
+                setting.remove(name);
+                continue;
+            }
+            let value = read(&Field { path: self.path, key, node })?;
+            let origin = Origin::Config(self.path.to_owned(), key);
+            setting.insert(name.clone(), Sourced { value, origin, overruled: None });
         }
         Ok(())
+    }
+}
+
+/// A field that is there, or one value in its list or map.
+struct Field<'a> {
+    path: &'a Path,
+    key: &'static str,
+    node: &'a Node,
+}
+
+impl Field<'_> {
+    fn error(&self, reason: &str, kind: ErrorKind) -> ConfigError {
+        let reason = format!("line {}: {} {reason}", self.node.line, self.key);
+        ConfigError::Invalid { path: self.path.to_owned(), reason, kind }
+    }
+
+    /// The kubelet's decoder takes a value of another type for nothing.
+    fn is_not(&self, expected: &str) -> ConfigError {
+        let quotes = match (expected, &*self.node.value) {
+            ("text", Value::Bool(_) | Value::Number(_)) => "; quotes make it text",
+            ("a boolean", Value::Text(_)) => "; a boolean stands without quotes",
+            _ => "",
+        };
+        let reason = format!("is {}, and the kubelet takes {expected} there{quotes}", self.node.value.describe());
+        self.error(&reason, ErrorKind::Refused)
+    }
+
+    fn boolean(&self) -> Result<Option<bool>, ConfigError> {
+        match &*self.node.value {
+            Value::Bool(value) => Ok(Some(*value)),
+            Value::Null => Ok(None),
+            _ => Err(self.is_not("a boolean")),
+        }
+    }
+
+    fn boolean_or_false(&self) -> Result<bool, ConfigError> {
+        Ok(self.boolean()?.unwrap_or_default())
+    }
+
+    /// To the kubelet an empty text is none.
+    fn text(&self) -> Result<Option<String>, ConfigError> {
+        Ok(Some(self.text_or_empty()?).filter(|text| !text.is_empty()))
+    }
+
+    fn text_or_empty(&self) -> Result<String, ConfigError> {
+        match &*self.node.value {
+            Value::Text(text) => Ok(text.clone()),
+            Value::Null => Ok(String::new()),
+            _ => Err(self.is_not("text")),
+        }
+    }
+
+    fn texts(&self) -> Result<Option<Vec<String>>, ConfigError> {
+        let Value::List(items) = &*self.node.value else { return Err(self.is_not("a list of texts")) };
+        let text = |node| Field { node, ..*self }.text_or_empty();
+        items.iter().map(text).collect::<Result<Vec<_>, _>>().map(Some)
+    }
+
+    fn group(&self) -> Result<Option<CgroupPath>, ConfigError> {
+        let Some(text) = self.text()? else { return Ok(None) };
+        let path = CgroupPath::parse(&text).ok_or_else(|| {
+            let reason = format!("{text:?} is no path of a cgroup that could be made or found as it stands");
+            self.error(&reason, ErrorKind::Unknown)
+        })?;
+        Ok(Some(path))
+    }
+
+    fn driver(&self) -> Result<Option<Driver>, ConfigError> {
+        match self.text()?.as_deref() {
+            None => Ok(None),
+            Some("cgroupfs") => Ok(Some(Driver::Cgroupfs)),
+            Some("systemd") => Ok(Some(Driver::Systemd)),
+            Some(other) => Err(self.error(&format!("{other:?} is neither cgroupfs nor systemd"), ErrorKind::Unknown)),
+        }
     }
 }
 
@@ -219,7 +249,8 @@ mod tests {
         let mut settings = Settings::default();
         for (number, text) in files.iter().enumerate() {
             let path = PathBuf::from(format!("/{number}"));
-            apply(&mut settings, &parse(&path, text.as_bytes().to_vec())?, &path)?;
+            let role = if number == 0 { Role::Base } else { Role::Dropin };
+            parse(&path, text.as_bytes().to_vec())?.apply(&mut settings, role)?;
         }
         Ok(settings)
     }
@@ -280,6 +311,65 @@ mod tests {
     }
 
     #[test]
+    fn values_of_another_type_are_refused_in_plain_words() {
+        for (body, line, words) in [
+            ("cgroupRoot: 5", 3, "cgroupRoot is the number 5, and the kubelet takes text there; quotes make it text"),
+            ("\ncgroupRoot: 0x1f", 4, "the number 0x1f"),
+            ("cgroupRoot: 1_000", 3, "the number 1_000"),
+            ("cgroupRoot: no", 3, "the boolean false"),
+            ("cgroupRoot: {a: b}", 3, "a map"),
+            ("kubeReservedCgroup: [/a]", 3, "a list"),
+            ("cpuManagerPolicy: off", 3, "the boolean false"),
+            ("memoryManagerPolicy: .5", 3, "the number .5"),
+            ("cgroupDriver: y", 3, "the boolean true"),
+            ("containerRuntimeEndpoint: 1", 3, "the number 1"),
+            ("reservedSystemCPUs: 0", 3, "the number 0"),
+            ("enforceNodeAllocatable: pods", 3, "the text \"pods\", and the kubelet takes a list of texts there"),
+            ("enforceNodeAllocatable:\n- pods\n- 5", 5, "the number 5"),
+            ("kubeReserved: 5", 3, "the number 5, and the kubelet takes a map there"),
+            ("kubeReserved:\n  cpu: 1", 4, "the number 1"),
+            ("featureGates: {A: \"true\"}", 3, "a boolean stands without quotes"),
+            ("cgroupsPerQOS: \"false\"", 3, "a boolean stands without quotes"),
+            ("cgroupsPerQOS: 0", 3, "the number 0"),
+            ("failCgroupV1: 'no'", 3, "the text \"no\""),
+            ("other: .inf", 3, ".inf"),
+        ] {
+            let error = settings(&[&with_head(body)]).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(words) && text.starts_with(&format!("/0: line {line}: ")), "{body}: {text}");
+            assert!(matches!(error, ConfigError::Invalid { kind: ErrorKind::Refused, .. }), "{body}");
+            for word in ["Option", "struct", "String", "expected", "deserialize", "serde"] {
+                assert!(!text.contains(word), "{body}: {text}");
+            }
+        }
+        for (body, root) in
+            [("cgroupRoot: '5'", "/5"), ("cgroupRoot: 2001-12-14", "/2001-12-14"), ("cgroupRoot: !!str 5", "/5")]
+        {
+            assert_eq!(one(body).cgroup_root.value.as_str(), root, "{body}");
+        }
+        assert_eq!(one("enforceNodeAllocatable: [pods, null]").enforced.value, ["pods", ""]);
+    }
+
+    #[test]
+    fn gates_reservations_and_the_endpoint() {
+        let read =
+            one("featureGates: {A: yes, B: null}\nkubeReserved: {cpu: 100m}\ncontainerRuntimeEndpoint: unix:///x\n\
+                        reservedSystemCPUs: 0-1");
+        let gates: Vec<_> = read.feature_gates.iter().map(|(name, gate)| (name.as_str(), gate.value)).collect();
+        assert_eq!(gates, [("A", true), ("B", false)]);
+        assert_eq!(read.kube_reservation["cpu"].value, "100m");
+        assert_eq!(read.runtime_endpoint.value.as_deref(), Some("unix:///x"));
+        assert_eq!(read.reserved_cpus.origin.to_string(), "/0, reservedSystemCPUs");
+        let base = with_head("featureGates: {A: true, B: true}\nkubeReserved: {cpu: 1m, pid: '5'}");
+        let over = with_head("featureGates: {A: null, C: false}\nkubeReserved: {cpu: 2m}");
+        let read = settings(&[&base, &over]).unwrap();
+        let gates: Vec<_> = read.feature_gates.iter().map(|(name, gate)| (name.as_str(), gate.value)).collect();
+        assert_eq!(gates, [("B", true), ("C", false)]);
+        assert_eq!((read.kube_reservation["cpu"].value.as_str(), read.kube_reservation.len()), ("2m", 2));
+        assert!(settings(&[&base, &with_head("kubeReserved: null")]).unwrap().kube_reservation.is_empty());
+    }
+
+    #[test]
     fn dropins_are_merge_patches() {
         let base = with_head("cgroupRoot: /a\ncgroupDriver: systemd\nenforceNodeAllocatable: [pods, kube-reserved]");
         let over = with_head("cgroupRoot: null\nenforceNodeAllocatable: [none]");
@@ -309,6 +399,7 @@ mod tests {
             bomb.push_str(&format!("a{level}: &a{level} [{row}]\n"));
         }
         let start = std::time::Instant::now();
+        let _ = settings(&[&with_head(&"{".repeat(100_000))]);
         let _ = settings(&[&with_head(&bomb)]);
         let _ = settings(&[&with_head(&"- x\n".repeat(2_500_000))]);
         let _ = settings(&[&with_head(&"[".repeat(100_000))]);

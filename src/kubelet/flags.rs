@@ -3,6 +3,7 @@
 //! Rests on spf13/pflag (`parseArgs`, `parseLongArg`, `parseSingleShortArg`) and on the kubelet's normalisation of names
 //! (`k8s.io/component-base/cli/flag.WordSepNormalizeFunc`: `_` is `-`).
 
+use crate::kubelet::ErrorKind;
 use crate::kubelet::args::Arg;
 
 /// One flag as it was given.
@@ -18,7 +19,7 @@ pub struct Flag {
     pub unknown_variable: Option<String>,
 }
 
-/// Why the kubelet would refuse the whole command line.
+/// Why the kubelet refuses the whole command line, or what it comes to cannot be known here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 pub struct FlagError {
@@ -26,22 +27,41 @@ pub struct FlagError {
     pub line: usize,
     /// One sentence.
     pub reason: String,
+    /// Which of the two.
+    pub kind: ErrorKind,
+}
+
+impl FlagError {
+    /// The kubelet refuses what stands in this line.
+    pub(super) fn refused(line: usize, reason: String) -> Self {
+        Self { line, reason, kind: ErrorKind::Refused }
+    }
+
+    /// What this line comes to cannot be known here.
+    pub(super) fn unknown(line: usize, reason: String) -> Self {
+        Self { line, reason, kind: ErrorKind::Unknown }
+    }
 }
 
 /// The kubelet's boolean flags that this program reads. They take a value only behind `=`.
 const BOOLEANS: [&str; 2] = ["cgroups-per-qos", "fail-cgroupv1"];
 
 /// The flags this program reads that swallow the next argument, whatever it is.
-const VALUED: [&str; 10] = [
+const VALUED: [&str; 15] = [
     "cgroup-driver",
     "cgroup-root",
     "config",
     "config-dir",
+    "container-runtime-endpoint",
     "cpu-manager-policy",
     "enforce-node-allocatable",
+    "feature-gates",
+    "kube-reserved",
     "kube-reserved-cgroup",
     "memory-manager-policy",
+    "reserved-cpus",
     "root-dir",
+    "system-reserved",
     "system-reserved-cgroup",
 ];
 
@@ -56,11 +76,11 @@ pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, FlagError> {
     let mut flags = Vec::new();
     let mut args = args.iter().peekable();
     while let Some(arg) = args.next() {
-        let error = |reason: String| FlagError { line: arg.line, reason };
+        let error = |reason: String| FlagError::refused(arg.line, reason);
         if arg.text == "--" {
             return match args.next() {
                 None => Ok(flags),
-                Some(next) => Err(FlagError { line: next.line, reason: stray_word(&next.text) }),
+                Some(next) => Err(FlagError::refused(next.line, stray_word(&next.text))),
             };
         }
         let Some(given) = arg.text.strip_prefix('-').filter(|given| !given.is_empty()) else {
@@ -105,14 +125,36 @@ pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, FlagError> {
 /// # Errors
 /// For anything that Go does not know as a boolean.
 pub fn boolean(flag: &Flag) -> Result<bool, FlagError> {
-    match flag.value.as_deref() {
-        None | Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
-        Some(other) => {
-            let reason = format!("--{}={other:?} is neither true nor false, and the kubelet refuses it", flag.name);
-            Err(FlagError { line: flag.line, reason })
-        }
+    let Some(value) = flag.value.as_deref() else { return Ok(true) };
+    parse_bool(value).ok_or_else(|| {
+        let reason = format!("--{}={value:?} is neither true nor false, and the kubelet refuses it", flag.name);
+        FlagError::refused(flag.line, reason)
+    })
+}
+
+/// Go's `strconv.ParseBool`.
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
     }
+}
+
+/// A flag of pairs, `a=b,c=d` (`k8s.io/component-base/cli/flag`, `MapStringString` and `MapStringBool`).
+///
+/// # Errors
+/// For a piece without `=`.
+pub(super) fn pairs<'a>(flag: &Flag, value: &'a str) -> Result<Vec<(&'a str, &'a str)>, FlagError> {
+    let pieces = value.split(',').filter(|piece| !piece.is_empty());
+    let pair = |piece: &'a str| match piece.split_once('=') {
+        Some((name, value)) => Ok((name.trim(), value.trim())),
+        None => {
+            let reason = format!("--{}: {piece:?} is no pair name=value, and the kubelet refuses it", flag.name);
+            Err(FlagError::refused(flag.line, reason))
+        }
+    };
+    pieces.map(pair).collect()
 }
 
 fn stray_word(text: &str) -> String {

@@ -27,6 +27,8 @@ pub struct Product {
     pub kubelet_args_flag: &'static str,
     /// containerd's configuration, below the data of the revision: the one in use, and its template.
     pub containerd_args: [&'static str; 2],
+    /// The socket of its own containerd, below what all revisions share.
+    pub containerd_socket: &'static str,
     /// The unit that the kubelet is part of.
     pub kubelet_unit: &'static str,
     /// The unit whose threads may be what the kernel refuses cpuset for, and that may be restarted for its sake: nothing is
@@ -45,10 +47,17 @@ pub const MICROK8S: Product = Product {
     kubelite_args: "args/kubelite",
     kubelet_args_flag: "kubelet-args-file",
     containerd_args: ["args/containerd.toml", "args/containerd-template.toml"],
+    containerd_socket: "run/containerd.sock",
     kubelet_unit: "snap.microk8s.daemon-kubelite.service",
     restartable_unit: "snap.microk8s.daemon-k8s-dqlite.service",
     kubelet_service: "microk8s.daemon-kubelite",
 };
+
+/// Where a kubelet without `--container-runtime-endpoint` looks for its runtime (`v1beta1/defaults.go`).
+pub const DEFAULT_ENDPOINT: &str = "/run/containerd/containerd.sock";
+
+/// What shows that a containerd of the host's own may listen there.
+pub const TRACES_OF_DEFAULT_RUNTIME: [&str; 2] = [DEFAULT_ENDPOINT, "/etc/containerd/config.toml"];
 
 /// A version of Kubernetes: major and minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,8 +113,45 @@ impl Product {
         self.containerd_args.map(|name| self.data(revision).join(name))
     }
 
+    /// Whether this endpoint of the kubelet's is the socket of MicroK8s' own containerd: a path, or one behind `unix:`
+    /// (`k8s.io/cri-client/pkg/util`, `parseEndpoint`).
+    pub fn is_own_socket(&self, endpoint: &str) -> bool {
+        let path = match endpoint.strip_prefix("unix:") {
+            Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
+            None => endpoint,
+        };
+        // Components, so that neither `//` nor `/./` makes a difference.
+        Path::new(path).components().eq(Path::new(self.common).join(self.containerd_socket).components())
+    }
+
     /// The data of a revision.
     pub fn data(&self, revision: &str) -> PathBuf {
         Path::new(self.current).with_file_name(revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_of_its_own_containerd() {
+        for own in ["/var/snap/microk8s/common/run/containerd.sock", "/var//snap/microk8s/common/./run/containerd.sock"]
+        {
+            for prefix in ["", "unix:", "unix://"] {
+                assert!(MICROK8S.is_own_socket(&format!("{prefix}{own}")), "{prefix}{own}");
+            }
+        }
+        for other in [
+            "",
+            "unix://",
+            "/run/containerd/containerd.sock",
+            "unix:///run/crio/crio.sock",
+            "tcp://localhost:3735",
+            "var/snap/microk8s/common/run/containerd.sock",
+            "/var/snap/microk8s/common/run/containerd.sock.ttrpc",
+        ] {
+            assert!(!MICROK8S.is_own_socket(other), "{other}");
+        }
     }
 }

@@ -9,20 +9,34 @@ pub mod containerd;
 pub mod flags;
 pub mod layout;
 pub mod microk8s;
+mod reservations;
+mod runtime;
 mod settings;
+pub mod yaml;
 
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
 
 use crate::root::{ReadError, Root};
 use config::ConfigError;
 use containerd::ContainerdError;
 use flags::{Flag, FlagError};
 use microk8s::{MICROK8S, Product, Version};
-pub use settings::{Driver, Origin, Settings, Sourced};
+pub use settings::{Driver, Origin, Reservation, Settings, Sourced};
 use settings::{text, unknown_variable};
 
 /// The first kubelet that reads `--config-dir` without an environment variable that allows it.
 const DROPINS_WITHOUT_ASKING: Version = Version(1, 30);
+
+/// What it means for the kubelet's start that its settings cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The kubelet itself refuses them: it does not start.
+    Refused,
+    /// They cannot be read, or what they come to cannot be known here: nor can whether the kubelet starts.
+    Unknown,
+}
 
 /// Why the settings are not known: then nothing is guessed and nothing touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,15 +55,95 @@ pub enum SettingsError {
     /// A configuration file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The kubelet refuses a setting by the rules of its version.
+    #[error("{origin}: the kubelet refuses this: {words}")]
+    Refused {
+        /// Where the setting comes from.
+        origin: Origin,
+        /// The kubelet's own words.
+        words: String,
+    },
     /// containerd's configuration, where the driver depends on it.
     #[error(transparent)]
     Containerd(#[from] ContainerdError),
+    /// The kubelet asks a container runtime for its driver of whose configuration nothing is known.
+    #[error(
+        "{endpoint} ({origin}) is not the socket of MicroK8s' own containerd, and the kubelet asks what listens there for the cgroup driver"
+    )]
+    RuntimeUnknown {
+        /// The runtime's socket.
+        endpoint: String,
+        /// Who names it.
+        origin: Origin,
+        /// The args file.
+        path: PathBuf,
+    },
+    /// Whether the kubelet asks containerd for its driver depends on a version that is not known.
+    #[error(
+        "{path} sets the {containerd} driver and the kubelet's own settings {kubelet}: which one counts depends on the kubelet's version, and that cannot be read from the snap"
+    )]
+    VersionUnknown {
+        /// containerd's configuration.
+        path: PathBuf,
+        /// What it says.
+        containerd: Driver,
+        /// What the kubelet is told.
+        kubelet: Driver,
+    },
     /// The file is not text.
     #[error("{path} is no text (NUL bytes, or not UTF-8), as a power cut may leave it: compare it with another node's", path = path.display())]
     NotText {
         /// The args file.
         path: PathBuf,
     },
+}
+
+impl SettingsError {
+    /// What it means for the kubelet's start.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read(error) | Self::Config(ConfigError::Read(error)) => kind_of_read(error),
+            Self::Args { error, .. } => error.kind,
+            Self::Config(ConfigError::Invalid { kind, .. }) => *kind,
+            Self::Refused { .. } => ErrorKind::Refused,
+            Self::Containerd(error) => error.kind(),
+            Self::RuntimeUnknown { .. } | Self::VersionUnknown { .. } | Self::NotText { .. } => ErrorKind::Unknown,
+        }
+    }
+
+    /// The file that shows it.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Read(error)
+            | Self::Config(ConfigError::Read(error))
+            | Self::Containerd(ContainerdError::Read(error)) => error.path.clone(),
+            Self::Refused { origin, .. } => origin.file().unwrap_or(Path::new("/")).to_owned(),
+            Self::Containerd(error) => error.path().to_owned(),
+            Self::Args { path, .. }
+            | Self::Config(ConfigError::Invalid { path, .. })
+            | Self::RuntimeUnknown { path, .. }
+            | Self::VersionUnknown { path, .. }
+            | Self::NotText { path } => path.clone(),
+        }
+    }
+
+    /// The read that failed, where it is one.
+    pub fn failed_read(&self) -> Option<&ReadError> {
+        match self {
+            Self::Read(error)
+            | Self::Config(ConfigError::Read(error))
+            | Self::Containerd(ContainerdError::Read(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// What is not there or is no file, the kubelet cannot read either.
+fn kind_of_read(error: &ReadError) -> ErrorKind {
+    match error.errno {
+        Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR => ErrorKind::Refused,
+        _ => ErrorKind::Unknown,
+    }
 }
 
 /// What was found of a kubelet's configuration.
@@ -88,7 +182,7 @@ pub fn read(root: &Root) -> Configured {
         Ok(named) => {
             args_file = named.unwrap_or(args_file);
             match root.read_bytes(&args_file) {
-                Err(error) if error.errno == nix::errno::Errno::ENOENT => {
+                Err(error) if error.errno == Errno::ENOENT => {
                     return Configured::Inactive(format!("there is no {}", args_file.display()));
                 }
                 Err(error) => Err(error.into()),
@@ -117,7 +211,7 @@ fn args_file_of(root: &Root, product: &Product, revision: &str) -> Result<Option
         };
         let Some((value, arg)) = value else { continue };
         if let Some(variable) = &arg.unknown_variable {
-            let error = FlagError { line: arg.line, reason: unknown_variable(product.kubelet_args_flag, variable) };
+            let error = FlagError::unknown(arg.line, unknown_variable(product.kubelet_args_flag, variable));
             return Err(SettingsError::Args { path, error });
         }
         named = Some(PathBuf::from(value));
@@ -147,13 +241,16 @@ fn read_settings(
         && version < DROPINS_WITHOUT_ASKING
     {
         let reason = format!("--config-dir in a kubelet {version} depends on the service's environment");
-        return Err(refused(FlagError { line: *line, reason }));
+        return Err(refused(FlagError::unknown(*line, reason)));
     }
     let config = named("config").map_err(refused)?;
     let file = |named: Option<(PathBuf, usize)>| named.map(|(path, _)| path);
     let settings = config::read(root, file(config).as_deref(), file(dropins).as_deref())?;
     let settings = settings.with_flags(&flags, path).map_err(refused)?;
-    Ok(settings.with_containerd(containerd::read(root, &product.containerd_configs(revision)), version)?)
+    if let Some((origin, words)) = reservations::refusal(&settings, version) {
+        return Err(SettingsError::Refused { origin, words });
+    }
+    settings.with_runtime(root, product, revision, version, path)
 }
 
 /// The path in the last flag of this name, and its line. The service's working directory is the data of its revision.

@@ -2,11 +2,12 @@
 //!
 //! Rests on `pkg/kubelet/apis/config/v1beta1/defaults.go` for the defaults and `cmd/kubelet/app/options` for the flags.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
-use crate::kubelet::containerd::{Containerd, ContainerdError};
+use crate::kubelet::containerd::Containerd;
 use crate::kubelet::flags::{self, Flag, FlagError};
 use crate::kubelet::layout::Layout;
 use crate::kubelet::microk8s::Version;
@@ -14,12 +15,6 @@ use crate::kubelet::microk8s::Version;
 /// The kubelet's own default for `--root-dir`.
 const DEFAULT_ROOT_DIR: &str = "/var/lib/kubelet";
 
-/// The first MicroK8s whose containerd answers RuntimeConfig (2.1; kubelets ask from 1.31 on, but until 1.34 it ships
-/// containerd 1.7, which does not answer).
-const CONTAINERD_DECIDES: Version = Version(1, 35);
-
-/// The first kubelet that asks at all: with it, containerd decides where a user has put a containerd 2 in.
-const CONTAINERD_IS_ASKED: Version = Version(1, 31);
 /// The first kubelet with `--fail-cgroupv1`, and the first whose default it is.
 const CAN_REFUSE_V1: Version = Version(1, 31);
 /// See [`CAN_REFUSE_V1`].
@@ -36,6 +31,16 @@ pub enum Origin {
     Config(PathBuf, &'static str),
     /// containerd's configuration file: the runtime tells the kubelet.
     Containerd(PathBuf),
+}
+
+impl Origin {
+    /// The file that holds the value; `None` for a default.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Default => None,
+            Self::Args(file, _) | Self::Config(file, _) | Self::Containerd(file) => Some(file),
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -101,6 +106,19 @@ impl fmt::Display for Driver {
     }
 }
 
+/// One of the two reservations.
+#[derive(Clone, Copy, Debug)]
+pub struct Reservation<'a> {
+    /// Its key in `--enforce-node-allocatable`, its flag without dashes, and with `-cgroup` behind it the flag of its group.
+    pub key: &'static str,
+    /// Whether the kubelet enforces it on its group.
+    pub is_enforced: bool,
+    /// The group.
+    pub group: &'a Sourced<Option<CgroupPath>>,
+    /// How much of what is reserved.
+    pub resources: &'a BTreeMap<String, Sourced<String>>,
+}
+
 /// What the kubelet goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -126,6 +144,16 @@ pub struct Settings {
     pub cpu_manager_policy: Sourced<String>,
     /// `--memory-manager-policy`.
     pub memory_manager_policy: Sourced<String>,
+    /// `--container-runtime-endpoint`, where it is given.
+    pub runtime_endpoint: Sourced<Option<String>>,
+    /// `--reserved-cpus`.
+    pub reserved_cpus: Sourced<Option<String>>,
+    /// `--kube-reserved`, by resource.
+    pub kube_reservation: BTreeMap<String, Sourced<String>>,
+    /// `--system-reserved`, by resource.
+    pub system_reservation: BTreeMap<String, Sourced<String>>,
+    /// `--feature-gates`, those that are given.
+    pub feature_gates: BTreeMap<String, Sourced<bool>>,
 }
 
 impl Default for Settings {
@@ -142,6 +170,11 @@ impl Default for Settings {
             fail_cgroup_v1: Sourced::default(None),
             cpu_manager_policy: Sourced::default("none".to_owned()),
             memory_manager_policy: Sourced::default("None".to_owned()),
+            runtime_endpoint: Sourced::default(None),
+            reserved_cpus: Sourced::default(None),
+            kube_reservation: BTreeMap::new(),
+            system_reservation: BTreeMap::new(),
+            feature_gates: BTreeMap::new(),
         }
     }
 }
@@ -154,6 +187,7 @@ impl Settings {
     pub fn with_flags(self, flags: &[Flag], path: &Path) -> Result<Self, FlagError> {
         let mut settings = self;
         let mut enforced_before = false;
+        let (mut kube, mut system) = (None, None);
         for flag in flags {
             let origin = Origin::Args(path.to_owned(), flag.line);
             match flag.name.as_str() {
@@ -172,6 +206,11 @@ impl Settings {
                 }
                 "kube-reserved-cgroup" => settings.kube_reserved.set(reserved(flag)?, origin),
                 "system-reserved-cgroup" => settings.system_reserved.set(reserved(flag)?, origin),
+                "kube-reserved" => reserve(kube.get_or_insert_default(), flag, &origin)?,
+                "system-reserved" => reserve(system.get_or_insert_default(), flag, &origin)?,
+                "reserved-cpus" => settings.reserved_cpus.set(given(flag), origin),
+                "container-runtime-endpoint" => settings.runtime_endpoint.set(Some(as_written(flag)), origin),
+                "feature-gates" => set_gates(&mut settings.feature_gates, flag, &origin)?,
                 "root-dir" => settings.root_dir.set(PathBuf::from(text(flag)?), origin),
                 "fail-cgroupv1" => settings.fail_cgroup_v1.set(Some(flags::boolean(flag)?), origin),
                 "cpu-manager-policy" => settings.cpu_manager_policy.set(text(flag)?.to_owned(), origin),
@@ -179,29 +218,9 @@ impl Settings {
                 _ => {}
             }
         }
-        Ok(settings)
-    }
-
-    /// These settings with containerd's word: it decides where the kubelet asks for it, and then has to be known.
-    ///
-    /// # Errors
-    /// When it decides and cannot be known.
-    pub(super) fn with_containerd(
-        self,
-        containerd: Result<Option<Containerd>, ContainerdError>,
-        version: Option<Version>,
-    ) -> Result<Self, ContainerdError> {
-        let answers = containerd.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|found| found.is_second));
-        let decides =
-            version.is_some_and(|version| version >= CONTAINERD_DECIDES || (version >= CONTAINERD_IS_ASKED && answers));
-        let containerd = match (containerd, decides) {
-            (Err(error), true) => return Err(error),
-            (answer, _) => answer.ok().flatten(),
-        };
-        let mut settings = Self { containerd: containerd.clone(), ..self };
-        if let Some(Containerd { driver, path, .. }) = containerd.filter(|_| decides) {
-            settings.driver.set(driver, Origin::Containerd(path));
-        }
+        // The first of these flags replaces what the configuration file reserves.
+        settings.kube_reservation = kube.unwrap_or(settings.kube_reservation);
+        settings.system_reservation = system.unwrap_or(settings.system_reservation);
         Ok(settings)
     }
 
@@ -212,12 +231,34 @@ impl Settings {
 
     /// The groups that follow from these settings.
     pub fn layout(&self) -> Layout {
-        let enforces = |word: &str| self.enforced.value.iter().any(|enforced| enforced == word);
-        let kube = self.kube_reserved.value.clone().filter(|_| enforces("kube-reserved"));
-        let system = self.system_reserved.value.clone().filter(|_| enforces("system-reserved"));
-        let mut reserved: Vec<CgroupPath> = kube.into_iter().chain(system).collect();
+        let named = self.reservations().into_iter().filter(|reservation| reservation.is_enforced);
+        let groups = named.filter_map(|reservation| reservation.group.value.clone());
+        let mut reserved: Vec<CgroupPath> = groups.filter(|group| !group.is_root()).collect();
         reserved.dedup();
         Layout::new(self.driver.value, &self.cgroup_root.value, &reserved)
+    }
+
+    /// What may be reserved, for Kubernetes' own daemons and for those of the system.
+    pub fn reservations(&self) -> [Reservation<'_>; 2] {
+        // `kube-reserved` and `kube-reserved-compressible`
+        let enforces = |key: &str| {
+            let is_meant =
+                |word: &String| word.strip_prefix(key).is_some_and(|rest| matches!(rest, "" | "-compressible"));
+            self.enforced.value.iter().any(is_meant)
+        };
+        let kube = Reservation {
+            key: "kube-reserved",
+            is_enforced: enforces("kube-reserved"),
+            group: &self.kube_reserved,
+            resources: &self.kube_reservation,
+        };
+        let system = Reservation {
+            key: "system-reserved",
+            is_enforced: enforces("system-reserved"),
+            group: &self.system_reserved,
+            resources: &self.system_reservation,
+        };
+        [kube, system]
     }
 
     /// Whether the kubelet refuses to run on cgroup version 1; `None` where only its version would say and that is not known.
@@ -237,7 +278,7 @@ impl Settings {
 
 pub(super) fn text(flag: &Flag) -> Result<&str, FlagError> {
     match &flag.unknown_variable {
-        Some(variable) => Err(FlagError { line: flag.line, reason: unknown_variable(&flag.name, variable) }),
+        Some(variable) => Err(FlagError::unknown(flag.line, unknown_variable(&flag.name, variable))),
         None => Ok(flag.value.as_deref().unwrap_or_default()),
     }
 }
@@ -252,7 +293,7 @@ fn driver(flag: &Flag) -> Result<Driver, FlagError> {
         "systemd" => Ok(Driver::Systemd),
         other => {
             let reason = format!("--cgroup-driver={other:?} is neither cgroupfs nor systemd");
-            Err(FlagError { line: flag.line, reason })
+            Err(FlagError::unknown(flag.line, reason))
         }
     }
 }
@@ -260,11 +301,49 @@ fn driver(flag: &Flag) -> Result<Driver, FlagError> {
 fn group(flag: &Flag) -> Result<CgroupPath, FlagError> {
     let path = text(flag)?;
     let reason = || format!("--{}={path:?} is no path of a cgroup that could be made or found as it stands", flag.name);
-    CgroupPath::parse(path).ok_or_else(|| FlagError { line: flag.line, reason: reason() })
+    CgroupPath::parse(path).ok_or_else(|| FlagError::unknown(flag.line, reason()))
 }
 
+/// To the kubelet an empty name is none.
 fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, FlagError> {
-    Ok(Some(group(flag)?).filter(|path| !path.is_root()))
+    let group = group(flag)?;
+    Ok(Some(group).filter(|_| flag.value.as_deref().is_some_and(|name| !name.is_empty())))
+}
+
+/// A value of which only matters whether there is one; one that only the service knows is taken for one.
+fn given(flag: &Flag) -> Option<String> {
+    Some(as_written(flag)).filter(|value| !value.is_empty())
+}
+
+/// The value, or the variable that stands in its place.
+fn as_written(flag: &Flag) -> String {
+    match &flag.unknown_variable {
+        Some(variable) => format!("${variable}"),
+        None => flag.value.clone().unwrap_or_default(),
+    }
+}
+
+/// `cpu=100m,memory=1Gi`. What only the service knows is taken for something: here only matters whether anything is reserved.
+fn reserve(resources: &mut BTreeMap<String, Sourced<String>>, flag: &Flag, origin: &Origin) -> Result<(), FlagError> {
+    let value = if flag.unknown_variable.is_some() { "cpu=1" } else { flag.value.as_deref().unwrap_or_default() };
+    for (name, amount) in flags::pairs(flag, value)? {
+        let amount = Sourced { value: amount.to_owned(), origin: origin.clone(), overruled: None };
+        resources.insert(name.to_owned(), amount);
+    }
+    Ok(())
+}
+
+/// `A=true,B=false`: over what the configuration file says of the same gates.
+fn set_gates(gates: &mut BTreeMap<String, Sourced<bool>>, flag: &Flag, origin: &Origin) -> Result<(), FlagError> {
+    for (name, value) in flags::pairs(flag, text(flag)?)? {
+        let value = flags::parse_bool(value).ok_or_else(|| {
+            let reason =
+                format!("--feature-gates: {name}={value:?} is neither true nor false, and the kubelet refuses it");
+            FlagError::refused(flag.line, reason)
+        })?;
+        gates.insert(name.to_owned(), Sourced { value, origin: origin.clone(), overruled: None });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -302,20 +381,18 @@ mod tests {
     }
 
     #[test]
-    fn containerd_decides_where_kubelet_and_containerd_both_know_how() {
-        for (version, is_second, decides) in [
-            (Some(Version(1, 30)), true, false),
-            (Some(Version(1, 31)), true, true),
-            (Some(Version(1, 31)), false, false),
-            (Some(Version(1, 34)), true, true),
-            (Some(Version(1, 34)), false, false),
-            (Some(Version(1, 35)), false, true),
-            (None, true, false),
-        ] {
-            let containerd = Containerd { driver: Driver::Systemd, path: PathBuf::from("toml"), is_second };
-            let read = Settings::default().with_containerd(Ok(Some(containerd)), version).unwrap_or_default();
-            assert_eq!(read.driver.value == Driver::Systemd, decides, "{version:?} {is_second}");
-        }
+    fn reservations_of_flags() {
+        let resources = |file: &str| {
+            let read = settings(file).unwrap();
+            let [kube, _] = read.reservations();
+            kube.resources.iter().map(|(name, amount)| format!("{name}={}", amount.value)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(resources(""), "");
+        assert_eq!(resources("--kube-reserved="), "");
+        assert_eq!(resources("--kube-reserved=cpu=1,,memory = 1Gi".replace(" = ", "=").as_str()), "cpu=1 memory=1Gi");
+        assert_eq!(resources("--kube-reserved=cpu=1\n--kube-reserved cpu=2,pid=9"), "cpu=2 pid=9");
+        assert_eq!(resources("--kube-reserved=cpu=$CPUS"), "cpu=1", "something is reserved");
+        assert!(settings("--kube-reserved=cpu").is_err());
     }
 
     #[test]
@@ -325,6 +402,11 @@ mod tests {
         let reserved = "--kube-reserved-cgroup=/podruntime\n--enforce-node-allocatable=pods,kube-reserved";
         assert_eq!(layout(reserved), ["/kubepods", "/podruntime"]);
         assert_eq!(layout("--kube-reserved-cgroup=/podruntime"), ["/kubepods"]);
+        let compressible =
+            "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=pods,system-reserved-compressible";
+        assert_eq!(layout(compressible), ["/kubepods", "/sys"]);
+        let misspelt = "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=system-reserved-compressibles";
+        assert_eq!(layout(misspelt), ["/kubepods"]);
     }
 
     #[test]

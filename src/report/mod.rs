@@ -12,14 +12,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Exit, Options};
-use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::{Finding, Occasion};
 use crate::host::Host;
 use crate::host::v1::Hierarchy;
 use crate::kubelet::layout;
 use crate::kubelet::microk8s::{MICROK8S, Version};
-use crate::kubelet::{Configured, Driver, Settings};
+use crate::kubelet::{Configured, Driver, ErrorKind, Settings, SettingsError};
 use crate::repair::Taken;
 use catalog::Outcome;
 
@@ -37,6 +36,8 @@ pub struct Report {
     pub active: Option<Active>,
     /// Why nobody cares for this host, where MicroK8s is not active.
     pub inactive: Option<String>,
+    /// What it means for the kubelet's start that its settings cannot be used, where they cannot.
+    pub unusable: Option<ErrorKind>,
     /// What the kubelet goes by, once it is known.
     pub settings: Option<Settings>,
     /// What the host has, once it has been looked at.
@@ -83,6 +84,7 @@ impl Report {
             occasion: options.occasion,
             active: None,
             inactive: None,
+            unusable: None,
             settings: None,
             host: None,
             findings: Vec::new(),
@@ -99,7 +101,8 @@ impl Report {
     pub fn configured(&mut self, configured: &Configured) {
         match configured {
             Configured::Inactive(reason) => self.inactive = Some(reason.clone()),
-            Configured::Active { revision, version, args_file, .. } => {
+            Configured::Active { revision, version, args_file, settings } => {
+                self.unusable = settings.as_ref().as_ref().err().map(SettingsError::kind);
                 self.active =
                     Some(Active { revision: revision.clone(), version: *version, args_file: args_file.clone() });
             }
@@ -188,7 +191,7 @@ impl Report {
         let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) = fatal.partition(|finding| !finding.is_beyond_repair());
         let first = beyond.iter().find(|finding| !matches!(finding.remedy, Remedy::Waits(_))).or(beyond.first());
         match (first, curable.first()) {
-            (Some(finding), _) if finding.fault == Fault::SettingsUnreadable => {
+            (Some(finding), _) if self.unusable == Some(ErrorKind::Unknown) => {
                 format!("whether the kubelet would start cannot be known: {}", at(finding))
             }
             (Some(finding), _) => format!("the kubelet would not start: {}", at(finding)),

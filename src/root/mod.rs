@@ -172,6 +172,19 @@ impl Root {
         Ok(entries.map(only_directories))
     }
 
+    /// All names in `path`, sorted; `None` where `path` is not there.
+    ///
+    /// # Errors
+    /// Any other answer of the kernel.
+    pub fn names(&self, path: &Path) -> Result<Option<Vec<String>>, ReadError> {
+        let entries = absent_is_none(self.entries(path).map_err(failed("list", path)))?;
+        let Some(entries) = entries else { return Ok(None) };
+        for (name, _) in entries.iter().filter(|(_, is_directory)| !is_directory) {
+            self.keep(&path.join(name), &Ok(()), |()| Found::Name);
+        }
+        Ok(Some(entries.into_iter().map(|(name, _)| name).collect()))
+    }
+
     /// The processes in `/proc`, by the names of their directories.
     ///
     /// # Errors

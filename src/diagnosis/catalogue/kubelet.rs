@@ -74,12 +74,15 @@ pub(super) static SETTINGS_UNREADABLE: Entry = Entry {
     name: "settings-unreadable",
     message_id: "0200e4dffd7b4c8792f3cbd47ca38741",
     title: "The kubelet's settings cannot be known",
-    meaning: "A file that says how the kubelet is configured cannot be read, or holds what the kubelet refuses or what only \
-              the running service could resolve. Which cgroups it wants cannot be known then.",
-    signs: "Reading or parsing the args file, a KubeletConfiguration or containerd's configuration fails; the finding shows \
-            file and line.",
-    remedy: "Nothing is guessed and nothing is touched.",
-    by_hand: "Put the named line or file right. A file of NUL bytes after a power cut has to come from a backup or from \
-              /snap/microk8s/current/default-args.",
+    meaning: "A file that says how the kubelet is configured cannot be read, or holds what the kubelet of this version refuses: \
+              then it does not start. Or what the settings come to depends on what only the running service, another \
+              container runtime or the kubelet's version could say. Which cgroups it wants cannot be known then.",
+    signs: "Reading or parsing the args file, a KubeletConfiguration or containerd's configuration fails, or a value breaks the \
+            kubelet's own rules; the finding shows file and line, and the kubelet's words.",
+    remedy: "Nothing is guessed and nothing is changed.",
+    by_hand: "Correct the named line or file; an ordinary user may have to run kubepods-repair as root. A file of NUL bytes \
+              after a power cut has to come from a backup or from /snap/microk8s/current/default-args. Where the kubelet asks \
+              another runtime than MicroK8s' own containerd for its cgroup driver, set --cgroup-driver to what that runtime \
+              uses.",
     threads: &[],
 };

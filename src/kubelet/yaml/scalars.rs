@@ -1,0 +1,253 @@
+//! What a scalar is: go-yaml v2's `resolve.go`, without a type that would be asked for.
+
+use super::{Fault, Value, refused, unknown};
+
+/// A scalar's value by its tag and, where it has none, by how it looks.
+pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<Value, Fault> {
+    let as_text = || Value::Text(text.to_owned());
+    let value = match tag {
+        None if !is_plain => return Ok(as_text()),
+        None | Some("!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp") => resolve_plain(text),
+        Some("!!binary") => return unknown("a value in base64 (!!binary), which this program does not decode"),
+        Some(_) => return Ok(as_text()),
+    };
+    let fits = match (tag, &value) {
+        (None, _)
+        | (Some("!!bool"), Plain::Bool(_))
+        | (Some("!!int"), Plain::Integer)
+        | (Some("!!float"), Plain::Integer | Plain::Float | Plain::NoNumber)
+        | (Some("!!null"), Plain::Null) => true,
+        // Dates stay text; whether go-yaml takes this one for a date is of no consequence to what is read here.
+        (Some("!!timestamp"), Plain::Text) => true,
+        _ => false,
+    };
+    if !fits {
+        return refused(format!("{text:?} is no {}, and the kubelet refuses it", tag.unwrap_or_default()));
+    }
+    match value {
+        Plain::Null => Ok(Value::Null),
+        Plain::Bool(value) => Ok(Value::Bool(value)),
+        Plain::Integer | Plain::Float => Ok(Value::Number(text.to_owned())),
+        Plain::NoNumber => refused(format!("{text} has no place in JSON, and the kubelet refuses the file for it")),
+        Plain::Text => Ok(as_text()),
+    }
+}
+
+/// What a scalar without quotes is.
+enum Plain {
+    Null,
+    Bool(bool),
+    Integer,
+    Float,
+    /// `.nan` and `.inf`
+    NoNumber,
+    Text,
+}
+
+/// go-yaml's `resolve` without a tag.
+fn resolve_plain(text: &str) -> Plain {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Plain::Null,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Plain::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Plain::Bool(false),
+        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf"
+        | "-.INF" => Plain::NoNumber,
+        _ if text.starts_with('.') => match underscores_separate_digits(text) && is_float(&text.replace('_', "")) {
+            true => Plain::Float,
+            false => Plain::Text,
+        },
+        _ if text.starts_with(|first: char| first.is_ascii_digit() || first == '+' || first == '-') => number(text),
+        _ => Plain::Text,
+    }
+}
+
+/// Go takes an underscore in a number only between digits.
+fn underscores_separate_digits(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('_').collect();
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    parts.windows(2).all(|pair| match pair {
+        [before, after] => is_digit(before.as_bytes().last()) && is_digit(after.as_bytes().first()),
+        _ => true,
+    })
+}
+
+/// What begins with a digit or a sign. A date is none of these, and stays text.
+fn number(text: &str) -> Plain {
+    let text = text.replace('_', "");
+    if is_integer(&text) {
+        Plain::Integer
+    } else if is_float(&text) {
+        Plain::Float
+    } else {
+        // `0b-1`: a sign behind the prefix is go-yaml's own idea.
+        let digits = text.strip_prefix("0b").map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
+        match digits.is_some_and(|digits| fits_integer(digits, 2, i64::MAX.unsigned_abs())) {
+            true => Plain::Integer,
+            false => Plain::Text,
+        }
+    }
+}
+
+/// Go's `ParseInt` and then `ParseUint` with base 0: the prefix says the base, and a leading 0 is octal.
+fn is_integer(text: &str) -> bool {
+    let (limit, digits) = match text.strip_prefix('-') {
+        Some(digits) => (i64::MIN.unsigned_abs(), digits),
+        None => match text.strip_prefix('+') {
+            Some(digits) => (i64::MAX.unsigned_abs(), digits),
+            None => (u64::MAX, text),
+        },
+    };
+    let bases = [("0x", 16), ("0X", 16), ("0b", 2), ("0B", 2), ("0o", 8), ("0O", 8)];
+    let prefixed = bases.iter().find_map(|(prefix, base)| Some((digits.strip_prefix(prefix)?, *base)));
+    match prefixed {
+        Some((digits, base)) => fits_integer(digits, base, limit),
+        None if digits.len() > 1 && digits.starts_with('0') => fits_integer(digits, 8, limit),
+        None => fits_integer(digits, 10, limit),
+    }
+}
+
+fn fits_integer(digits: &str, base: u32, limit: u64) -> bool {
+    digits.chars().all(|c| c.is_digit(base)) && u64::from_str_radix(digits, base).is_ok_and(|value| value <= limit)
+}
+
+/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, and not too large for 64 bits: that stays text.
+fn is_float(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.strip_prefix(['+', '-']).unwrap_or(exponent)),
+        None => (unsigned, "0"),
+    };
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let has_digits = !whole.is_empty() || !fraction.is_empty();
+    let is_well_formed = has_digits && is_digits(whole) && is_digits(fraction);
+    is_well_formed && !exponent.is_empty() && is_digits(exponent) && unsigned.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Value, parse};
+
+    fn kind(scalar: &str) -> &'static str {
+        let Ok(node) = parse(&format!("a: {scalar}\n")) else { return "refused" };
+        let Value::Map(entries) = &*node.value else { panic!("{scalar}") };
+        match &*entries["a"].value {
+            Value::Null => "null",
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::Text(_) => "text",
+            Value::List(_) => "list",
+            Value::Map(_) => "map",
+        }
+    }
+
+    #[test]
+    fn scalars_are_what_go_yaml_takes_them_for() {
+        let table: &[(&str, &[&str])] = &[
+            ("null", &["", "~", "null", "Null", "NULL", "!!null ''"]),
+            ("bool", &["y", "N", "yes", "No", "on", "OFF", "true", "False", "TRUE", "!!bool 'no'"]),
+            (
+                "number",
+                &[
+                    "5",
+                    "-5",
+                    "+5",
+                    "0",
+                    "-0",
+                    "007",
+                    "0o17",
+                    "0O17",
+                    "0x1F",
+                    "0X1f",
+                    "-0x1F",
+                    "0b101",
+                    "0B1",
+                    "-0b1",
+                    "0b-1",
+                    "1_000",
+                    "1__0",
+                    "1_",
+                    "0_7",
+                    "18446744073709551615",
+                    "18446744073709551616",
+                    "-9223372036854775808",
+                    "-9223372036854775809",
+                    "08",
+                    "09.5",
+                    "1.",
+                    "1.5",
+                    ".5",
+                    "-.5",
+                    "+.5",
+                    "1e3",
+                    "1E-3",
+                    "1.e+3",
+                    ".5e1",
+                    ".5_0",
+                    "1_0.5",
+                    "0777777777777777777777777",
+                    "!!int '5'",
+                    "!!float 5",
+                    "1e-400",
+                    "0.0",
+                ],
+            ),
+            (
+                "text",
+                &[
+                    "'5'",
+                    "\"5\"",
+                    "!!str 5",
+                    "! 5",
+                    "!foo 5",
+                    "|\n  5",
+                    ">\n  5",
+                    "Yes!",
+                    "yEs",
+                    "nULL",
+                    "tRue",
+                    "+",
+                    "--5",
+                    "5a",
+                    "0x",
+                    "0xg",
+                    "0b2",
+                    "0o8",
+                    "1e",
+                    "1e+",
+                    "1e400",
+                    "._5",
+                    ".5_",
+                    ".e3",
+                    "..5",
+                    "1.2.3",
+                    "1:30",
+                    "190:20:30",
+                    "2001-12-14",
+                    "2001-12-14t21:59:43.10-05:00",
+                    "2001-13-40",
+                    "_1",
+                    "0x1FFFFFFFFFFFFFFFFF",
+                    "/a",
+                    "a5",
+                    "1 2",
+                    "5\n  6",
+                    "<x",
+                    "inf",
+                    "nan",
+                    "Infinity",
+                    "0x1.8p1",
+                    "1,5",
+                    "'<<'",
+                    "+x",
+                ],
+            ),
+            ("refused", &[".inf", "-.Inf", ".NAN", "!!int x", "!!bool 5", "!!null x", "!!binary aGk="]),
+        ];
+        for (expected, scalars) in table {
+            for scalar in *scalars {
+                assert_eq!(kind(scalar), *expected, "{scalar:?}");
+            }
+        }
+    }
+}
