@@ -271,11 +271,11 @@ fn terms(chance: &mut Chance) -> Terms {
 const SETTINGS: [&str; 7] = [
     "",
     "--cgroup-root=/a/b",
-    "--cgroup-root=/a --kube-reserved-cgroup=/r/s --enforce-node-allocatable=pods,kube-reserved",
-    "--root-dir=/x --system-reserved-cgroup=/kubepods-x --enforce-node-allocatable=system-reserved",
+    "--cgroup-root=/a --kube-reserved-cgroup=/r/s --kube-reserved=cpu=1 --enforce-node-allocatable=pods,kube-reserved",
+    "--root-dir=/x --system-reserved-cgroup=/kubepods-x --system-reserved=cpu=1 --enforce-node-allocatable=system-reserved",
     "--cgroups-per-qos=false --enforce-node-allocatable=",
     "--cgroup-driver=systemd",
-    "--cgroup-driver=systemd --cgroup-root=/a-b/c --kube-reserved-cgroup=/r.slice --enforce-node-allocatable=pods,kube-reserved",
+    "--cgroup-driver=systemd --cgroup-root=/a-b/c --kube-reserved-cgroup=/r.slice --kube-reserved=cpu=1 --enforce-node-allocatable=pods,kube-reserved",
 ];
 
 /// What depends on nothing but the faults, in a comparable form.

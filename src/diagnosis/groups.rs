@@ -6,8 +6,9 @@
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Case, Finding, Impact, count, limits, name_processes, slices};
+use crate::diagnosis::{Case, Finding, Impact, Location, count, limits, name_processes, slices};
 use crate::host::group::{Group, Kind, members_file};
+use crate::kubelet::{Origin, Reservation, Settings};
 
 /// The group for frozen strays, in the one for strays.
 const FROZEN: &str = "frozen";
@@ -60,6 +61,69 @@ fn demanded(case: &Case, fault: Fault, path: &CgroupPath) -> Option<Finding> {
     };
     let impact = Impact::fatal(sentence);
     Some(Finding::new(fault, impact, case.at(path), evidence.to_owned(), Remedy::Steps(steps)))
+}
+
+/// A reserved group that is there and that the kubelet refuses: its parent passes controllers on that it has not got.
+pub(super) fn unfit_reserved(case: &Case) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    // Those of services are judged in `services`.
+    for path in case.layout.reserved.iter().filter(|path| path.unit().is_none()) {
+        let parent = path.parent().and_then(|parent| case.group(&parent));
+        let (Some(group), Some(parent)) = (case.group(path), parent) else { continue };
+        let lacking = case.needed.and(&parent.subtree_control).minus(&group.controllers);
+        if lacking.is_empty() {
+            continue;
+        }
+        let is_threaded = group.kind == Kind::Threaded;
+        let (fault, file) = if is_threaded {
+            (Fault::Threaded, "cgroup.type")
+        } else {
+            (Fault::ControllerNotEnabled, "cgroup.controllers")
+        };
+        let because = if is_threaded { ", because its type is \"threaded\"" } else { "" };
+        let evidence = format!("this reserved cgroup lacks {lacking}{because}");
+        let impact = Impact::fatal("the kubelet refuses the reserved group for missing controllers and does not start");
+        let how = format!(
+            "stop what runs in {dir} and remove it (rmdir {dir}); kubepods-repair then makes it again",
+            dir = case.directory(path).display()
+        );
+        let mut finding = Finding::new(fault, impact, case.at_file(path, file), evidence, Remedy::Tell(how));
+        finding.controllers = lacking;
+        findings.push(finding);
+    }
+    findings
+}
+
+/// Reservations that are enforced and cannot be: nothing is reserved, or the group is the root of all groups, which takes no
+/// limit (`enforceExistingCgroup` in `node_container_manager_linux.go`).
+pub(super) fn unenforceable(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for Reservation { key, group, resources, .. } in settings.reservations().into_iter().filter(|it| it.is_enforced) {
+        let finding = |origin: &Origin, evidence: String, sentence: &'static str, how: String| {
+            let location = Location::Setting(origin.clone());
+            Finding::new(Fault::ReservedGroupMissing, Impact::fatal(sentence), location, evidence, Remedy::Tell(how))
+        };
+        if resources.is_empty() {
+            findings.push(finding(
+                &settings.enforced.origin,
+                format!("{key} is enforced, and nothing is reserved with --{key}"),
+                "the kubelet does not start (\"cgroup is not configured properly\")",
+                format!(
+                    "reserve something, as with --{key}=cpu=100m,memory=256Mi, or take {key} out of \
+                     --enforce-node-allocatable"
+                ),
+            ));
+        }
+        if group.value.as_ref().is_some_and(CgroupPath::is_root) {
+            findings.push(finding(
+                &group.origin,
+                format!("--{key}-cgroup names the root of all cgroups, and {key} is enforced"),
+                "the kubelet does not start: the root cgroup takes no limits",
+                format!("name a cgroup of its own, as with --{key}-cgroup=/{key}.slice"),
+            ));
+        }
+    }
+    findings
 }
 
 fn root_missing(case: &Case) -> Finding {

@@ -178,6 +178,9 @@ pub fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> 
         (None, None) => vec![v1_mounts::nothing(host)],
     };
     findings.extend(driver::diagnose(settings));
+    if settings.cgroups_per_qos.value {
+        findings.extend(groups::unenforceable(settings));
+    }
     findings.extend(checkpoints::diagnose(settings, host, terms));
     findings.extend(boot::diagnose(host, terms));
     findings.sort_by_key(Finding::rank);
@@ -194,6 +197,8 @@ fn judge_tree(settings: &Settings, host: &Host, tree: &Tree, terms: Terms) -> Ve
     let mut findings = if tree.writable { judge(&case) } else { vec![read_only(host, tree.mount.clone())] };
     services::leave_alone(&mut findings, layout);
     hold_back(&mut findings);
+    // Of these the kubelet dies when all its own groups exist, so that nothing has to wait for them.
+    findings.extend(groups::unfit_reserved(&case));
     if settings.cgroups_per_qos.value { findings } else { vec![qos_disabled(settings, &findings)] }
 }
 

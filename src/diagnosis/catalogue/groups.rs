@@ -76,10 +76,14 @@ pub(super) static RESERVED_GROUP_MISSING: Entry = Entry {
     message_id: "c28a8d68d1204d2998071f2854893432",
     title: "A reserved cgroup does not exist",
     meaning: "The kubelet was told to enforce the reservation for system or Kubernetes daemons on a cgroup \
-              (--system-reserved-cgroup, --kube-reserved-cgroup). It demands that this cgroup exists, and never makes it.",
-    signs: "enforce-node-allocatable holds system-reserved or kube-reserved, and the group named for it is not there.",
-    remedy: "kubepods-repair makes the cgroup and switches the needed controllers on along the way.",
-    by_hand: "Nothing, as long as kubepods-repair runs at every boot. Or take the enforcement out of the kubelet's arguments.",
+              (--system-reserved-cgroup, --kube-reserved-cgroup). It demands that this cgroup exists and never makes it, and that \
+              something is reserved (\"cgroup is not configured properly\").",
+    signs: "enforce-node-allocatable holds system-reserved or kube-reserved, from 1.32 on also with -compressible behind it, and \
+            the group named for it is not there; or nothing is given with --system-reserved or --kube-reserved.",
+    remedy: "kubepods-repair makes the cgroup and switches the needed controllers on along the way. It reserves nothing.",
+    by_hand: "Nothing, as long as kubepods-repair runs at every boot. Or take the enforcement out of the kubelet's arguments. \
+              Where nothing is reserved: add, for example, --kube-reserved=cpu=100m,memory=256Mi to \
+              /var/snap/microk8s/current/args/kubelet.",
     threads: &[],
 };
 
