@@ -4,7 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
+use nix::unistd::{linkat, unlink};
 
 use crate::repair::{Effect, RepairError, change, errno};
 
@@ -14,7 +15,7 @@ const NAMES: usize = 100;
 pub(super) fn set_aside(file: &Path, boot_id: &str) -> Result<Effect, RepairError> {
     for number in 1..=NAMES {
         let name = new_name(file, boot_id, number);
-        match renameat2(AT_FDCWD, file, AT_FDCWD, &name, RenameFlags::RENAME_NOREPLACE) {
+        match rename_unless_taken(file, &name) {
             Ok(()) => {
                 sync_folder_of(file)?;
                 return Ok(Effect::Done(Some(format!("it is now {}", name.display()))));
@@ -25,6 +26,24 @@ pub(super) fn set_aside(file: &Path, boot_id: &str) -> Result<Effect, RepairErro
         }
     }
     Err(change("rename", file, "")(Errno::EEXIST))
+}
+
+/// Renames `file` to `name`; `EEXIST` where that name is taken.
+///
+/// A file system that does not know `RENAME_NOREPLACE` answers EINVAL: ZFS before 2.2 (`zpl_rename2` in its
+/// `module/os/linux/zfs/zpl_inode.c`), NFS, some of FUSE.
+fn rename_unless_taken(file: &Path, name: &Path) -> Result<(), Errno> {
+    match renameat2(AT_FDCWD, file, AT_FDCWD, name, RenameFlags::RENAME_NOREPLACE) {
+        Err(Errno::EINVAL) => link_then_unlink(file, name),
+        answer => answer,
+    }
+}
+
+/// The same in two steps, which need hard links. A power cut between them leaves the file under both names, and the next run
+/// sets it aside once more.
+fn link_then_unlink(file: &Path, name: &Path) -> Result<(), Errno> {
+    linkat(AT_FDCWD, file, AT_FDCWD, name, AtFlags::empty())?;
+    unlink(file)
 }
 
 fn new_name(file: &Path, boot_id: &str, number: usize) -> PathBuf {
@@ -41,4 +60,28 @@ pub(super) fn sync_folder_of(file: &Path) -> Result<(), RepairError> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(errno).map_err(change("sync", folder, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn without_noreplace_no_name_is_taken_twice() {
+        let folder = std::env::temp_dir().join(format!("kubepods-repair-aside-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let (file, name) = (folder.join("state"), folder.join("state.damaged"));
+        fs::write(&file, "new").unwrap();
+        fs::write(&name, "old").unwrap();
+        assert_eq!(link_then_unlink(&file, &name), Err(Errno::EEXIST));
+        assert_eq!((fs::read_to_string(&file).unwrap(), fs::read_to_string(&name).unwrap()), ("new".into(), "old".into()));
+        fs::remove_file(&name).unwrap();
+        assert_eq!(link_then_unlink(&file, &name), Ok(()));
+        assert!(!file.exists());
+        assert_eq!(fs::read_to_string(&name).unwrap(), "new");
+        assert_eq!(link_then_unlink(&file, &folder.join("other")), Err(Errno::ENOENT));
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }
