@@ -3,7 +3,9 @@
 //! Rests on the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The types of systemd's units that have processes of their own (systemd.unit(5)).
@@ -11,14 +13,15 @@ const UNIT_TYPES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap
 
 /// A cgroup's path below the root of its hierarchy: `/`, `/kubepods`, `/kubepods/burstable`.
 ///
-/// Always begins with `/`, never ends with one (but for the root), has no empty, `.` or `..` component.
+/// Always begins with `/`, never ends with one (but for the root), has no empty, `.` or `..` component. The kernel takes any
+/// bytes but `/`, NUL and newline as a name, so a path need not be UTF-8 (`cgroup_mkdir` in `kernel/cgroup/cgroup.c`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CgroupPath(String);
+pub struct CgroupPath(OsString);
 
 impl CgroupPath {
     /// The root of the hierarchy.
     pub fn root() -> Self {
-        Self("/".to_owned())
+        Self("/".into())
     }
 
     /// Reads a path as the kubelet does (`ParseCgroupfsToCgroupName`): a leading `/` may be missing, empty components
@@ -35,11 +38,11 @@ impl CgroupPath {
     }
 
     /// The group `component` inside this one.
-    pub fn join(&self, component: &str) -> Self {
-        match self.is_root() {
-            true => Self(format!("/{component}")),
-            false => Self(format!("{}/{component}", self.0)),
-        }
+    pub fn join(&self, component: impl AsRef<OsStr>) -> Self {
+        let mut path = if self.is_root() { OsString::new() } else { self.0.clone() };
+        path.push("/");
+        path.push(component);
+        Self(path)
     }
 
     /// The group that holds this one; `None` for the root.
@@ -47,11 +50,11 @@ impl CgroupPath {
         if self.is_root() {
             return None;
         }
-        let (parent, _) = self.0.rsplit_once('/')?;
-        Some(match parent {
-            "" => Self::root(),
-            parent => Self(parent.to_owned()),
-        })
+        let last_slash = self.0.as_bytes().iter().rposition(|byte| *byte == b'/')?;
+        match self.0.as_bytes().get(..last_slash)? {
+            [] => Some(Self::root()),
+            parent => Some(Self(OsStr::from_bytes(parent).to_owned())),
+        }
     }
 
     /// All groups above this one, the root first.
@@ -67,13 +70,13 @@ impl CgroupPath {
     }
 
     /// The last component; empty for the root.
-    pub fn name(&self) -> &str {
-        self.0.rsplit_once('/').map_or("", |(_, name)| name)
+    pub fn name(&self) -> &OsStr {
+        self.components().last().unwrap_or_default()
     }
 
     /// The names on the way down from the root, which has none itself.
-    pub fn components(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/').filter(|name| !name.is_empty())
+    pub fn components(&self) -> impl Iterator<Item = &OsStr> {
+        self.0.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(OsStr::from_bytes)
     }
 
     /// The systemd unit, other than a slice, whose own group this is or lies below: systemd alone makes
@@ -89,26 +92,27 @@ impl CgroupPath {
 
     /// Whether `other` lies below this group (a group does not lie below itself).
     pub fn is_above(&self, other: &Self) -> bool {
-        self != other && (self.is_root() || other.0.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('/')))
+        let is_below = || other.0.as_bytes().strip_prefix(self.0.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
+        self != other && (self.is_root() || is_below())
     }
 
     /// The directory of this group under the hierarchy's mount point.
     pub fn under(&self, mount: &Path) -> PathBuf {
-        match self.is_root() {
-            true => mount.to_owned(),
-            false => mount.join(self.0.trim_start_matches('/')),
-        }
+        let mut directory = mount.to_owned();
+        directory.extend(self.components());
+        directory
     }
 
-    /// The path as text, beginning with `/`.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The path as the kernel writes it, beginning with `/`.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
     }
 }
 
+/// For people: bytes that are not UTF-8 become U+FFFD.
 impl fmt::Display for CgroupPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.display().fmt(f)
     }
 }
 
@@ -179,8 +183,8 @@ mod tests {
 
     #[test]
     fn paths_are_read_as_the_kubelet_reads_them() {
-        assert_eq!(path("a//b/").as_str(), "/a/b");
-        assert_eq!(path("").as_str(), "/");
+        assert_eq!(path("a//b/").to_string(), "/a/b");
+        assert_eq!(path("").to_string(), "/");
         assert_eq!(CgroupPath::parse("/a/../b"), None);
         assert_eq!(CgroupPath::parse("/a\nb"), None);
     }
@@ -193,6 +197,19 @@ mod tests {
         assert!(!path("/a").is_above(&path("/ab")));
         assert!(!path("/a").is_above(&path("/a")));
         assert!(path("/").is_above(&path("/a")));
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        let odd = OsStr::from_bytes(b"pod\xff");
+        let group = path("/a").join(odd);
+        assert_eq!(group.name(), odd);
+        assert_eq!(group.parent(), Some(path("/a")));
+        assert!(path("/a").is_above(&group));
+        assert_eq!(group.under(Path::new("/sys")).as_os_str().as_bytes(), b"/sys/a/pod\xff");
+        assert_eq!(group.to_string(), "/a/pod\u{fffd}");
+        assert_ne!(group, path("/a/pod\u{fffd}"));
+        assert_eq!(path("/").under(Path::new("/sys")), Path::new("/sys"));
     }
 
     #[test]

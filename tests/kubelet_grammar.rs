@@ -57,10 +57,10 @@ impl Meaning {
     fn is(&self, settings: &Settings) -> bool {
         settings.cgroups_per_qos.value == self.per_qos
             && settings.driver.value.to_string() == self.driver
-            && settings.cgroup_root.value.as_str() == self.root
+            && settings.cgroup_root.value.to_string() == self.root
             && settings.root_dir.value == Path::new(self.root_dir)
             && settings.cpu_manager_policy.value == self.cpu_policy
-            && settings.kube_reserved.value.as_ref().map(|path| path.as_str()) == self.reserved
+            && settings.kube_reserved.value.as_ref().map(|path| path.to_string()).as_deref() == self.reserved
             && settings.enforced.value == self.enforced
     }
 }

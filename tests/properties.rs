@@ -50,7 +50,7 @@ impl Ruin {
         match layout.driver {
             Driver::Cgroupfs => format!("pod{uid}"),
             Driver::Systemd => {
-                let parent = layout.own().nth(which).unwrap().name().to_owned();
+                let parent = layout.own().nth(which).unwrap().name().to_string_lossy().into_owned();
                 format!("{}-pod{uid}.slice", parent.trim_end_matches(".slice"))
             }
         }
@@ -146,7 +146,7 @@ const FAULTS: &[Fault] = &[
     ("a pod that lives", |ruin, which| {
         let name = ruin.pod(which, 1);
         if let Some(group) = ruin.own(which) {
-            group.children.push(name);
+            group.children.push(name.into());
             group.populated = true;
         }
         ruin.tree().pods.groups += 1;
@@ -154,8 +154,8 @@ const FAULTS: &[Fault] = &[
     ("a pod that is gone", |ruin, which| {
         let name = ruin.pod(which, 2);
         let Some(group) = ruin.own(which) else { return };
-        group.children.push(name.clone());
-        let pod = AbandonedPod { group: group.path.join(&name), directory: PathBuf::from("/pods/2") };
+        group.children.push(name.clone().into());
+        let pod = AbandonedPod { group: group.path.join(&name), directory: Some(PathBuf::from("/pods/2")) };
         let pods = &mut ruin.tree().pods;
         pods.abandoned = pods.abandoned.iter().cloned().chain([pod]).collect();
     }),

@@ -146,11 +146,16 @@ fn describe(task: &Task) -> String {
         Policy::Other if task.realtime => "with a real-time priority lent to it".to_owned(),
         Policy::Other => "pinned to its CPUs".to_owned(),
     };
-    format!("task {} ({}){of}, {nature}, in {}", task.tid, task.comm, task.unit().unwrap_or(task.cgroup.as_str()))
+    format!("task {} ({}){of}, {nature}, in {}", task.tid, task.comm, home(task))
+}
+
+/// Its unit, or else its group.
+fn home(task: &Task) -> String {
+    task.unit().map_or_else(|| task.cgroup.to_string(), str::to_owned)
 }
 
 fn units(tasks: &[&Task]) -> String {
-    let mut units: Vec<&str> = tasks.iter().map(|task| task.unit().unwrap_or(task.cgroup.as_str())).collect();
+    let mut units: Vec<String> = tasks.iter().map(|task| home(task)).collect();
     units.sort_unstable();
     units.dedup();
     units.truncate(NAMED);

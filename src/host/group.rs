@@ -3,6 +3,7 @@
 //! Which files there are depends on the kernel and on what the parent enables; each that is absent has the value the
 //! kernel would act by. Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Core Interface Files".
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -97,7 +98,7 @@ pub struct Group {
     /// Whether it has the cpu controller and yet no `cpu.max` (no CONFIG_CFS_BANDWIDTH); only looked at in kubepods.
     pub lacks_cpu_max: bool,
     /// The names of the groups directly below; only read of the kubelet's own.
-    pub children: Vec<String>,
+    pub children: Vec<OsString>,
 }
 
 /// So many processes are looked up by name; of more, only the number is told.
@@ -220,7 +221,7 @@ impl Files<'_> {
     }
 
     /// kubepods always has some below; of the others the kernel's own count, where it keeps one, spares the look.
-    fn children(&self, depth: Depth) -> Result<Vec<String>, ReadError> {
+    fn children(&self, depth: Depth) -> Result<Vec<OsString>, ReadError> {
         let counted = if depth == Depth::Qos { self.read("cgroup.stat")? } else { None };
         match counted.and_then(|text| value_of(&text, "nr_descendants")) {
             Some(0) => Ok(Vec::new()),

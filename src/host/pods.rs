@@ -4,6 +4,7 @@
 //! it cares for the pod (`pkg/kubelet/kubelet_pods.go`, `cleanupOrphanedPodCgroups`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -33,8 +34,17 @@ pub struct Pods {
 pub struct AbandonedPod {
     /// Its group.
     pub group: CgroupPath,
-    /// The directory that would say that the kubelet still cares for it.
-    pub directory: PathBuf,
+    /// The directory that would say that the kubelet still cares for it; `None` where there can be none of that name.
+    pub directory: Option<PathBuf>,
+}
+
+impl AbandonedPod {
+    /// The pod of this group. A group called `pod` and no more has an empty uid: the kubelet takes it for an orphaned pod's
+    /// and removes it (`GetAllPodsFromCgroups` in `pkg/kubelet/cm/pod_container_manager_linux.go`), and so may we.
+    pub fn new(group: CgroupPath, uid: &OsStr, pods: &Path) -> Self {
+        let is_name = !["", ".", ".."].iter().any(|other| uid == OsStr::new(other));
+        Self { group, directory: is_name.then(|| pods.join(uid)) }
+    }
 }
 
 /// Looks at the pod groups in `groups`, each with its pod's uid; `lives` says whether a process is anywhere below.
@@ -43,7 +53,7 @@ pub struct AbandonedPod {
 /// When a group's state cannot be read.
 pub fn observe(
     root: &Root,
-    groups: BTreeMap<CgroupPath, String>,
+    groups: BTreeMap<CgroupPath, OsString>,
     lives: impl Fn(&CgroupPath) -> Result<bool, ReadError>,
     kubelet_root: &Path,
 ) -> Result<Pods, ReadError> {
@@ -51,7 +61,7 @@ pub fn observe(
     if groups.is_empty() {
         return Ok(pods);
     }
-    let wanted: BTreeSet<String> = match root.directories(&pods.directory) {
+    let wanted: BTreeSet<OsString> = match root.directories(&pods.directory) {
         Ok(Some(names)) => names.into_iter().collect(),
         Ok(None) => return Ok(pods),
         Err(error) => return Ok(Pods { unknown: Some(error.to_string()), ..pods }),
@@ -59,7 +69,7 @@ pub fn observe(
     let mut abandoned = Vec::new();
     for (group, uid) in groups {
         if !wanted.contains(&uid) && !lives(&group)? {
-            abandoned.push(AbandonedPod { directory: pods.directory.join(&uid), group });
+            abandoned.push(AbandonedPod::new(group, &uid, &pods.directory));
         }
     }
     pods.abandoned = abandoned.into();

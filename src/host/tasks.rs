@@ -57,7 +57,8 @@ impl Task {
     /// under another manager (a user's, a container's) has a second unit below the first, and is none of ours.
     pub fn unit(&self) -> Option<&str> {
         let is_unit = |part: &str| part.ends_with(".service") || part.ends_with(".scope");
-        let mut parts = self.cgroup.as_str().split('/').skip(1).skip_while(|part| part.ends_with(".slice"));
+        let parts = self.cgroup.components().map(|part| part.to_str().unwrap_or_default());
+        let mut parts = parts.skip_while(|part| part.ends_with(".slice"));
         let unit = parts.next().filter(|part| is_unit(part))?;
         (!parts.any(is_unit)).then_some(unit)
     }
@@ -72,7 +73,7 @@ pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
     for pid in root.pids()? {
         let tasks = format!("/proc/{pid}/task");
         for tid in root.directories(Path::new(&tasks))?.unwrap_or_default() {
-            found.extend(read_task(root, &pid, &format!("{tasks}/{tid}"))?);
+            found.extend(read_task(root, &pid, &Path::new(&tasks).join(tid))?);
         }
     }
     Ok(found)
@@ -90,12 +91,12 @@ pub fn runs(root: &Root, names: &[&str]) -> Result<bool, ReadError> {
 }
 
 /// `None` for one that is in nobody's way, or has ended.
-fn read_task(root: &Root, pid: &str, dir: &str) -> Result<Option<Task>, ReadError> {
-    let stat = root.read_value(&Path::new(dir).join("stat"))?;
+fn read_task(root: &Root, pid: &str, dir: &Path) -> Result<Option<Task>, ReadError> {
+    let stat = root.read_value(&dir.join("stat"))?;
     let Some(task) = stat.and_then(|text| parse_stat(&text)).filter(|task| task.pinned || task.realtime) else {
         return Ok(None);
     };
-    let cgroup = root.read_if_there(&Path::new(dir).join("cgroup"))?.and_then(|text| unified_path(&text));
+    let cgroup = root.read_if_there(&dir.join("cgroup"))?.and_then(|text| unified_path(&text));
     let in_group = |cgroup: CgroupPath| Some(Task { pid: pid.parse().ok()?, cgroup, ..task });
     Ok(cgroup.filter(|cgroup| !cgroup.is_root()).and_then(in_group))
 }

@@ -76,7 +76,9 @@ pub fn refusal<'a>(unmade: &'a [Unmade], slice: &CgroupPath) -> Option<&'a str> 
 /// # Errors
 /// When one that is there cannot be read.
 pub fn observe_all(root: &Root, layout: &Layout) -> Result<BTreeMap<CgroupPath, SliceUnit>, ReadError> {
-    layout.slices().into_iter().map(|path| observe(root, path.name()).map(|unit| (path, unit))).collect()
+    // Their names come from settings, and so are text.
+    let observed = |path: CgroupPath| Ok((path.clone(), observe(root, &path.name().to_string_lossy())?));
+    layout.slices().into_iter().map(observed).collect()
 }
 
 fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {

@@ -5,6 +5,7 @@
 //! (`subsystems`: where it makes groups) and `cgroups/v1_utils.go` (`tryDefaultPath`: first below `/sys/fs/cgroup`).
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
@@ -117,7 +118,7 @@ pub struct Group {
     /// What the kubelet never sets back.
     pub leftovers: Vec<Setting>,
     /// The names of the groups directly below; only read of the kubelet's own.
-    pub children: Vec<String>,
+    pub children: Vec<OsString>,
 }
 
 /// `cpuset.cpus` and `cpuset.mems`. While one of them is empty nothing can live in the group.

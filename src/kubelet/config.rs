@@ -290,15 +290,15 @@ mod tests {
     #[test]
     fn keys_are_case_sensitive_unknown_ones_pass_and_the_last_of_two_wins() {
         assert!(one("cgroupsPerQos: false\nfeatureGates: {A: true}\nfoo: [1, {b: c}]").cgroups_per_qos.value);
-        assert_eq!(one("cgroupRoot: /a\ncgroupRoot: /b").cgroup_root.value.as_str(), "/b");
+        assert_eq!(one("cgroupRoot: /a\ncgroupRoot: /b").cgroup_root.value.to_string(), "/b");
     }
 
     #[test]
     fn json_and_only_the_first_document() {
         let json = format!("{{\"apiVersion\":\"{API_VERSION}\",\"kind\":\"{KIND}\",\"cgroupDriver\":\"systemd\"}}");
         assert_eq!(settings(&[&json]).unwrap().driver.value, Driver::Systemd);
-        assert_eq!(one("cgroupRoot: /a\n---\ncgroupRoot: /b").cgroup_root.value.as_str(), "/a");
-        assert_eq!(one("cgroupRoot: /a\n---\n[this is: broken").cgroup_root.value.as_str(), "/a");
+        assert_eq!(one("cgroupRoot: /a\n---\ncgroupRoot: /b").cgroup_root.value.to_string(), "/a");
+        assert_eq!(one("cgroupRoot: /a\n---\n[this is: broken").cgroup_root.value.to_string(), "/a");
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
         let base = with_head("cgroupRoot: /a\ncgroupDriver: systemd\nenforceNodeAllocatable: [pods, kube-reserved]");
         let over = with_head("cgroupRoot: null\nenforceNodeAllocatable: [none]");
         let read = settings(&[&base, &over]).unwrap();
-        assert_eq!((read.cgroup_root.value.as_str(), read.driver.value), ("/", Driver::Systemd));
+        assert_eq!((read.cgroup_root.value.to_string(), read.driver.value), ("/".to_owned(), Driver::Systemd));
         assert_eq!(read.enforced.value, ["none"]);
     }
 

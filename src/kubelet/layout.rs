@@ -4,7 +4,10 @@
 //! `/` below the cgroup root (`ParseCgroupfsToCgroupName`), the systemd driver makes slices of them (`ToSystemd`,
 //! `ParseSystemdToCgroupName`, and libcontainer's `ExpandSlice`).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::kubelet::Driver;
@@ -57,7 +60,9 @@ impl Layout {
                 }
             }
             Driver::Systemd => {
-                let below = |names: &[&'static str]| slice(cgroup_root.components().chain(names.iter().copied()));
+                // A cgroup root is named by settings, and so is text.
+                let above = || cgroup_root.components().map(OsStr::to_string_lossy);
+                let below = |names: &[&'static str]| slice(above().chain(names.iter().copied().map(Cow::from)));
                 Self {
                     driver,
                     cgroup_root: below(&[]),
@@ -90,38 +95,41 @@ impl Layout {
     /// The pod groups among the `children` of these groups, each with its pod's uid.
     pub fn pod_groups<'a>(
         &self,
-        parents: impl Iterator<Item = (&'a CgroupPath, &'a Vec<String>)>,
-    ) -> BTreeMap<CgroupPath, String> {
+        parents: impl Iterator<Item = (&'a CgroupPath, &'a Vec<OsString>)>,
+    ) -> BTreeMap<CgroupPath, OsString> {
         let children = parents.flat_map(|(parent, children)| children.iter().map(move |name| (parent, name)));
         children.filter_map(|(parent, name)| Some((parent.join(name), self.pod_uid(parent, name)?))).collect()
     }
 
-    /// The uid of the pod whose group has this name inside `parent`; `None` where it is no pod's.
-    pub fn pod_uid(&self, parent: &CgroupPath, name: &str) -> Option<String> {
-        match self.driver {
-            Driver::Cgroupfs => name.strip_prefix("pod").map(str::to_owned),
+    /// The uid of the pod whose group has this name inside `parent`, which may be empty; `None` where it is no pod's.
+    pub fn pod_uid(&self, parent: &CgroupPath, name: &OsStr) -> Option<OsString> {
+        let name = name.as_bytes();
+        let uid = match self.driver {
+            Driver::Cgroupfs => name.strip_prefix(b"pod")?.to_vec(),
             Driver::Systemd => {
-                let stem = parent.name().strip_suffix(SLICE)?;
-                let uid = name.strip_suffix(SLICE)?.strip_prefix(stem)?.strip_prefix("-pod")?;
-                Some(uid.replace('_', "-"))
+                let stem = parent.name().as_bytes().strip_suffix(SLICE.as_bytes())?;
+                let uid = name.strip_suffix(SLICE.as_bytes())?.strip_prefix(stem)?.strip_prefix(b"-pod")?;
+                uid.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()
             }
-        }
+        };
+        Some(OsString::from_vec(uid))
     }
 }
 
 /// `foo`, `bar-baz` → `/foo.slice/foo-bar_baz.slice`. To systemd a dash is a step down.
-fn slice<'a>(names: impl Iterator<Item = &'a str>) -> CgroupPath {
+fn slice<'a>(names: impl Iterator<Item = Cow<'a, str>>) -> CgroupPath {
     let mut stem = String::new();
     names.fold(CgroupPath::root(), |above, name| {
         let dash = if stem.is_empty() { "" } else { "-" };
         stem.push_str(&format!("{dash}{}", name.replace('-', "_")));
-        above.join(&format!("{stem}{SLICE}"))
+        above.join(format!("{stem}{SLICE}"))
     })
 }
 
 /// Of a reserved group only the last name counts, which is a slice's own, with its suffix or without.
 fn reserved_slice(path: &CgroupPath) -> CgroupPath {
-    slice(path.name().strip_suffix(SLICE).unwrap_or(path.name()).split('-'))
+    let name = path.name().to_string_lossy();
+    slice(name.strip_suffix(SLICE).unwrap_or(&name).split('-').map(Cow::from))
 }
 
 /// What the kubelet will look for in `kubepods/cgroup.controllers`, of what the root offers.
@@ -154,11 +162,11 @@ mod tests {
             ("/foo-bar", "/foo_bar.slice/foo_bar-kubepods.slice"),
             ("/foo.slice", "/foo.slice.slice/foo.slice-kubepods.slice"),
         ] {
-            assert_eq!(slices(root, "/x").kubepods.as_str(), kubepods, "{root}");
+            assert_eq!(slices(root, "/x").kubepods.to_string(), kubepods, "{root}");
         }
         let layout = slices("/foo", "/x");
-        assert_eq!(layout.cgroup_root.as_str(), "/foo.slice");
-        assert_eq!(layout.qos[0].as_str(), "/foo.slice/foo-kubepods.slice/foo-kubepods-burstable.slice");
+        assert_eq!(layout.cgroup_root.to_string(), "/foo.slice");
+        assert_eq!(layout.qos[0].to_string(), "/foo.slice/foo-kubepods.slice/foo-kubepods-burstable.slice");
     }
 
     #[test]
@@ -169,18 +177,24 @@ mod tests {
             ("/foo.slice/foo-bar_baz.slice", "/foo.slice/foo-bar_baz.slice"),
             ("/elsewhere/foo-bar.slice", "/foo.slice/foo-bar.slice"),
         ] {
-            assert_eq!(slices("/", given).reserved[0].as_str(), is, "{given}");
+            assert_eq!(slices("/", given).reserved[0].to_string(), is, "{given}");
         }
     }
 
     #[test]
     fn pods_by_the_names_of_their_groups() {
         let by_systemd = slices("/", "/x");
-        let name = "kubepods-burstable-pod12_ab.slice";
-        assert_eq!(by_systemd.pod_uid(&by_systemd.qos[0], name).as_deref(), Some("12-ab"));
-        assert_eq!(by_systemd.pod_uid(&by_systemd.kubepods, "kubepods-burstable.slice"), None);
-        assert_eq!(by_systemd.pod_uid(&by_systemd.kubepods, "kubepods-pod7.slice").as_deref(), Some("7"));
+        let uid = |layout: &Layout, parent: &CgroupPath, name: &[u8]| {
+            layout.pod_uid(parent, OsStr::from_bytes(name)).map(OsString::into_vec)
+        };
+        let (kubepods, burstable) = (&by_systemd.kubepods, &by_systemd.qos[0]);
+        assert_eq!(uid(&by_systemd, burstable, b"kubepods-burstable-pod12_ab.slice"), Some(b"12-ab".to_vec()));
+        assert_eq!(uid(&by_systemd, kubepods, b"kubepods-burstable.slice"), None);
+        assert_eq!(uid(&by_systemd, kubepods, b"kubepods-pod7.slice"), Some(b"7".to_vec()));
+        assert_eq!(uid(&by_systemd, kubepods, b"kubepods-pod.slice"), Some(Vec::new()));
         let by_kubelet = Layout::new(Driver::Cgroupfs, &path("/"), &[]);
-        assert_eq!(by_kubelet.pod_uid(&by_kubelet.kubepods, "pod7-8").as_deref(), Some("7-8"));
+        for (name, is) in [(b"pod7-8".as_slice(), b"7-8".as_slice()), (b"pod\xff", b"\xff"), (b"pod", b"")] {
+            assert_eq!(uid(&by_kubelet, &by_kubelet.kubepods, name), Some(is.to_vec()));
+        }
     }
 }

@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn the_last_of_a_scalar_wins_and_lists_grow() {
         let read = settings("--cgroup-root=/a\n--cgroup-root /b").unwrap_or_default();
-        assert_eq!(read.cgroup_root.value.as_str(), "/b");
+        assert_eq!(read.cgroup_root.value.to_string(), "/b");
         assert_eq!(read.cgroup_root.origin.to_string(), "args/kubelet:2");
         let enforced = |file| settings(file).unwrap_or_default().enforced.value;
         assert_eq!(enforced(""), ["pods"]);

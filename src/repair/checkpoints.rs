@@ -76,7 +76,10 @@ mod tests {
         fs::write(&file, "new").unwrap();
         fs::write(&name, "old").unwrap();
         assert_eq!(link_then_unlink(&file, &name), Err(Errno::EEXIST));
-        assert_eq!((fs::read_to_string(&file).unwrap(), fs::read_to_string(&name).unwrap()), ("new".into(), "old".into()));
+        assert_eq!(
+            (fs::read_to_string(&file).unwrap(), fs::read_to_string(&name).unwrap()),
+            ("new".into(), "old".into())
+        );
         fs::remove_file(&name).unwrap();
         assert_eq!(link_then_unlink(&file, &name), Ok(()));
         assert!(!file.exists());

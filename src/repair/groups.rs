@@ -88,15 +88,36 @@ pub(super) fn each_pod(
         if Instant::now() >= until {
             break;
         }
-        removed += usize::from(remove(systemd.as_ref(), pod)?);
+        removed += match remove(systemd.as_ref(), pod) {
+            // A process has entered it since the look.
+            Err(RepairError::Change { errno: Errno::EBUSY, .. }) => 0,
+            answer => usize::from(answer?),
+        };
     }
-    Ok(Effect::Done(Some(format!("{removed} of {}", pods.len()))))
+    Ok(outcome(removed, pods.len()))
+}
+
+/// What was not removed (a process has come to live in it, the kubelet has made its directory, or the time was over) is not done.
+fn outcome(removed: usize, of: usize) -> Effect {
+    if removed == 0 {
+        Effect::Nothing
+    } else if removed == of {
+        Effect::Done(None)
+    } else {
+        Effect::Done(Some(format!("{removed} of {of}, the others are in use by now or left to the kubelet")))
+    }
+}
+
+/// Whether the kubelet still cares for the pod.
+pub(super) fn is_wanted(root: &Root, pod: &AbandonedPod) -> Result<bool, RepairError> {
+    let Some(directory) = &pod.directory else { return Ok(false) };
+    Ok(root.exists(directory)?)
 }
 
 /// Whether the pod's group is gone. Both tests again right before; of a group with none below, the kernel makes the second.
 fn remove_pod(root: &Root, tree: &Tree, systemd: Option<&Systemd>, pod: &AbandonedPod) -> Result<bool, RepairError> {
     let path = pod.group.under(&tree.mount);
-    if root.exists(&pod.directory)? {
+    if is_wanted(root, pod)? {
         return Ok(false);
     }
     if systemd.is_none() && is_gone(&path)? {
@@ -140,4 +161,16 @@ pub(super) fn remove_with_all_below(root: &Root, path: &Path) -> Result<(), Repa
         remove_with_all_below(root, &path.join(name))?;
     }
     remove(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_removed_is_not_done() {
+        assert_eq!(outcome(0, 3), Effect::Nothing);
+        assert_eq!(outcome(3, 3), Effect::Done(None));
+        assert!(matches!(outcome(2, 3), Effect::Done(Some(words)) if words.starts_with("2 of 3")));
+    }
 }

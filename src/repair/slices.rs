@@ -10,6 +10,9 @@ use crate::root::Root;
 /// All that there could ever be: those that are off now may be switched on later.
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
+/// Bytes (`UNIT_NAME_MAX` in systemd's `src/basic/unit-name.h`, less its NUL).
+const LONGEST_UNIT_NAME: usize = 255;
+
 /// systemd's own default, said aloud.
 const USUAL_WEIGHT: u64 = 100;
 
@@ -17,7 +20,8 @@ const USUAL_WEIGHT: u64 = 100;
 /// anything makes systemd apply all that it believes to be in place.
 pub(super) fn ask_for(root: &Root, slice: &CgroupPath, keeping: &Controllers) -> Result<(), RepairError> {
     let systemd = Systemd::connect()?;
-    let name = slice.name();
+    // It comes from settings, and so is text.
+    let name = &slice.name().to_string_lossy();
     let cpus = bits(&root.read(Path::new(POSSIBLE_CPUS))?);
     let mut unit = identity(slice);
     unit.extend(resources(keeping, &cpus));
@@ -49,19 +53,26 @@ fn require_active(systemd: &Systemd, name: &str) -> Result<(), RepairError> {
     Err(RepairError::Bus { call: format!("The start of {name}"), reason })
 }
 
-/// Makes systemd forget a slice that nothing lives in.
+/// Makes systemd forget a slice that nothing lives in. A group may have a name that no unit can have.
 pub(super) fn let_go(systemd: &Systemd, slice: &CgroupPath) -> Result<(), RepairError> {
-    match systemd.stop_alone(slice.name())? {
-        Some(job) => systemd.wait_for(&job, slice.name()),
+    let Some(unit) = unit_name(slice) else { return Ok(()) };
+    match systemd.stop_alone(unit)? {
+        Some(job) => systemd.wait_for(&job, unit),
         None => Ok(()),
     }
 }
 
+/// `None` where systemd refuses the name (`unit_name_is_valid` in `src/basic/unit-name.c`).
+fn unit_name(slice: &CgroupPath) -> Option<&str> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    slice.name().to_str().filter(|name| name.len() <= LONGEST_UNIT_NAME && name.chars().all(is_allowed))
+}
+
 fn identity(slice: &CgroupPath) -> Properties {
     let parent = slice.parent().filter(|parent| !parent.is_root());
-    let wants = vec![parent.map_or("-.slice".to_owned(), |parent| parent.name().to_owned())];
+    let wants = vec![parent.map_or("-.slice".to_owned(), |parent| parent.name().to_string_lossy().into_owned())];
     vec![
-        ("Description", format!("libcontainer container {}", slice.name()).into()),
+        ("Description", format!("libcontainer container {}", slice.name().display()).into()),
         ("Wants", wants.into()),
         ("DefaultDependencies", false.into()),
     ]
@@ -98,6 +109,17 @@ fn bits(list: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_may_be_a_unit_is_asked_for() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let slice = |name: &[u8]| CgroupPath::root().join(std::ffi::OsStr::from_bytes(name));
+        assert_eq!(unit_name(&slice(b"kubepods-pod1_2.slice")), Some("kubepods-pod1_2.slice"));
+        for name in [b"kubepods-pod\xff.slice".as_slice(), b"kubepods-pod 1.slice", "kubepods-podé.slice".as_bytes()] {
+            assert_eq!(unit_name(&slice(name)), None);
+        }
+    }
 
     #[test]
     fn cpus_as_bits() {

@@ -92,7 +92,7 @@ fn remove_pod(
     systemd: Option<&Systemd>,
     pod: &AbandonedPod,
 ) -> Result<bool, RepairError> {
-    if root.exists(&pod.directory)? || populated(root, points, &pod.group)? {
+    if groups::is_wanted(root, pod)? || populated(root, points, &pod.group)? {
         return Ok(false);
     }
     if let Some(systemd) = systemd {
@@ -105,7 +105,7 @@ fn remove_pod(
 /// Of the driver that the kubelet used before.
 fn remove_tree(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<Effect, RepairError> {
     if populated(root, points, group)? {
-        return Err(inhabited(Path::new(group.as_str())));
+        return Err(inhabited(group.as_path()));
     }
     remove_everywhere(root, points, group)?;
     Ok(Effect::Done(None))

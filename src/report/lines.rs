@@ -56,7 +56,7 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
         Step::StartSlice(slice) => ("started", "start", slice.name().to_owned()),
         Step::AskForSlice { slice, keeping } => {
             let keeping = if keeping.is_empty() { String::new() } else { format!(", keeping {keeping}") };
-            ("asked systemd for", "ask systemd for", format!("{}{keeping}", slice.name()))
+            ("asked systemd for", "ask systemd for", format!("{}{keeping}", slice.name().display()))
         }
         Step::Enable { group, controllers } => {
             let file = group.under(mount).join("cgroup.subtree_control");

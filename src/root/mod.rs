@@ -8,10 +8,11 @@ mod secrets;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
@@ -164,9 +165,9 @@ impl Root {
     ///
     /// # Errors
     /// Any other answer of the kernel.
-    pub fn directories(&self, path: &Path) -> Result<Option<Vec<String>>, ReadError> {
+    pub fn directories(&self, path: &Path) -> Result<Option<Vec<OsString>>, ReadError> {
         let entries = absent_is_none(self.entries(path).map_err(failed("list", path)))?;
-        let only_directories = |entries: Vec<(String, bool)>| {
+        let only_directories = |entries: Vec<(OsString, bool)>| {
             entries.into_iter().filter(|(_, is_directory)| *is_directory).map(|(name, _)| name).collect()
         };
         Ok(entries.map(only_directories))
@@ -190,9 +191,9 @@ impl Root {
     /// # Errors
     /// When it cannot be listed.
     pub fn pids(&self) -> Result<Vec<String>, ReadError> {
-        let mut names = self.directories(Path::new("/proc"))?.unwrap_or_default();
-        names.retain(|name| name.starts_with(|first: char| first.is_ascii_digit()));
-        Ok(names)
+        let names = self.directories(Path::new("/proc"))?.unwrap_or_default();
+        let is_pid = |name: &String| name.starts_with(|first: char| first.is_ascii_digit());
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).filter(is_pid).collect())
     }
 
     /// Every file below `folder`, in the order of Go's `filepath.Walk`: by name, a folder in its place.
@@ -247,7 +248,7 @@ impl Root {
     }
 
     /// Names, and whether each is a directory, sorted.
-    fn entries(&self, path: &Path) -> Result<Vec<(String, bool)>, Errno> {
+    fn entries(&self, path: &Path) -> Result<Vec<(OsString, bool)>, Errno> {
         let answer = self.list(path);
         self.keep(path, &answer, |_| Found::Directory);
         for (name, _) in answer.iter().flatten().filter(|(_, is_directory)| *is_directory) {
@@ -256,16 +257,16 @@ impl Root {
         answer
     }
 
-    fn list(&self, path: &Path) -> Result<Vec<(String, bool)>, Errno> {
+    fn list(&self, path: &Path) -> Result<Vec<(OsString, bool)>, Errno> {
         let dir = Dir::from_fd(self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
         let mut names = Vec::new();
         for entry in dir {
             let entry = entry?;
-            let name = entry.file_name().to_string_lossy();
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
             // A file system that tells no type (none of the kernel's own) is taken at the name's word.
             let is_directory = entry.file_type().is_none_or(|kind| kind == nix::dir::Type::Directory);
             if name != "." && name != ".." {
-                names.push((name.into_owned(), is_directory));
+                names.push((name.to_owned(), is_directory));
             }
         }
         names.sort_unstable();
