@@ -82,7 +82,9 @@ impl CgroupPath {
     /// The systemd unit, other than a slice, whose own group this is or lies below: systemd alone makes
     /// and fills such a group.
     pub fn unit(&self) -> Option<&str> {
-        self.components().find(|name| UNIT_TYPES.iter().any(|suffix| name.ends_with(suffix)))
+        // A unit's name is ASCII.
+        let names = self.components().filter_map(|name| name.to_str());
+        names.into_iter().find(|name| UNIT_TYPES.iter().any(|suffix| name.ends_with(suffix)))
     }
 
     /// Whether this is the root of the hierarchy.

@@ -5,8 +5,8 @@
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::{Finding, Impact, Location, Occasion, Terms};
-use crate::host::Host;
 use crate::host::checkpoints::{CPU_MANAGER, Checkpoint, Content, MEMORY_MANAGER};
+use crate::host::{Host, Tree};
 use crate::kubelet::{Settings, Sourced};
 
 pub(super) fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> {
@@ -40,14 +40,16 @@ fn damaged(settings: &Settings, host: &Host, terms: Terms, checkpoint: &Checkpoi
     Finding::new(Fault::CheckpointDamaged, impact, location, reason.to_owned(), remedy)
 }
 
-/// Below kubepods nobody can hide; without kubepods only the containers' shims tell.
+/// Whether anything lives in kubepods, of this driver or the other, or a container has its group elsewhere.
 fn containers_live(settings: &Settings, host: &Host) -> bool {
-    match &host.tree {
-        Some(tree) if settings.cgroups_per_qos.value => {
-            tree.group(&settings.layout().kubepods).is_some_and(|kubepods| kubepods.populated)
-        }
-        _ => host.containers_run,
-    }
+    let lives_in_tree = |tree: &Tree| {
+        let kubepods = tree.group(&settings.layout().kubepods).is_some_and(|kubepods| kubepods.populated);
+        kubepods || tree.other.as_ref().is_some_and(|other| other.populated)
+    };
+    let other_of_v1 = host.v1.as_ref().and_then(|v1| v1.other.as_ref());
+    host.containers_run
+        || host.tree.as_ref().is_some_and(lives_in_tree)
+        || other_of_v1.is_some_and(|other| other.populated)
 }
 
 fn differs(settings: &Settings, checkpoint: &Checkpoint, written: &str) -> Option<Finding> {

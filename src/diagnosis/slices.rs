@@ -171,7 +171,7 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
     let how = Remedy::Tell(format!(
         "put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] there, then systemctl daemon-reload and systemctl \
          start {}; or remove the file",
-        path.name()
+        path.name().display()
     ));
     let (impact, remedy) = if !inside.is_empty() {
         let impact = "the kubelet takes the slice as it is and never starts it, and says that kubepods doesn't exist";
@@ -187,13 +187,13 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
 pub(super) fn masked(location: Location, path: &CgroupPath, file: &Path) -> Finding {
     let evidence = format!("{} masks it", file.display());
     let impact = Impact::fatal("systemd never starts a masked unit, and the kubelet dies of it");
-    let how = Remedy::Tell(format!("systemctl unmask {}, or remove the file and systemctl daemon-reload", path.name()));
+    let how = Remedy::Tell(format!("systemctl unmask {}, or remove the file and systemctl daemon-reload", path.name().display()));
     Finding::new(Fault::SliceMasked, impact, location, evidence, how)
 }
 
 pub(super) fn failed(location: Location, path: &CgroupPath, words: &str, is_fit: bool) -> Finding {
     let sentence = "the kubelet asks systemd for the same slice at its start, and gets the same answer";
     let impact = if is_fit { Impact::degraded(sentence) } else { Impact::fatal(sentence) };
-    let how = format!("look at systemctl status {} and at systemctl status dbus.service", path.name());
+    let how = format!("look at systemctl status {} and at systemctl status dbus.service", path.name().display());
     Finding::new(Fault::SliceFailed, impact, location, words.to_owned(), Remedy::Tell(how))
 }

@@ -47,7 +47,7 @@ fn foreign(case: &Case, location: Location, path: &CgroupPath, file: &Path) -> F
         Impact::fatal("the kubelet demands it and never starts a slice that has a unit file of its own")
     };
     let evidence = format!("its unit file is {}, and it is not started", file.display());
-    let how = format!("systemctl start {}, at every boot", path.name());
+    let how = format!("systemctl start {}, at every boot", path.name().display());
     Finding::new(Fault::SliceForeign, impact, location, evidence, Remedy::Tell(how))
 }
 

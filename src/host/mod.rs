@@ -4,6 +4,7 @@ pub mod boot;
 pub mod checkpoints;
 pub mod claims;
 pub mod container;
+pub mod containers;
 pub mod group;
 pub mod kernel;
 pub mod loader;
@@ -57,7 +58,8 @@ pub struct Host {
     pub version: Option<Version>,
     /// The state files that the kubelet reads at its start, those that exist.
     pub checkpoints: Vec<Checkpoint>,
-    /// Whether a container runs, where a damaged checkpoint made it worth a look.
+    /// Whether a container of the kubelet's own containerd lives, or on version 1 any process in kubepods, where a damaged
+    /// state file made it worth a look.
     pub containers_run: bool,
     /// Whether kubelite's unit has its processes in a group below its own (`DelegateSubgroup=`), so that its own can pass
     /// controllers on.
@@ -226,10 +228,22 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         version: snap.as_ref().and_then(|(_, version)| *version),
         checkpoints,
         kubelet_has_subgroup: false,
-        containers_run: damaged && tasks::runs(root, &["containerd-shim"])?,
+        containers_run: damaged && containers_run(root, settings, v1.as_ref())?,
         tree,
         v1,
     })
+}
+
+/// Below kubepods of version 2 the tree itself tells; but with `--cgroups-per-qos=false`, or after a change of the cgroup driver,
+/// containers live elsewhere.
+fn containers_run(root: &Root, settings: &Settings, v1: Option<&Hierarchies>) -> Result<bool, ReadError> {
+    let lives_in_kubepods = match v1 {
+        Some(v1) => v1.is_populated(root, &settings.layout().kubepods)?,
+        None => false,
+    };
+    let endpoint = settings.runtime_endpoint.value.as_deref().unwrap_or_default();
+    let is_asked = |socket: &str| socket == endpoint.trim_start_matches("unix://");
+    Ok(lives_in_kubepods || containers::live(root, |socket| MICROK8S.is_own_socket(socket) || is_asked(socket))?)
 }
 
 /// Looks for the tasks that can make the kernel refuse a controller: one pass over all of `/proc`.

@@ -172,6 +172,15 @@ impl Hierarchies {
         self.without(group).count() == self.mounted.len()
     }
 
+    /// Whether a process lives in the group or anywhere below, in whichever hierarchy.
+    ///
+    /// # Errors
+    /// When a list of processes cannot be read.
+    pub fn is_populated(&self, root: &Root, group: &CgroupPath) -> Result<bool, ReadError> {
+        let points: Vec<&Path> = self.mounted.iter().map(|hierarchy| hierarchy.point.as_path()).collect();
+        populated(root, &points, group)
+    }
+
     /// The hierarchies that have no such group.
     pub fn without<'a>(&'a self, group: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
         self.mounted.iter().filter(move |hierarchy| !hierarchy.groups.contains_key(group))

@@ -345,7 +345,7 @@ mod tests {
         for (body, root) in
             [("cgroupRoot: '5'", "/5"), ("cgroupRoot: 2001-12-14", "/2001-12-14"), ("cgroupRoot: !!str 5", "/5")]
         {
-            assert_eq!(one(body).cgroup_root.value.as_str(), root, "{body}");
+            assert_eq!(one(body).cgroup_root.value.to_string(), root, "{body}");
         }
         assert_eq!(one("enforceNodeAllocatable: [pods, null]").enforced.value, ["pods", ""]);
     }

@@ -39,9 +39,10 @@ pub(super) fn ask_for(root: &Root, slice: &CgroupPath, keeping: &Controllers) ->
 /// Starts a slice that has a unit file of its own, and sets nothing on it.
 pub(super) fn start(slice: &CgroupPath) -> Result<(), RepairError> {
     let systemd = Systemd::connect()?;
-    let job = systemd.start(slice.name())?;
-    systemd.wait_for(&job, slice.name())?;
-    require_active(&systemd, slice.name())
+    let name = &slice.name().to_string_lossy();
+    let job = systemd.start(name)?;
+    systemd.wait_for(&job, name)?;
+    require_active(&systemd, name)
 }
 
 fn require_active(systemd: &Systemd, name: &str) -> Result<(), RepairError> {

@@ -53,7 +53,7 @@ fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
         Step::MakeAnew(group) => ("made", "make", format!("{} anew", dir(group))),
         Step::Make(group) | Step::MakeQosGroup(group) => ("made", "make", dir(group)),
         Step::RemoveQosGroup(group) => ("removed", "remove", dir(group)),
-        Step::StartSlice(slice) => ("started", "start", slice.name().to_owned()),
+        Step::StartSlice(slice) => ("started", "start", slice.name().display().to_string()),
         Step::AskForSlice { slice, keeping } => {
             let keeping = if keeping.is_empty() { String::new() } else { format!(", keeping {keeping}") };
             ("asked systemd for", "ask systemd for", format!("{}{keeping}", slice.name().display()))

@@ -177,7 +177,7 @@ impl Root {
     ///
     /// # Errors
     /// Any other answer of the kernel.
-    pub fn names(&self, path: &Path) -> Result<Option<Vec<String>>, ReadError> {
+    pub fn names(&self, path: &Path) -> Result<Option<Vec<OsString>>, ReadError> {
         let entries = absent_is_none(self.entries(path).map_err(failed("list", path)))?;
         let Some(entries) = entries else { return Ok(None) };
         for (name, _) in entries.iter().filter(|(_, is_directory)| !is_directory) {

@@ -56,12 +56,11 @@ impl Judge<'_> {
     fn set_aside(&self, file: &std::path::Path) -> Option<&'static str> {
         let is_checkpoint = checkpoints::KINDS.iter().any(|kind| self.settings.root_dir.value.join(kind.name) == file);
         let kubepods = self.settings.layout().kubepods;
-        let lives = match &self.host.tree {
-            Some(tree) if self.settings.cgroups_per_qos.value => {
+        let lives = self.host.containers_run
+            || self.host.tree.as_ref().is_some_and(|tree| {
                 tree.group(&kubepods).is_some_and(|group| group.populated)
-            }
-            _ => self.host.containers_run,
-        };
+                    || tree.other.as_ref().is_some_and(|other| other.populated)
+            });
         match (is_checkpoint, self.terms.occasion == Occasion::PreStart, lives) {
             (true, true, false) => None,
             (false, ..) => Some("no checkpoint"),

@@ -2,6 +2,7 @@
 //!
 //! Rests on `LoadConfigWithPlugins` and `resolveImports` in containerd's `cmd/containerd/server/config/config.go`.
 
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use toml::Table;
@@ -70,7 +71,8 @@ fn files(root: &Root, path: &Path, parent: &Path, table: &Table) -> Result<Vec<P
             return error(pattern, "cannot be followed");
         }
         let Ok(names) = root.names(folder) else { return error(pattern, "cannot be listed") };
-        found.extend(names.into_iter().flatten().filter(|found| matches(name, found)).map(|name| folder.join(name)));
+        let is_meant = |found: &OsString| matches(name, &found.to_string_lossy());
+        found.extend(names.into_iter().flatten().filter(is_meant).map(|name| folder.join(name)));
     }
     Ok(found)
 }

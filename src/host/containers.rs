@@ -1,0 +1,60 @@
+//! Whether a container of the kubelet's own containerd lives.
+//!
+//! Each container, or each pod, has a shim, and containerd starts it with `-address` and the socket that it serves itself
+//! (containerd's `pkg/shim/util_unix.go` and `cmd/containerd-shim-runc-v2/manager`; before 2.0 `runtime/v2/shim/util.go`). Docker's
+//! containerd and any other one have sockets of their own, and their containers are no business of this kubelet.
+
+use std::path::Path;
+
+use crate::root::{ReadError, Root};
+
+/// Every shim is called `containerd-shim…`; the kernel cuts a name to these 15 bytes.
+const SHIM: &str = "containerd-shim";
+
+/// Whether a shim of a containerd runs whose socket `is_meant`.
+///
+/// # Errors
+/// When `/proc` cannot be listed, or what a process is cannot be known; one that ends meanwhile is passed over.
+pub fn live(root: &Root, is_meant: impl Fn(&str) -> bool) -> Result<bool, ReadError> {
+    for pid in root.pids()? {
+        let file = |name: &str| Path::new("/proc").join(&pid).join(name);
+        if root.read_value(&file("comm"))?.is_none_or(|comm| comm.trim_end() != SHIM) {
+            continue;
+        }
+        // In a capture only `-address` and its value are of use here.
+        let arguments = root.read_if_there(&file("cmdline"))?.unwrap_or_default();
+        if address(&arguments).is_some_and(&is_meant) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The value of `-address`, in arguments that each end with a NUL: Go's `flag` takes one dash or two, and `=` or a blank.
+fn address(arguments: &str) -> Option<&str> {
+    let mut arguments = arguments.split('\0').skip(1);
+    while let Some(argument) = arguments.next() {
+        let name = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'));
+        match name.map(|name| name.split_once('=').unwrap_or((name, ""))) {
+            Some(("address", "")) => return arguments.next(),
+            Some(("address", value)) => return Some(value),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_shim_it_is() {
+        let shim = |rest: &str| format!("/snap/microk8s/1/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0{rest}");
+        assert_eq!(address(&shim("-id\0a\0-address\0/run/a.sock\0")), Some("/run/a.sock"));
+        assert_eq!(address(&shim("--address=/run/a.sock\0-id\0a\0")), Some("/run/a.sock"));
+        for rest in ["", "-address", "-id\0a\0", "-addresses\0/run/a.sock\0", "address\0/run/a.sock\0"] {
+            assert_eq!(address(&shim(rest)), None, "{rest:?}");
+        }
+    }
+}
