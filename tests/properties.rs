@@ -257,8 +257,14 @@ fn healthy(settings: &Settings) -> Host {
         }
     }
     for path in layout.slices() {
-        tree.slices
-            .insert(path, SliceUnit { fragment: Fragment::Transient, keeps: ["cpu", "cpuset"].into_iter().collect() });
+        tree.slices.insert(
+            path,
+            SliceUnit {
+                fragment: Fragment::Transient,
+                keeps: ["cpu", "cpuset"].into_iter().collect(),
+                no_cpus_left: false,
+            },
+        );
     }
     host
 }

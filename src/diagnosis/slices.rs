@@ -71,8 +71,11 @@ pub(super) fn ask_for(case: &Case, slice: &CgroupPath) -> Step {
 }
 
 fn keeping(case: &Case, slice: &CgroupPath) -> Controllers {
-    let keeps = case.tree.slices.get(slice).map(|unit| unit.keeps.clone()).unwrap_or_default();
-    TO_BE_ASKED_FOR.into_iter().collect::<Controllers>().and(&case.wanted()).minus(&keeps)
+    let unit = case.tree.slices.get(slice);
+    let keeps = unit.map(|unit| unit.keeps.clone()).unwrap_or_default();
+    let no_cpus_left = unit.is_some_and(|unit| unit.no_cpus_left);
+    let possible = TO_BE_ASKED_FOR.into_iter().filter(|name| !(no_cpus_left && *name == "cpuset"));
+    possible.collect::<Controllers>().and(&case.wanted()).minus(&keeps)
 }
 
 /// All of the kubelet's own slices, and from kubepods down what systemd does not know.

@@ -9,6 +9,7 @@ pub mod group;
 pub mod kernel;
 pub mod loader;
 pub mod mounts;
+pub mod partitions;
 pub mod pods;
 pub mod tasks;
 pub mod units;
@@ -282,11 +283,15 @@ fn observe_tree(
     let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
     let other = observe_other(root, mount, settings.other_kubepods())?;
     let has_cpu_weight = has_cpu_weight(root, kernel, groups.get(&layout.kubepods), mount)?;
+    let mut slices = units::observe_all(root, &layout)?;
+    for (slice, unit) in slices.iter_mut().filter(|(_, unit)| !unit.keeps.contains("cpuset")) {
+        unit.no_cpus_left = partitions::free_cpus(root, &mount.point, slice)?.is_some_and(|free| free.is_empty());
+    }
     let mut tree = Tree {
         mount: mount.point.clone(),
         writable: mount.writable,
         groups,
-        slices: units::observe_all(root, &layout)?,
+        slices,
         pods,
         other,
         has_cpu_weight,

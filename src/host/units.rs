@@ -40,6 +40,9 @@ pub struct SliceUnit {
     pub fragment: Fragment,
     /// The controllers that its files make systemd keep.
     pub keeps: Controllers,
+    /// Whether all CPUs belong to partitions of others, so that `AllowedCPUs=` cannot be set. Only looked up on version 2, where
+    /// the files do not make systemd keep cpuset.
+    pub no_cpus_left: bool,
 }
 
 /// The unit file of a slice. A slice needs none to be there, with a scope in it or a drop-in.

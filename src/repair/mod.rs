@@ -155,7 +155,7 @@ fn take(root: &Root, tree: &Tree, step: &Step, until: Instant) -> Result<Effect,
         Step::MakeQosGroup(group) => groups::make_qos_group(root, tree, group),
         Step::StartSlice(slice) => slices::start(slice).map(|()| Effect::Done(None)),
         Step::AskForSlice { slice, keeping } => {
-            slices::ask_for(root, slice, keeping)?;
+            slices::ask_for(root, &tree.mount, slice, keeping)?;
             // Where somebody has removed the directory, systemd still believes it to be there.
             groups::make(&directory(slice)).map(|_| Effect::Done(None))
         }

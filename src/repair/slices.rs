@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
+use crate::host::partitions::{Cpus, free_cpus};
 use crate::repair::RepairError;
 use crate::repair::bus::{Properties, Systemd};
 use crate::root::Root;
-
-/// All that there could ever be: those that are off now may be switched on later.
-const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 /// Bytes (`UNIT_NAME_MAX` in systemd's `src/basic/unit-name.h`, less its NUL).
 const LONGEST_UNIT_NAME: usize = 255;
@@ -18,11 +16,14 @@ const USUAL_WEIGHT: u64 = 100;
 
 /// A slice that systemd knows already is told what is new, until the next boot, and started if it does not run. To be told
 /// anything makes systemd apply all that it believes to be in place.
-pub(super) fn ask_for(root: &Root, slice: &CgroupPath, keeping: &Controllers) -> Result<(), RepairError> {
+///
+/// `mount` is that of version 2; elsewhere nothing has to be kept.
+pub(super) fn ask_for(root: &Root, mount: &Path, slice: &CgroupPath, keeping: &Controllers) -> Result<(), RepairError> {
     let systemd = Systemd::connect()?;
     // It comes from settings, and so is text.
     let name = &slice.name().to_string_lossy();
-    let cpus = bits(&root.read(Path::new(POSSIBLE_CPUS))?);
+    let cpus = if keeping.contains("cpuset") { free_cpus(root, mount, slice)? } else { None };
+    let cpus = cpus.unwrap_or_default();
     let mut unit = identity(slice);
     unit.extend(resources(keeping, &cpus));
     let job = match systemd.start_transient(name, unit)? {
@@ -79,32 +80,17 @@ fn identity(slice: &CgroupPath) -> Properties {
     ]
 }
 
-fn resources(keeping: &Controllers, cpus: &[u8]) -> Properties {
+fn resources(keeping: &Controllers, cpus: &Cpus) -> Properties {
     let accounting = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
     let mut properties: Properties = accounting.map(|key| (key, true.into())).into();
-    if keeping.contains("cpuset") {
-        properties.push(("AllowedCPUs", cpus.to_vec().into()));
+    // An empty list would allow all of them, those of other partitions included.
+    if keeping.contains("cpuset") && !cpus.is_empty() {
+        properties.push(("AllowedCPUs", cpus.bits().into()));
     }
     if keeping.contains("cpu") {
         properties.push(("CPUWeight", USUAL_WEIGHT.into()));
     }
     properties
-}
-
-/// `0-3,8` as systemd wants it on the bus: one bit for each CPU, the lowest first.
-fn bits(list: &str) -> Vec<u8> {
-    let mut bits = Vec::new();
-    for range in list.trim_end().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { continue };
-        for cpu in usize::from(first)..=usize::from(last) {
-            bits.resize(bits.len().max(cpu / 8 + 1), 0);
-            if let Some(byte) = bits.get_mut(cpu / 8) {
-                *byte |= 1 << (cpu % 8);
-            }
-        }
-    }
-    bits
 }
 
 #[cfg(test)]
@@ -120,12 +106,5 @@ mod tests {
         for name in [b"kubepods-pod\xff.slice".as_slice(), b"kubepods-pod 1.slice", "kubepods-podé.slice".as_bytes()] {
             assert_eq!(unit_name(&slice(name)), None);
         }
-    }
-
-    #[test]
-    fn cpus_as_bits() {
-        assert_eq!(bits("0\n"), [0b1]);
-        assert_eq!(bits("0-3,8\n"), [0b1111, 0b1]);
-        assert_eq!(bits("0-15"), [0xff, 0xff]);
     }
 }

@@ -7,6 +7,7 @@ use nix::mount::{MsFlags, mount};
 
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::remedy::Step;
+use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::pods::AbandonedPod;
 use crate::host::v1::{Hierarchies, populated};
 use crate::repair::bus::Systemd;
@@ -21,7 +22,9 @@ pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step, until: Instant) -
         Step::Make(group) | Step::MakeQosGroup(group) => make(v1, group),
         Step::FillCpuset(group) => fill(root, v1, group),
         Step::Thaw(group) => thaw(root, v1, group),
-        Step::AskForSlice { slice, keeping } => slices::ask_for(root, slice, keeping).map(|()| Effect::Done(None)),
+        Step::AskForSlice { slice, keeping } => {
+            slices::ask_for(root, Path::new(CGROUP_MOUNT), slice, keeping).map(|()| Effect::Done(None))
+        }
         Step::RemoveTree(group) => remove_tree(root, &points, group),
         Step::RemovePods(pods) => {
             let by_systemd = !v1.slices.is_empty();
