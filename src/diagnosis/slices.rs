@@ -190,7 +190,10 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
 pub(super) fn masked(location: Location, path: &CgroupPath, file: &Path) -> Finding {
     let evidence = format!("{} masks it", file.display());
     let impact = Impact::fatal("systemd never starts a masked unit, and the kubelet dies of it");
-    let how = Remedy::Tell(format!("systemctl unmask {}, or remove the file and systemctl daemon-reload", path.name().display()));
+    let how = Remedy::Tell(format!(
+        "systemctl unmask {}, or remove the file and systemctl daemon-reload",
+        path.name().display()
+    ));
     Finding::new(Fault::SliceMasked, impact, location, evidence, how)
 }
 
