@@ -21,10 +21,12 @@ use std::time::{Duration, Instant};
 
 use cli::{Exit, Options};
 use diagnosis::remedy::Step;
+use diagnosis::restraint::restraint;
 use diagnosis::{Finding, Occasion, Terms};
 use host::boot::{self, Marker};
 use host::units::Unmade;
-use host::{Host, Refusal, Snap, kernel};
+
+use host::{Host, Refusal, Snap, kernel, service};
 use kubelet::{Configured, Settings};
 use nix::errno::Errno;
 use repair::lock::Lock;
@@ -65,6 +67,15 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     if options.occasion == Occasion::Boot && !options.dry_run {
         let failed = note_boot(root, &snap).err();
         report.unnoted.extend(failed.map(|error| format!("The next boot will not know how this one ended: {error}.")));
+    }
+    if let Some((revision, _)) = &snap {
+        report.disabled = match service::observe(root, revision) {
+            Ok(service) => restraint(service, options.occasion),
+            Err(error) => return report.unknown(error.to_string()),
+        };
+        if report.disabled.is_some() && !options.dry_run {
+            return report;
+        }
     }
     let settings = match configured {
         Configured::Inactive(_) if !options.dry_run => return report,
@@ -111,7 +122,7 @@ impl Run<'_> {
         let (host, findings) = self.look(Vec::new(), &[])?;
         let mut report = report.examined(&self.settings, host).found(findings);
         let planned = plan::plan(&report.findings);
-        if planned.is_empty() || report.inactive.is_some() {
+        if planned.is_empty() || report.inactive.is_some() || report.disabled.is_some() {
             return Ok(report);
         }
         if self.options.dry_run {

@@ -18,6 +18,7 @@ mod hygiene;
 mod limits;
 pub mod remedy;
 mod services;
+pub mod restraint;
 mod slices;
 mod v1;
 mod v1_mounts;

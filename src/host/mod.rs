@@ -11,6 +11,7 @@ pub mod loader;
 pub mod mounts;
 pub mod partitions;
 pub mod pods;
+pub mod service;
 pub mod tasks;
 pub mod units;
 pub mod unmounted;

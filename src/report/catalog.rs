@@ -17,7 +17,7 @@ pub enum Outcome {
     Broken,
     /// The host could not be examined.
     Unknown,
-    /// There is no kubelet to care for.
+    /// No kubelet is about to start.
     Inactive,
 }
 
@@ -79,8 +79,9 @@ pub const OUTCOMES: &[OutcomeEntry] = &[
         outcome: Outcome::Inactive,
         name: "inactive",
         message_id: "60ece892fa034863b304fd0271e1133e",
-        title: "There is no kubelet to care for",
-        meaning: "MicroK8s is not installed or is disabled, so nothing was examined or changed.",
+        title: "No kubelet is about to start",
+        meaning: "MicroK8s is not installed or is disabled, or kubelite is: nothing was changed. What needs a \
+                  repair gets it when kubelite is started.",
     },
 ];
 

@@ -88,7 +88,7 @@ pub fn render(report: &Report) -> String {
         repairs_since_boot: report.repairs,
         microk8s: MicroK8s {
             active: report.active.is_some(),
-            reason: report.inactive.as_deref(),
+            reason: report.inactive.as_deref().or(report.disabled.as_deref()),
             revision: report.active.as_ref().map(|active| active.revision.as_str()),
             kubelet: report.active.as_ref().and_then(|active| active.version).map(|version| version.to_string()),
             args_file: report.active.as_ref().map(|active| active.args_file.display().to_string()),

@@ -78,6 +78,7 @@ pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
     let remains = || report.remaining.iter().any(|remaining| remaining.is_same_as(finding));
     match &finding.remedy {
         Remedy::Steps(_) if report.inactive.is_some() => "nothing is done: see the verdict".to_owned(),
+        Remedy::Steps(_) if report.disabled.is_some() => "kubelite's pre-start would repair it".to_owned(),
         Remedy::Steps(_) if report.dry_run => "kubepods-repair would repair it".to_owned(),
         _ if !remains() => "repaired".to_owned(),
         Remedy::Steps(_) => "not repaired, see the steps".to_owned(),

@@ -38,6 +38,8 @@ pub struct Report {
     pub inactive: Option<String>,
     /// What it means for the kubelet's start that its settings cannot be used, where they cannot.
     pub unusable: Option<ErrorKind>,
+    /// Why no kubelet is about to start although MicroK8s is active, and so nothing is changed.
+    pub disabled: Option<String>,
     /// What the kubelet goes by, once it is known.
     pub settings: Option<Settings>,
     /// What the host has, once it has been looked at.
@@ -85,6 +87,7 @@ impl Report {
             active: None,
             inactive: None,
             unusable: None,
+            disabled: None,
             settings: None,
             host: None,
             findings: Vec::new(),
@@ -143,7 +146,7 @@ impl Report {
         if self.unknown.is_some() {
             return Outcome::Unknown;
         }
-        if self.inactive.is_some() {
+        if self.inactive.is_some() || self.disabled.is_some() {
             return Outcome::Inactive;
         }
         if self.remaining.iter().any(Finding::is_beyond_repair) {
@@ -178,11 +181,24 @@ impl Report {
         if let (Some(reason), false) = (&self.inactive, self.dry_run) {
             return format!("MicroK8s is not active ({reason}), so there is nothing to do");
         }
+        if let Some(reason) = &self.disabled {
+            let when_started = if self.dry_run { format!(", and {}", self.when_started()) } else { String::new() };
+            return format!("{reason}; nothing is changed until it is started{when_started}");
+        }
         match &self.inactive {
             Some(reason) => {
                 format!("MicroK8s is not active ({reason}), so nothing is done; otherwise: {}", self.judgement())
             }
             None => self.judgement(),
+        }
+    }
+
+    /// What the start of a kubelite that is disabled would come to.
+    fn when_started(&self) -> String {
+        match self.remaining.iter().find(|finding| finding.is_fatal()) {
+            None => "nothing that was found would keep the kubelet from starting then".to_owned(),
+            Some(_) if self.remaining.iter().any(Finding::is_beyond_repair) => self.judgement(),
+            Some(finding) => format!("its pre-start would then repair {}", at(finding)),
         }
     }
 

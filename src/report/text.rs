@@ -15,7 +15,8 @@ pub fn render(report: &Report, colour: bool) -> String {
     {
         return format!("healthy: {line}\n{notes}");
     }
-    if report.inactive.is_some() && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
+    let is_left_alone = report.inactive.is_some() || report.disabled.is_some();
+    if is_left_alone && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
         return format!("{}\n", lines::printable(&report.verdict()));
     }
     let mut out = Out { text: String::new(), colour };
@@ -80,6 +81,9 @@ impl Out {
             (Some(active), _) => rows.push(("MicroK8s", active.to_string(), none())),
             (None, Some(reason)) => rows.push(("MicroK8s", format!("not active: {reason}"), none())),
             (None, None) => {}
+        }
+        if let Some(reason) = &report.disabled {
+            rows.push(("kubelite", reason.trim_start_matches("kubelite is ").to_owned(), none()));
         }
         if let Some(before) = host.boot.marker.as_ref().and_then(|marker| marker.kernel_before.clone()) {
             rows.push(("kernel before", before, none()));

@@ -10,6 +10,7 @@ NEEDED="cpu cpuset hugetlb memory pids"
 SNAP_DATA=/var/snap/microk8s/1234 SNAP_COMMON=/var/snap/microk8s/common SNAP=/snap/microk8s/1234
 PODS=$SNAP_COMMON/var/lib/kubelet/pods
 UNIT=snap.microk8s.daemon-kubelite.service
+ENABLED=/etc/systemd/system/multi-user.target.wants/$UNIT      # snapd's link
 DQLITE=snap.microk8s.daemon-k8s-dqlite.service
 STAMP=/run/kubepods-repair.restarted.$DQLITE
 MARKER=/var/lib/kubepods-repair/boot
@@ -46,12 +47,13 @@ reset_host() {
   fi
   if [ -e $C ]; then lxc-stop -k -n node -P $C 2>/dev/null || true; umount $C/root $C/rw 2>/dev/null || true; fi
   reset-cgroups || return 1
-  rm -rf /var/snap /snap /run/kubepods-repair* /var/lib/kubepods-repair /var/lib/kubelet /run/kr-*
+  rm -rf /var/snap /snap /run/kubepods-repair* /var/lib/kubepods-repair /var/lib/kubelet /run/kr-* "$ENABLED"
 }
 reset() { reset_host || fail "the reset did not work"; journal_from_here; note "reset"; }
 
-# microk8s [LINE...]: MicroK8s is installed, with its own args file and these lines behind it
+# microk8s [LINE...]: MicroK8s is installed and kubelite enabled, with its own args file and these lines behind it
 microk8s() {
+  mkdir -p "${ENABLED%/*}"; ln -sfn "/etc/systemd/system/$UNIT" "$ENABLED"
   mkdir -p "$SNAP_DATA/args" "$PODS" "$SNAP/meta"
   ln -sfn 1234 /var/snap/microk8s/current; ln -sfn 1234 /snap/microk8s/current
   printf 'name: microk8s\nversion: v%s.0\nconfinement: classic\n' "$KUBELET_VERSION" >"$SNAP/meta/snap.yaml"
@@ -192,7 +194,7 @@ marker_readable() {
   [ "$(sed -n 1p $MARKER)" = "kubepods-repair-boot 1" ] && [ "$(tail -n 1 $MARKER)" = end ] && grep -qx "boot-id $(cat /proc/sys/kernel/random/boot_id)" $MARKER ||
     { cat $MARKER; journalctl -b -q | grep kubepods-repair; fail "the marker is not this boot's"; }
 }
-# keep_of_ours all|service|dqlite|kubelite: installs the project's units, and of them only this protection. Without `all` no Delegate=
+# keep_of_ours all|service|dqlite|kubelite: installs the project's units, and of them only this protection
 keep_of_ours() {
   install_units
   local units=/usr/lib/systemd/system drop=20-kubepods-repair.conf
@@ -200,9 +202,8 @@ keep_of_ours() {
     all) return 0;;
     service) sed -i '/^\[Service\]/,$d' "$units/$UNIT.d/$drop" "$units/$DQLITE.d/$drop";;      # their After= is the service's
     dqlite) rm -r "$units/$UNIT.d" $units/kubepods-repair*.service;;
-    kubelite) rm -r "$units/$DQLITE.d" $units/kubepods-repair*.service; sed -i '/^Delegate=/d' "$units/$UNIT.d/$drop";;
+    kubelite) rm -r "$units/$DQLITE.d" $units/kubepods-repair*.service;;
   esac
-  if grep -rs '^Delegate=' $units/snap.microk8s.*; then fail "that is a second protection"; fi
 }
 # ring_first: kubelite starts only when k8s-dqlite's ring is in the way, or anchored controllers cannot mind it
 ring_first() {

@@ -1,0 +1,57 @@
+//! Whether kubelite is about to start: what systemd and MicroK8s say of its service.
+//!
+//! Rests on systemd's `src/core/unit.c` (`unit_export_state_files`: the link in `/run/systemd/units` is there from a unit's
+//! first process until the unit is inactive or failed), on snapd, which writes the unit to `/etc/systemd/system` and enables
+//! it in `multi-user.target`, and on MicroK8s' wrappers: `microk8s stop` disables all services and leaves `stopped.lock`,
+//! which kubelite itself removes whenever it is started (`run-kubelite-with-args`). So the lock alone stops nothing.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::kubelet::microk8s::MICROK8S;
+use crate::root::{ReadError, Root};
+
+const UNITS: &str = "/etc/systemd/system";
+const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants";
+const INVOCATIONS: &str = "/run/systemd/units";
+const STOPPED: &str = "var/lock/stopped.lock";
+
+/// kubelite's service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// snapd has written its unit, so whether it is enabled says something.
+    pub installed: bool,
+    /// systemd starts it at boot.
+    pub enabled: bool,
+    /// It runs, or is being started or stopped.
+    pub active: bool,
+    /// `microk8s stop` was the last that was asked of it.
+    pub stopped: bool,
+}
+
+/// Looks at the service of this revision.
+///
+/// # Errors
+/// When the kernel does not let us know.
+pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
+    let unit = MICROK8S.kubelet_unit;
+    let enabled = is_link(root, &Path::new(ENABLED).join(unit))?;
+    // What systemd starts anyway needs no second look.
+    let active = !enabled && is_link(root, &PathBuf::from(format!("{INVOCATIONS}/invocation:{unit}")))?;
+    let rests = !enabled && !active;
+    Ok(Service {
+        installed: rests && root.exists(&Path::new(UNITS).join(unit))?,
+        enabled,
+        active,
+        stopped: rests && root.exists(&MICROK8S.data(revision).join(STOPPED))?,
+    })
+}
+
+/// A copied tree may hold a file in the link's place.
+fn is_link(root: &Root, path: &Path) -> Result<bool, ReadError> {
+    match root.link(path) {
+        Err(error) if error.errno == Errno::EINVAL => Ok(true),
+        answer => answer.map(|target| target.is_some()),
+    }
+}
