@@ -25,8 +25,8 @@ use diagnosis::restraint::restraint;
 use diagnosis::{Finding, Occasion, Terms};
 use host::boot::{self, Marker};
 use host::units::Unmade;
-
 use host::{Host, Refusal, Snap, kernel, service};
+use kubelet::microk8s::Version;
 use kubelet::{Configured, Settings};
 use nix::errno::Errno;
 use repair::lock::Lock;
@@ -68,7 +68,10 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
         let failed = note_boot(root, &snap).err();
         report.unnoted.extend(failed.map(|error| format!("The next boot will not know how this one ended: {error}.")));
     }
-    if let Some((revision, _)) = &snap {
+    if let Some((revision, version)) = &snap {
+        if let Some(error) = remember(root, revision, *version, options).err() {
+            report.unnoted.push(format!("The next boot will not know the kubelet's version: {error}."));
+        }
         report.disabled = match service::observe(root, revision) {
             Ok(service) => restraint(service, options.occasion),
             Err(error) => return report.unknown(error.to_string()),
@@ -107,6 +110,16 @@ fn note_boot(root: &Root, snap: &Snap) -> Result<(), RepairError> {
     let (revision, version) = snap.clone().unzip();
     let marker = Marker::at_boot(now.last_marker.as_ref(), &now, &kernel.release, revision, version.flatten());
     repair::marker::write(&marker)
+}
+
+/// Where the snap is mounted for certain, and where the marker is written.
+fn remember(root: &Root, revision: &str, version: Option<Version>, options: &Options) -> Result<(), RepairError> {
+    match (options.occasion, version) {
+        (Occasion::PreStart | Occasion::Boot, Some(version)) if !options.dry_run => {
+            repair::marker::remember(root, revision, version)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What stays the same from the first look to the last.

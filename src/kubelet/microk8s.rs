@@ -64,7 +64,7 @@ pub const TRACES_OF_DEFAULT_RUNTIME: [&str; 2] = [DEFAULT_ENDPOINT, "/etc/contai
 pub struct Version(pub u32, pub u32);
 
 impl Version {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let plain = text.trim().trim_matches(['"', '\'']);
         let mut numbers = plain.strip_prefix('v').unwrap_or(plain).split('.');
         Some(Self(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod microk8s;
 mod reservations;
 mod runtime;
+pub mod remembered;
 mod settings;
 pub mod yaml;
 
@@ -176,7 +177,7 @@ pub fn read(root: &Root) -> Configured {
             return Configured::Active { revision: String::new(), version: None, args_file, settings };
         }
     };
-    let version = product.version(root, &revision);
+    let version = product.version(root, &revision).or_else(|| remembered::version(root, &revision));
     let mut args_file = product.data(&revision).join(product.kubelet_args);
     let settings = match args_file_of(root, product, &revision) {
         Ok(named) => {

@@ -4,8 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use crate::host::boot::{Boot, MARKER, Marker};
+use crate::kubelet::microk8s::Version;
+use crate::kubelet::remembered;
 use crate::repair::replace::replace;
 use crate::repair::{RepairError, change, errno};
+use crate::root::Root;
 
 const NEW: &str = "/var/lib/kubepods-repair/boot.new";
 
@@ -28,6 +31,19 @@ pub fn end(boot: &Boot) -> Result<(), RepairError> {
         Some(marker) => write(&Marker { ended: true, ..marker.clone() }),
         None => Ok(()),
     }
+}
+
+/// Keeps the kubelet's version for a boot service that runs before the snap is mounted. Written only where it has changed.
+///
+/// # Errors
+/// As [`write`].
+pub fn remember(root: &Root, revision: &str, version: Version) -> Result<(), RepairError> {
+    let (place, text) = (Path::new(remembered::PLACE), remembered::render(revision, version));
+    if root.read(place).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    make_folder(place)?;
+    replace(place, &place.with_extension("new"), &text)
 }
 
 /// systemd makes it for the service; by hand it may be missing.
