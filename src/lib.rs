@@ -61,10 +61,12 @@ pub fn run(options: &Options) -> Report {
 }
 
 fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
+    sys::doing("reading the kubelet's settings");
     let configured = kubelet::read(root);
     report.configured(&configured);
     let snap = report.active.as_ref().map(|active| (active.revision.clone(), active.version));
     if options.occasion == Occasion::Boot && !options.dry_run {
+        sys::doing("writing the boot marker");
         let failed = note_boot(root, &snap).err();
         report.unnoted.extend(failed.map(|error| format!("The next boot will not know how this one ended: {error}.")));
     }
@@ -101,6 +103,7 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
 /// When the marker cannot be written; the next boot will then take this one's end for unclean.
 pub fn shutdown() -> Result<Exit, RepairError> {
     let root = Root::live();
+    sys::doing("writing the boot marker");
     repair::marker::end(&boot::observe(&root, &kernel::observe(&root))).map(|()| Exit::Fine)
 }
 
@@ -203,6 +206,7 @@ impl Run<'_> {
     /// Looks, knowing what the kernel refused in the last round, and what came of all steps so far.
     fn look(&self, refusals: Vec<Refusal>, steps: &[Taken]) -> Result<(Host, Vec<Finding>), ReadError> {
         let terms = Terms { occasion: self.options.occasion, no_restart: self.options.no_restart };
+        sys::doing("examining the host");
         let mut host = host::observe(self.root, &self.settings, &self.snap)?;
         let refused = !refusals.is_empty();
         if let Some(tree) = &mut host.tree {
@@ -222,6 +226,7 @@ impl Run<'_> {
         if !(refused || foretell) {
             return Ok((host, findings));
         }
+        sys::doing("looking for the tasks that block a controller");
         let blockers = host::observe_blockers(self.root, &host.kernel)?;
         if let Some(tree) = &mut host.tree {
             tree.blockers = Some(blockers);

@@ -28,9 +28,10 @@ fn main() -> ExitCode {
 
 /// It never keeps a shutdown waiting, and never fails one.
 fn shutdown() -> Exit {
-    sys::arm_deadline(sys::DEADLINE_AT_BOOT, report::journal::is_stream_of(&io::stderr()));
+    let to_journal = report::journal::is_stream_of(&io::stderr());
+    sys::arm_deadline(sys::DEADLINE_AT_BOOT, to_journal);
     if let Err(error) = kubepods_repair::shutdown() {
-        let _ = writeln!(io::stderr(), "<4>The next boot will not know that this one ended cleanly: {error}.");
+        complain(to_journal, &format!("The next boot will not know that this one ended cleanly: {error}."));
     }
     Exit::Fine
 }
@@ -45,6 +46,7 @@ fn run(options: &Options) -> Exit {
     sys::arm_deadline(seconds, to_journal);
     let mut report = kubepods_repair::run(options);
     let mut exit = report.exit();
+    sys::doing("writing the report");
     if let Some(folder) = &options.textfile
         && let Err(error) = repair::textfile::write(folder, &report::metrics::render(&report, timing(start)))
     {
@@ -52,8 +54,7 @@ fn run(options: &Options) -> Exit {
         exit = if options.occasion == Occasion::Boot { exit } else { Exit::Broken };
     }
     for sentence in &report.unnoted {
-        let priority = if to_journal { "<4>" } else { "" };
-        let _ = writeln!(io::stderr(), "{priority}kubepods-repair: {sentence}");
+        complain(to_journal, sentence);
     }
     if to_journal {
         report::journal::send(&report);
@@ -68,6 +69,12 @@ fn run(options: &Options) -> Exit {
         print(&report::text::render(&report, colour));
     }
     exit
+}
+
+/// The journal's stream understands a priority; a terminal would print it.
+fn complain(to_journal: bool, sentence: &str) {
+    let priority = if to_journal { "<4>" } else { "" };
+    let _ = writeln!(io::stderr(), "{priority}kubepods-repair: {sentence}");
 }
 
 fn timing(start: Instant) -> Timing {

@@ -1,6 +1,8 @@
-//! The one module with `unsafe`: a deadline that holds whatever the rest of the program waits for.
+//! The one module with `unsafe`: a deadline that holds whatever the rest of the program waits for, and that says what that was.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::borrow::Cow;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::alarm;
@@ -8,33 +10,64 @@ use nix::unistd::alarm;
 /// Seconds for the whole run, everything counted: systemd gives a service 90 s to start, its ExecStartPre included.
 pub const DEADLINE: u32 = 45;
 
-/// Seconds where others wait: kubepods-repair.service has 10 s.
+/// Seconds where others wait, well below the 30 s that systemd gives kubepods-repair.service and the 20 s of
+/// kubepods-repair-shutdown.service, so that it is always this program that says what it waited for.
 pub const DEADLINE_AT_BOOT: u32 = 9;
 
-const MESSAGE: &[u8] = b"<3>kubepods-repair took too long, gave up and changed nothing more.\n";
+const END: &str = "; no further changes were made\n";
 
-/// Of [`MESSAGE`], the priority that the journal's stream understands and nobody else.
-const PRIORITY: usize = 3;
+/// Text for the signal handler. Never freed, so that the handler may read it whenever it runs.
+type Words = Cow<'static, str>;
 
-static TO_JOURNAL: AtomicBool = AtomicBool::new(false);
+static BEGINNING: AtomicPtr<Words> = AtomicPtr::new(ptr::null_mut());
+static ACTIVITY: AtomicPtr<Words> = AtomicPtr::new(ptr::null_mut());
 
 /// Ends the process with status 1 once the deadline has passed.
 #[expect(unsafe_code, reason = "a signal handler can be set in no other way")]
 pub fn arm_deadline(seconds: u32, to_journal: bool) {
-    TO_JOURNAL.store(to_journal, Ordering::Relaxed);
+    let priority = if to_journal { "<3>" } else { "" };
+    keep(&BEGINNING, format!("{priority}kubepods-repair: timed out after {seconds} s while ").into());
+    doing("starting");
     let action = SigAction::new(SigHandler::Handler(give_up), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler calls nothing but write(2) and _exit(2), both of which signal-safety(7) allows.
-    // It cannot fail for SIGALRM; if it did, the default action would end the process all the same.
+    // SAFETY: the handler calls nothing but write(2) and _exit(2), both of which signal-safety(7) allows, and reads texts
+    // that are never freed. It cannot fail for SIGALRM; if it did, the default action would end the process all the same.
     let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
     alarm::set(seconds);
 }
 
+/// Notes what the program does from now on, as a participle ("waiting for …"), for the message of the deadline. A few dozen
+/// notes a run, so that what is leaked stays small.
+pub fn doing(activity: impl Into<Words>) {
+    keep(&ACTIVITY, activity.into());
+}
+
+fn keep(place: &AtomicPtr<Words>, words: Words) {
+    place.store(Box::leak(Box::new(words)), Ordering::Release);
+}
+
 extern "C" fn give_up(_: libc::c_int) {
-    let skip = if TO_JOURNAL.load(Ordering::Relaxed) { 0 } else { PRIORITY };
+    write_kept(&BEGINNING);
+    write_kept(&ACTIVITY);
+    write_text(END);
     #[expect(unsafe_code, reason = "nothing of the standard library may be called in a signal handler")]
-    // SAFETY: PRIORITY lies within MESSAGE, which is a static; _exit does not return.
+    // SAFETY: _exit does not return.
     unsafe {
-        libc::write(libc::STDERR_FILENO, MESSAGE.as_ptr().add(skip).cast(), MESSAGE.len() - skip);
         libc::_exit(1);
+    }
+}
+
+fn write_kept(place: &AtomicPtr<Words>) {
+    #[expect(unsafe_code, reason = "the text was stored as a pointer, which a signal handler can read without a lock")]
+    // SAFETY: it is null or was leaked by `keep`, whose store is released before this load acquires it.
+    if let Some(words) = unsafe { place.load(Ordering::Acquire).as_ref() } {
+        write_text(words);
+    }
+}
+
+fn write_text(text: &str) {
+    #[expect(unsafe_code, reason = "nothing of the standard library may be called in a signal handler")]
+    // SAFETY: the pointer and the length are those of one string.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
     }
 }

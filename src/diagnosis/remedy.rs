@@ -1,6 +1,6 @@
 //! What can be done about a finding: the words that diagnosis, plan, repair and report share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::cgroup::{CgroupPath, Controllers};
@@ -16,6 +16,17 @@ pub enum Remedy {
     Tell(String),
     /// It would be done, but for this other fault that has to be cured first.
     Waits(Fault),
+}
+
+/// A step in words, such as `made`, `make`, `/sys/fs/cgroup/kubepods`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// Past tense.
+    pub done: &'static str,
+    /// Plain form.
+    pub plain: &'static str,
+    /// What it is done to, with all that belongs to it.
+    pub object: String,
 }
 
 /// One change to the machine. What is not here cannot be done.
@@ -95,6 +106,44 @@ pub enum Step {
 }
 
 impl Step {
+    /// What it does; groups are shown below `mount`.
+    pub fn words(&self, mount: &Path) -> Words {
+        let dir = |group: &CgroupPath| group.under(mount).display().to_string();
+        let (done, plain, object) = match self {
+            Self::LiftLimit { group, file } => ("wrote", "write", format!("max to {}/{file}", dir(group))),
+            Self::RemovePods(pods) => match &**pods {
+                [only] => ("removed", "remove", format!("the stale pod group {}", dir(&only.group))),
+                pods => ("removed", "remove", format!("{} stale pod groups", pods.len())),
+            },
+            Self::RemoveTree(group) => ("removed", "remove", format!("{} with all below", dir(group))),
+            Self::MoveProcesses { from, to, frozen } => {
+                let frozen = if *frozen { "frozen " } else { "" };
+                ("moved", "move", format!("the {frozen}processes of {} to {}", dir(from), dir(to)))
+            }
+            Self::MakeAnew(group) => ("made", "make", format!("{} anew", dir(group))),
+            Self::Make(group) | Self::MakeQosGroup(group) => ("made", "make", dir(group)),
+            Self::RemoveQosGroup(group) => ("removed", "remove", dir(group)),
+            Self::StartSlice(slice) => ("started", "start", slice.name().display().to_string()),
+            Self::AskForSlice { slice, keeping } => {
+                let keeping = if keeping.is_empty() { String::new() } else { format!(", keeping {keeping}") };
+                ("asked systemd for", "ask systemd for", format!("{}{keeping}", slice.name().display()))
+            }
+            Self::Enable { group, controllers } => {
+                let file = group.under(mount).join("cgroup.subtree_control");
+                ("switched on", "switch on", format!("{controllers} in {}", file.display()))
+            }
+            Self::Mount { options, point } => ("mounted", "mount", format!("{options} on {}", point.display())),
+            Self::FillCpuset(group) => {
+                ("filled", "fill", format!("the CPUs and memory nodes of {} from its parent", dir(group)))
+            }
+            Self::Thaw(group) => ("thawed", "thaw", dir(group)),
+            Self::Restart { unit, .. } => ("restarted", "restart", unit.clone()),
+            Self::SetAside { file, .. } => ("set aside", "set aside", file.display().to_string()),
+            Self::RemoveStraysGroup(group) => ("removed", "remove", format!("the empty {}", dir(group))),
+        };
+        Words { done, plain, object }
+    }
+
     /// Whether this adds to the tree; the others only take away what is in the way.
     pub fn builds(&self) -> bool {
         matches!(

@@ -9,9 +9,9 @@ pub mod containerd;
 pub mod flags;
 pub mod layout;
 pub mod microk8s;
+pub mod remembered;
 mod reservations;
 mod runtime;
-pub mod remembered;
 mod settings;
 pub mod yaml;
 

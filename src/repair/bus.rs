@@ -10,6 +10,7 @@ use serde::Serialize;
 use zbus::{Connection, DynamicType, Message, OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::repair::RepairError;
+use crate::sys;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -39,6 +40,7 @@ pub(super) struct Job(OwnedObjectPath);
 
 impl Systemd {
     pub(super) fn connect() -> Result<Self, RepairError> {
+        sys::doing("connecting to the system bus");
         let connection = bounded("connect", || zbus::block_on(Connection::system()))?;
         Ok(Self { connection })
     }
@@ -73,6 +75,7 @@ impl Systemd {
 
     /// Returns once the job is done, whatever came of it.
     pub(super) fn wait_for(&self, job: &Job, unit: &str) -> Result<(), RepairError> {
+        sys::doing(format!("waiting for systemd's job for {unit}"));
         let start = Instant::now();
         while self.is_under_way(job)? {
             if start.elapsed() > PATIENCE_FOR_JOBS {
@@ -109,6 +112,7 @@ impl Systemd {
         read: impl FnOnce(Result<Message, zbus::Error>) -> Result<T, zbus::Error> + Send + 'static,
     ) -> Result<T, RepairError> {
         let connection = self.connection.clone();
+        sys::doing(format!("asking systemd for {method}({unit})"));
         bounded(&format!("{method}({unit})"), move || {
             read(zbus::block_on(connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), method, &body)))
         })

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::repair::{RepairError, change, errno};
+use crate::sys;
 
 const PATH: &str = "/run/kubepods-repair.lock";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +31,7 @@ impl Lock {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(path).map_err(errno).map_err(change("open", path, ""))?;
+        sys::doing("waiting for another run's lock");
         let start = Instant::now();
         loop {
             let answer = match file.try_lock() {

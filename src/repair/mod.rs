@@ -23,12 +23,14 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::write;
 
+use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::Step;
 use crate::host::{Host, Refusal, Tree};
 use crate::plan::Planned;
 use crate::repair::processes::Refuge;
 use crate::root::{ReadError, Root};
+use crate::sys;
 
 /// Why a step came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,8 +122,12 @@ pub enum Effect {
 /// Takes the steps in order. After one that builds has failed, no other that builds is tried. Housekeeping ends at `until`.
 pub fn apply(root: &Root, host: &Host, plan: Vec<Planned>, until: Instant) -> Vec<Taken> {
     let mut failed = false;
-    let mut taken = Vec::with_capacity(plan.len());
+    let steps = plan.len();
+    let mount = host.tree.as_ref().map_or(Path::new("/"), |tree| tree.mount.as_path());
+    let mut taken = Vec::with_capacity(steps);
     for Planned { step, faults } in plan {
+        let words = step.words(mount);
+        sys::doing(format!("taking step {} of {steps} ({} {})", taken.len() + 1, words.plain, words.object));
         let is_late = step.is_housekeeping() && Instant::now() >= until;
         let result = match (&host.tree, &host.v1) {
             _ if is_late || failed && step.builds() => Ok(Effect::Skipped),
@@ -141,7 +147,7 @@ pub fn restart(Planned { step, faults }: Planned) -> Taken {
 }
 
 fn take(root: &Root, tree: &Tree, step: &Step, until: Instant) -> Result<Effect, RepairError> {
-    let directory = |group: &crate::cgroup::CgroupPath| group.under(&tree.mount);
+    let directory = |group: &CgroupPath| group.under(&tree.mount);
     match step {
         Step::LiftLimit { group, file } => write_file(&tree.file(group, file), "max").map(|()| Effect::Done(None)),
         Step::RemovePods(pods) => groups::remove_pods(root, tree, pods, until),

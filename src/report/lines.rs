@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::Finding;
-use crate::diagnosis::remedy::{Remedy, Step};
+use crate::diagnosis::remedy::{Remedy, Step, Words};
 use crate::host::Host;
 use crate::host::mounts::Mode;
 use crate::kubelet::{Settings, Sourced};
@@ -13,7 +13,7 @@ use crate::report::Report;
 
 /// A step in words: `made …`, `would make …`, `could not make …`.
 pub(super) fn step(taken: &Taken, mount: &Path) -> String {
-    let (done, plain, object) = words(&taken.step, mount);
+    let Words { done, plain, object } = taken.step.words(mount);
     match &taken.result {
         Ok(Effect::Would) => format!("would {plain} {object}"),
         Ok(Effect::Done(None)) => format!("{done} {object}"),
@@ -33,43 +33,6 @@ pub(super) fn place(step: &Step, mount: &Path) -> String {
         (Step::SetAside { file, .. }, None) => file.display().to_string(),
         (Step::Mount { point, .. }, None) => point.display().to_string(),
         (_, None) => mount.display().to_string(),
-    }
-}
-
-/// Past tense, plain form, object.
-fn words(step: &Step, mount: &Path) -> (&'static str, &'static str, String) {
-    let dir = |group: &crate::cgroup::CgroupPath| group.under(mount).display().to_string();
-    match step {
-        Step::LiftLimit { group, file } => ("wrote", "write", format!("max to {}/{file}", dir(group))),
-        Step::RemovePods(pods) => match &**pods {
-            [only] => ("removed", "remove", format!("the stale pod group {}", dir(&only.group))),
-            pods => ("removed", "remove", format!("{} stale pod groups", pods.len())),
-        },
-        Step::RemoveTree(group) => ("removed", "remove", format!("{} with all below", dir(group))),
-        Step::MoveProcesses { from, to, frozen } => {
-            let frozen = if *frozen { "frozen " } else { "" };
-            ("moved", "move", format!("the {frozen}processes of {} to {}", dir(from), dir(to)))
-        }
-        Step::MakeAnew(group) => ("made", "make", format!("{} anew", dir(group))),
-        Step::Make(group) | Step::MakeQosGroup(group) => ("made", "make", dir(group)),
-        Step::RemoveQosGroup(group) => ("removed", "remove", dir(group)),
-        Step::StartSlice(slice) => ("started", "start", slice.name().display().to_string()),
-        Step::AskForSlice { slice, keeping } => {
-            let keeping = if keeping.is_empty() { String::new() } else { format!(", keeping {keeping}") };
-            ("asked systemd for", "ask systemd for", format!("{}{keeping}", slice.name().display()))
-        }
-        Step::Enable { group, controllers } => {
-            let file = group.under(mount).join("cgroup.subtree_control");
-            ("switched on", "switch on", format!("{controllers} in {}", file.display()))
-        }
-        Step::Mount { options, point } => ("mounted", "mount", format!("{options} on {}", point.display())),
-        Step::FillCpuset(group) => {
-            ("filled", "fill", format!("the CPUs and memory nodes of {} from its parent", dir(group)))
-        }
-        Step::Thaw(group) => ("thawed", "thaw", dir(group)),
-        Step::Restart { unit, .. } => ("restarted", "restart", unit.clone()),
-        Step::SetAside { file, .. } => ("set aside", "set aside", file.display().to_string()),
-        Step::RemoveStraysGroup(group) => ("removed", "remove", format!("the empty {}", dir(group))),
     }
 }
 
