@@ -37,13 +37,30 @@ struct Meaning {
     reserved: Option<&'static str>,
     enforced: Vec<&'static str>,
     enforced_before: bool,
+    gate: Option<bool>,
+    endpoint: Option<&'static str>,
+    cpu: Option<&'static str>,
 }
 
 impl Meaning {
     fn default() -> Self {
         let (driver, root, root_dir, cpu_policy) = ("cgroupfs", "/", "/var/lib/kubelet", "none");
         let enforced = vec!["pods"];
-        Self { per_qos: true, driver, root, root_dir, cpu_policy, reserved: None, enforced, enforced_before: false }
+        let (reserved, gate, endpoint, cpu) = (None, None, None, None);
+        let enforced_before = false;
+        Self {
+            per_qos: true,
+            driver,
+            root,
+            root_dir,
+            cpu_policy,
+            reserved,
+            enforced,
+            enforced_before,
+            gate,
+            endpoint,
+            cpu,
+        }
     }
 
     /// The first occurrence replaces the default, later ones add to it.
@@ -62,6 +79,9 @@ impl Meaning {
             && settings.cpu_manager_policy.value == self.cpu_policy
             && settings.kube_reserved.value.as_ref().map(|path| path.to_string()).as_deref() == self.reserved
             && settings.enforced.value == self.enforced
+            && settings.feature_gates.get("G").map(|gate| gate.value) == self.gate
+            && settings.runtime_endpoint.value.as_deref() == self.endpoint
+            && settings.kube_reservation.get("cpu").map(|amount| amount.value.as_str()) == self.cpu
     }
 }
 
@@ -88,12 +108,20 @@ const PIECES: &[Piece] = &[
     ("enforce-node-allocatable", Some("pods,kube-reserved"), None, |now| now.enforce(&["pods", "kube-reserved"])),
     ("enforce-node-allocatable", Some("kube-reserved"), None, |now| now.enforce(&["kube-reserved"])),
     ("enforce-node-allocatable", None, Some(""), |now| now.enforce(&[])),
+    ("feature-gates", Some("A=true,G=f,"), None, |now| now.gate = Some(false)),
+    ("feature-gates", Some("G=1"), None, |now| now.gate = Some(true)),
+    ("feature-gates", None, Some(""), |_| ()),
+    ("container-runtime-endpoint", Some("$SNAP_COMMON/x"), None, |now| {
+        now.endpoint = Some("/var/snap/microk8s/common/x");
+    }),
+    ("kube-reserved", Some("cpu=1,memory=1Gi"), None, |now| now.cpu = Some("1")),
+    ("kube-reserved", Some("pid=9"), None, |_| ()),
     ("v", None, Some("4"), |_| ()),
     ("node-labels", None, Some("a=b,c=$NOBODY"), |_| ()),
 ];
 
 /// What every kubelet refuses, wherever it stands.
-const REFUSED: [&str; 9] = [
+const REFUSED: [&str; 12] = [
     "--cgroups-per-qos false",
     "--cgroups-per-qos=maybe",
     "--v=1  --v=2",
@@ -103,6 +131,9 @@ const REFUSED: [&str; 9] = [
     "-",
     "--cgroup-driver=docker",
     "\"\"",
+    "--feature-gates=A",
+    "--feature-gates=A=yes",
+    "--kube-reserved=cpu",
 ];
 
 /// Quotes anywhere are taken out by the reader.
