@@ -15,7 +15,7 @@ use kubepods_repair::cgroup::{CgroupPath, Controllers};
 use kubepods_repair::diagnosis::remedy::{Remedy, Step};
 use kubepods_repair::diagnosis::{Finding, Occasion, Severity, Terms, diagnose};
 use kubepods_repair::host::checkpoints::{Checkpoint, Content, KINDS};
-use kubepods_repair::host::group::{Group, Kind, Process};
+use kubepods_repair::host::group::{Group, Kind, MemoryLimit, Process};
 use kubepods_repair::host::pods::AbandonedPod;
 use kubepods_repair::host::tasks::{Policy, Task};
 use kubepods_repair::host::units::{Fragment, SliceUnit};
@@ -138,6 +138,11 @@ const FAULTS: &[Fault] = &[
     ("no depth", |ruin, which| {
         if let Some(group) = ruin.own(which) {
             group.max_depth = Some(1);
+        }
+    }),
+    ("no memory for groups", |ruin, _| {
+        if let Some(group) = ruin.own(0) {
+            group.memory = Some(MemoryLimit { limit: 0, current: 0, cpus: 2 });
         }
     }),
     ("no room at the root", |ruin, _| {

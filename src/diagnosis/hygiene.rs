@@ -13,6 +13,10 @@ use crate::kubelet::layout::Layout;
 /// Of the group of best effort, whose weight the kubelet sets at its start (`sched_group_set_shares`: EINVAL).
 const DIES_OF_IDLE: &str = "the kernel refuses to set the weight of an idle group, and the kubelet dies of trying";
 
+/// Of kubepods, whose limits the kubelet tries to set in the background, the weight before most others (`fs2.Manager.Set`).
+const KEEPS_FROM_LIMITS: &str = "all pods run only when nothing else wants a CPU; the kernel refuses to set the weight of an idle \
+                                 group, and so the kubelet cannot set all limits of all pods";
+
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let mut findings: Vec<Finding> = case.own_groups().filter_map(|group| frozen(case, group)).collect();
     // A slice has its CPUs from the kubelet or from this program, so that systemd keeps cpuset.
@@ -64,6 +68,8 @@ pub(super) fn leftovers<'a>(
     let is_idle = settings.iter().any(|setting| setting.file == "cpu.idle");
     let impact = if is_idle && layout.qos.last() == Some(group) {
         Impact::fatal(DIES_OF_IDLE)
+    } else if is_idle && layout.kubepods == *group {
+        Impact::degraded(KEEPS_FROM_LIMITS)
     } else {
         Impact::degraded("all pods below share this limit, and the kubelet never resets it")
     };

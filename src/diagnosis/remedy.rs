@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::diagnosis::catalogue::Fault;
 use crate::host::pods::AbandonedPod;
+use crate::host::v1::MEMORY_LIMIT;
 
 /// The answer to a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +29,14 @@ pub struct Words {
     /// What it is done to, with all that belongs to it.
     pub object: String,
 }
+/// What `memory.limit_in_bytes` takes for no limit.
+pub const NO_LIMIT: &str = "-1";
 
 /// One change to the machine. What is not here cannot be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Writes `max` to `cgroup.max.descendants` or `cgroup.max.depth` of a group of the kubelet's own.
+    /// Writes `max` to `cgroup.max.descendants` or `cgroup.max.depth` of a group of the kubelet's own, or to its `memory.max`,
+    /// which the kubelet sets anew at each start; on version 1 [`NO_LIMIT`] to `memory.limit_in_bytes`.
     LiftLimit {
         /// Whose.
         group: CgroupPath,
@@ -110,7 +114,10 @@ impl Step {
     pub fn words(&self, mount: &Path) -> Words {
         let dir = |group: &CgroupPath| group.under(mount).display().to_string();
         let (done, plain, object) = match self {
-            Self::LiftLimit { group, file } => ("wrote", "write", format!("max to {}/{file}", dir(group))),
+            Self::LiftLimit { group, file } => {
+                let none = if *file == MEMORY_LIMIT { NO_LIMIT } else { "max" };
+                ("wrote", "write", format!("{none} to {}/{file}", dir(group)))
+            }
             Self::RemovePods(pods) => match &**pods {
                 [only] => ("removed", "remove", format!("the stale pod group {}", dir(&only.group))),
                 pods => ("removed", "remove", format!("{} stale pod groups", pods.len())),

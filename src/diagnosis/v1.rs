@@ -8,12 +8,14 @@ use std::path::PathBuf;
 
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::catalogue::Fault;
-use crate::diagnosis::remedy::{Remedy, Step};
-use crate::diagnosis::{Finding, Impact, Location, Terms};
-use crate::diagnosis::{absent, driver, hold_back, hygiene, qos_disabled, read_only, services, v1_mounts, v1_slices};
+use crate::diagnosis::remedy::{NO_LIMIT, Remedy, Step};
+use crate::diagnosis::{Finding, Impact, Location, Severity, Terms};
+use crate::diagnosis::{
+    absent, driver, hold_back, hygiene, limits, qos_disabled, read_only, services, v1_mounts, v1_slices,
+};
 use crate::host::Host;
 use crate::host::container::Manager;
-use crate::host::v1::{Group, Hierarchies, Hierarchy};
+use crate::host::v1::{Group, Hierarchies, Hierarchy, MEMORY_LIMIT};
 use crate::kubelet::layout::Layout;
 use crate::kubelet::{Driver, Settings};
 
@@ -96,6 +98,7 @@ fn groups(case: &Case) -> Vec<Finding> {
         findings.extend(missing(case, &layout.cgroup_root, Fault::CgroupRootMissing));
     }
     findings.extend(layout.reserved.iter().filter_map(|path| missing(case, path, Fault::ReservedGroupMissing)));
+    findings.extend(short_of_memory(case));
     findings.extend(v1_slices::diagnose(case));
     findings.extend(missing(case, &layout.kubepods, Fault::RootMissing));
     if !v1.lack(&layout.kubepods) && v1.has_cpu_shares() {
@@ -155,6 +158,26 @@ fn make(case: &Case, path: CgroupPath) -> Vec<Step> {
     let is_in_cpuset = case.v1.of("cpuset").is_none_or(|cpuset| cpuset.groups.contains_key(&path));
     let fill = (!is_in_cpuset).then(|| Step::FillCpuset(path.clone()));
     v1_slices::ask_for(case, &path).into_iter().chain([Step::Make(path)]).chain(fill).collect()
+}
+
+/// The kernel charges what a new group takes to the group that it is made in.
+fn short_of_memory(case: &Case) -> Vec<Finding> {
+    let Some(memory) = case.v1.of("memory") else { return Vec::new() };
+    let wanted = || case.layout.own().chain(&case.layout.reserved);
+    let judge = |(path, group): (&CgroupPath, &Group)| {
+        let is_to_make = |other: &&CgroupPath| path.is_above(other) && !memory.groups.contains_key(*other);
+        let (limit, is_own) = (group.memory.as_ref()?, case.layout.is_own(path));
+        let severity = limits::short_of_memory(limit, wanted().filter(is_to_make).count(), 0);
+        let severity = severity.filter(|severity| is_own || *severity == Severity::Fatal)?;
+        let location = Location::CgroupFile(memory.point.clone(), path.clone(), MEMORY_LIMIT);
+        let remedy = if is_own {
+            Remedy::Steps(vec![Step::LiftLimit { group: path.clone(), file: MEMORY_LIMIT }])
+        } else {
+            limits::not_ours(&location, NO_LIMIT)
+        };
+        Some(limits::no_memory(location, severity, limit, remedy))
+    };
+    memory.groups.iter().filter_map(judge).collect()
 }
 
 fn empty_cpuset<'a>(case: &'a Case) -> impl Fn((&'a CgroupPath, &'a Group)) -> Option<Finding> {

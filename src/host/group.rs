@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
+use crate::host::partitions;
 use crate::root::{ReadError, Root};
 
 /// How closely a group is looked at.
@@ -70,6 +71,17 @@ pub struct Setting {
     pub default: String,
 }
 
+/// A limit of memory, and what it has to be held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// In bytes.
+    pub limit: u64,
+    /// Bytes in use.
+    pub current: u64,
+    /// How many CPUs the kernel keeps counters for in each group.
+    pub cpus: usize,
+}
+
 /// What is known of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -93,6 +105,8 @@ pub struct Group {
     pub max_depth: Option<u64>,
     /// `nr_descendants` of `cgroup.stat`; only read where there is a limit on it.
     pub descendants: u64,
+    /// `memory.max`, where it is a number; only looked up where something has to be made below, see [`memory_limit`].
+    pub memory: Option<MemoryLimit>,
     /// What the kubelet never sets back.
     pub leftovers: Vec<Setting>,
     /// Whether it has the cpu controller and yet no `cpu.max` (no CONFIG_CFS_BANDWIDTH); only looked at in kubepods.
@@ -104,11 +118,19 @@ pub struct Group {
 /// So many processes are looked up by name; of more, only the number is told.
 pub const NAMED: usize = 8;
 
+/// A memory limit from here on is none: version 1 rounds its largest number down to whole pages.
+pub const NO_MEMORY_LIMIT: u64 = 1 << 62;
+
 /// What the kubelet never writes on a group of its own, and the value it expects to find (facts of 1.20 … 1.36).
-const LEFTOVERS: [(&str, &str); 4] =
-    [("cpu.max", "max "), ("memory.high", "max"), ("cpuset.mems", ""), ("cpuset.cpus.partition", "member")];
-const LEFTOVERS_OF_QOS: [(&str, &str); 4] =
-    [("cpu.idle", "0"), ("memory.max", "max"), ("pids.max", "max"), ("cpuset.cpus", "")];
+const LEFTOVERS: [(&str, &str); 6] = [
+    ("cpu.max", "max "),
+    ("cpu.idle", "0"),
+    ("memory.high", "max"),
+    ("memory.swap.max", "max"),
+    ("cpuset.mems", ""),
+    ("cpuset.cpus.partition", "member"),
+];
+const LEFTOVERS_OF_QOS: [(&str, &str); 3] = [("memory.max", "max"), ("pids.max", "max"), ("cpuset.cpus", "")];
 
 /// Reads the group at `path`; `None` where there is none.
 ///
@@ -131,6 +153,7 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
         max_descendants,
         max_depth,
         descendants: if max_descendants.is_some() { files.keyed("cgroup.stat", "nr_descendants")? } else { 0 },
+        memory: None,
         leftovers: Vec::new(),
         lacks_cpu_max: false,
         children: Vec::new(),
@@ -152,6 +175,17 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
         group.leftovers.extend(files.leftovers(&LEFTOVERS_OF_QOS)?);
     }
     Ok(Some(group))
+}
+
+/// The limit in `limit`, with what `current` says is in use; both are files of one group. `None` where there is no limit.
+///
+/// # Errors
+/// When one of them, or the list of CPUs, cannot be read.
+pub fn memory_limit(root: &Root, limit: &Path, current: &Path) -> Result<Option<MemoryLimit>, ReadError> {
+    let number = |path: &Path| Ok(root.read_value(path)?.and_then(|text| text.trim_end().parse().ok()));
+    let Some(limit) = number(limit)?.filter(|limit| *limit < NO_MEMORY_LIMIT) else { return Ok(None) };
+    let cpus = partitions::possible_cpus(root)?.map_or(1, |cpus| cpus.count());
+    Ok(Some(MemoryLimit { limit, current: number(current)?.unwrap_or(0), cpus }))
 }
 
 /// Whether a process lives in the group at `path` or below; false where there is no such group.

@@ -275,6 +275,7 @@ fn observe_tree(
             return Err(ReadError { operation: "read", path, errno: Errno::ENOENT });
         }
     }
+    observe_memory(root, mount, &layout, &mut groups)?;
     let own = layout.own().filter_map(|path| groups.get(path));
     let pod_groups = layout.pod_groups(own.map(|group: &Group| (&group.path, &group.children)));
     // Where nothing lives below the parent, no pod has to be asked.
@@ -317,6 +318,26 @@ fn has_cpu_weight(
     let Some(kubepods) = kubepods.filter(|group| group.lacks_cpu_max) else { return Ok(true) };
     let file = kubepods.path.under(&mount.point).join("cpu.weight");
     Ok(root.exists(&file)? || kernel.has(root, "CONFIG_FAIR_GROUP_SCHED") == Some(true))
+}
+
+/// Where a group has to be made, or be given the memory controller, the kernel charges its counters to the groups above.
+fn observe_memory(
+    root: &Root,
+    mount: &CgroupMount,
+    layout: &Layout,
+    groups: &mut BTreeMap<CgroupPath, Group>,
+) -> Result<(), ReadError> {
+    let lacks = |path: &CgroupPath| groups.get(path).is_none();
+    let is_incomplete = layout.own().chain(&layout.reserved).any(lacks)
+        || groups.get(&layout.kubepods).is_some_and(|kubepods| !kubepods.subtree_control.contains("memory"));
+    if !is_incomplete {
+        return Ok(());
+    }
+    for (path, group) in groups.iter_mut().filter(|(path, _)| !path.is_root()) {
+        let file = |name: &str| path.under(&mount.point).join(name);
+        group.memory = group::memory_limit(root, &file("memory.max"), &file("memory.current"))?;
+    }
+    Ok(())
 }
 
 fn observe_other(root: &Root, mount: &CgroupMount, kubepods: CgroupPath) -> Result<Option<OtherTree>, ReadError> {

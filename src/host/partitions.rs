@@ -35,6 +35,11 @@ impl Cpus {
         self.0.retain(|cpu| !others.0.contains(cpu));
     }
 
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -53,6 +58,14 @@ impl Cpus {
     }
 }
 
+/// All CPUs that this machine could ever have; `None` where nothing says which.
+///
+/// # Errors
+/// When the list is there and cannot be read.
+pub fn possible_cpus(root: &Root) -> Result<Option<Cpus>, ReadError> {
+    Ok(root.read_value(Path::new(POSSIBLE_CPUS))?.map(|list| Cpus::parse(&list)))
+}
+
 /// The CPUs that a slice may have: all but those that a group beside it, or beside a group above it, has in a partition of its
 /// own. An invalid partition counts, too: it becomes valid again once nothing is in its way. `None` where nothing says which
 /// CPUs there are.
@@ -60,8 +73,7 @@ impl Cpus {
 /// # Errors
 /// When a list that is there cannot be read.
 pub fn free_cpus(root: &Root, mount: &Path, slice: &CgroupPath) -> Result<Option<Cpus>, ReadError> {
-    let Some(possible) = root.read_value(Path::new(POSSIBLE_CPUS))? else { return Ok(None) };
-    let mut free = Cpus::parse(&possible);
+    let Some(mut free) = possible_cpus(root)? else { return Ok(None) };
     let mut way = slice.ancestors();
     way.push(slice.clone());
     for (above, own) in way.iter().zip(way.iter().skip(1)) {

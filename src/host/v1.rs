@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::host::group::{Depth, Setting};
+use crate::host::group::{Depth, MemoryLimit, NO_MEMORY_LIMIT, Setting, memory_limit};
 use crate::host::kernel::Kernel;
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount, Version};
 use crate::host::pods::{self, Pods};
@@ -43,9 +43,6 @@ pub const USED: [&str; 14] = [
 /// Where the kubelet looks whether a group exists (`Validate`), so far as it is mounted.
 pub const CHECKED: [&str; 7] = ["cpu", "cpuacct", "cpuset", "hugetlb", "memory", NAMED, "pids"];
 
-/// A memory limit from here on is none: the kernel rounds its largest number down to whole pages.
-const NO_MEMORY_LIMIT: u64 = 1 << 62;
-
 /// Controller, file, and what stands there (of a memory limit: none) as long as nobody has written it. The kubelet never does.
 /// Not every kernel has all of them.
 const LEFTOVERS: [(&str, &str, &str); 6] = [
@@ -57,9 +54,11 @@ const LEFTOVERS: [(&str, &str, &str); 6] = [
     ("memory", "memory.oom_control", "oom_kill_disable 0"),
 ];
 
+/// The file of a group's memory limit.
+pub const MEMORY_LIMIT: &str = "memory.limit_in_bytes";
+
 /// What it writes on kubepods alone.
-const LEFTOVERS_OF_QOS: [(&str, &str, &str); 2] =
-    [("memory", "memory.limit_in_bytes", "-1"), ("pids", "pids.max", "max")];
+const LEFTOVERS_OF_QOS: [(&str, &str, &str); 2] = [("memory", MEMORY_LIMIT, "-1"), ("pids", "pids.max", "max")];
 
 /// All that matters of version 1 on this host.
 #[derive(Clone, Debug)]
@@ -115,6 +114,8 @@ pub struct Group {
     pub frozen: bool,
     /// Whether a process lives in it or below. Only looked up where it is frozen.
     pub populated: bool,
+    /// `memory.limit_in_bytes`, where it is one; only looked up where something has to be made below.
+    pub memory: Option<MemoryLimit>,
     /// What the kubelet never sets back.
     pub leftovers: Vec<Setting>,
     /// The names of the groups directly below; only read of the kubelet's own.
@@ -299,6 +300,13 @@ fn hierarchy(
         if root.directories(&directory)?.is_some() {
             let group = Files { root, hierarchy: &hierarchy, path, directory }.read(*depth)?;
             hierarchy.groups.insert(path.clone(), group);
+        }
+    }
+    let is_incomplete = wanted.len() > hierarchy.groups.len();
+    if name == "memory" && is_incomplete {
+        for (path, group) in hierarchy.groups.iter_mut().filter(|(path, _)| !path.is_root()) {
+            let file = |name: &str| path.under(&mount.point).join(name);
+            group.memory = memory_limit(root, &file(MEMORY_LIMIT), &file("memory.usage_in_bytes"))?;
         }
     }
     Ok(hierarchy)

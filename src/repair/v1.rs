@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::cgroup::CgroupPath;
-use crate::diagnosis::remedy::Step;
+use crate::diagnosis::remedy::{NO_LIMIT, Step};
 use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::pods::AbandonedPod;
 use crate::host::v1::{Hierarchies, populated};
@@ -20,6 +20,7 @@ pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step, until: Instant) -
     match step {
         Step::Mount { options, point } => mount_hierarchy(options, point),
         Step::Make(group) | Step::MakeQosGroup(group) => make(v1, group),
+        Step::LiftLimit { group, file } => lift(v1, group, file),
         Step::FillCpuset(group) => fill(root, v1, group),
         Step::Thaw(group) => thaw(root, v1, group),
         Step::AskForSlice { slice, keeping } => {
@@ -32,8 +33,7 @@ pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step, until: Instant) -
         }
         Step::Restart { .. } | Step::SetAside { .. } => take_without_tree(step),
         // Steps of version 2, which no rule of version 1 plans.
-        Step::LiftLimit { .. }
-        | Step::MoveProcesses { .. }
+        Step::MoveProcesses { .. }
         | Step::MakeAnew(_)
         | Step::Enable { .. }
         | Step::RemoveStraysGroup(_)
@@ -47,6 +47,11 @@ fn mount_hierarchy(options: &str, point: &Path) -> Result<Effect, RepairError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let mounted = mount(Some("cgroup"), point, Some("cgroup"), flags, Some(options));
     mounted.map(|()| Effect::Done(None)).map_err(change("mount", point, options))
+}
+
+fn lift(v1: &Hierarchies, group: &CgroupPath, file: &str) -> Result<Effect, RepairError> {
+    let Some(memory) = v1.of("memory") else { return Ok(Effect::Nothing) };
+    write_file(&group.under(&memory.point).join(file), NO_LIMIT).map(|()| Effect::Done(None))
 }
 
 fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {

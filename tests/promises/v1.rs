@@ -26,6 +26,7 @@ impl OnHierarchies<'_> {
             Step::Mount { options, point } => self.mount(options, point),
             _ if !self.wants_groups => Some("no group is wanted"),
             Step::Make(group) | Step::MakeQosGroup(group) => self.make(group),
+            Step::LiftLimit { group, file: "memory.limit_in_bytes" } if *group == self.layout.kubepods => None,
             Step::FillCpuset(group) => self.fill(group),
             Step::Thaw(group) => self.thaw(group),
             Step::RemovePods(pods) => {

@@ -36,9 +36,10 @@ pub(super) static LEFTOVER_LIMITS: Entry = Entry {
     title: "A limit that the kubelet never resets",
     meaning: "A resource limit is set on kubepods or a QoS group that the kubelet neither sets nor takes back. All pods \
               below share it: they are slow, are killed, or cannot start a process, and no log says why. Of cpu.idle in the \
-              group of best effort the kubelet itself dies, since the kernel then refuses the weight it sets.",
-    signs: "cpu.max, cpu.idle, memory.high, cpuset.mems, cpuset.cpus.partition and the like of these groups differ from what \
-            a new group has; on version 1 cpu.cfs_quota_us, cpu.idle, pids.max, the limits of memory, memory.oom_control, or \
+              group of best effort the kubelet itself dies, since the kernel then refuses the weight it sets; of cpu.idle in \
+              kubepods it only fails to set limits there.",
+    signs: "cpu.max, cpu.idle, memory.high, memory.swap.max, cpuset.mems, cpuset.cpus.partition and the like of these groups \
+            differ from what a new group has; on version 1 cpu.cfs_quota_us, cpu.idle, pids.max, the limits of memory, memory.oom_control, or \
             a cpuset narrower than the one above.",
     remedy: "kubepods-repair leaves it alone, since somebody may have meant it, and prints the command that resets it.",
     by_hand: "If nobody meant it, type the command that the finding shows. A reboot takes it away, too.",
@@ -50,11 +51,14 @@ pub(super) static LIMITS_EXHAUSTED: Entry = Entry {
     message_id: "922c4c7da2344ab59a16ed23268464e3",
     title: "No more cgroups may be made here",
     meaning: "cgroup.max.descendants or cgroup.max.depth leaves no room for what the kubelet or its pods have to make: \
-              mkdir answers \"resource temporarily unavailable\", and will for ever.",
-    signs: "One of these files of kubepods, a QoS group or a group above holds a number that the groups already there, and \
-            those still to come, reach.",
-    remedy: "kubepods-repair sets the limit back to max on kubepods and the QoS groups. On any other group somebody has to \
-             want it.",
+              mkdir answers \"resource temporarily unavailable\", and will for ever. Or memory.max leaves no room for the \
+              kernel's own counters of a new group: mkdir answers \"cannot allocate memory\", and the kubelet dies before \
+              it would set this limit anew.",
+    signs: "One of the first two files of kubepods, a QoS group or a group above holds a number that the groups already \
+            there, and those still to come, reach; or memory.max (on version 1 memory.limit_in_bytes) of kubepods or a group \
+            above is next to nothing, and a group has to be made below.",
+    remedy: "kubepods-repair sets the limit back to max on kubepods and the QoS groups; memory.max of kubepods is the \
+             kubelet's own setting, which it writes at each start. On any other group somebody has to want it.",
     by_hand: "echo max > the file that the finding names.",
     threads: &[],
 };
