@@ -25,8 +25,9 @@ Usage: kubepods-repair [OPTION]...
       --root DIR   examine a captured copy of a host instead of this one;
                    implies --dry-run
       --capture FILE
-                   keep all that was read, as a tar to attach to a bug report,
-                   with secrets blanked; implies --dry-run
+                   keep what was read, as a tar to attach to a bug report: of
+                   settings only what this program knows, of others the names;
+                   implies --dry-run
       --json       report as JSON
       --explain [FAULT]
                    tell all about one fault, or name them all

@@ -45,13 +45,13 @@ const HOUSEKEEPING: Duration = Duration::from_secs(20);
 pub fn run(options: &Options) -> Report {
     let report = Report::new(options);
     let root = match &options.root {
-        None if options.capture.is_some() => Root::live().recording(),
         None => Root::live(),
         Some(dir) => match Root::captured(dir) {
             Ok(root) => root,
             Err(error) => return report.unknown(error.to_string()),
         },
     };
+    let root = if options.capture.is_some() { root.recording() } else { root };
     let mut report = examine(&root, options, report);
     if let (Some(file), Some(record)) = (&options.capture, root.record()) {
         let written = repair::capture::write(file, &record, &options.args());

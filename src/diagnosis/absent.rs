@@ -147,10 +147,8 @@ impl Cause<'_> {
 
 /// Which file of this host to take the word out of.
 pub(super) fn without_word(host: &Host, is_inside: bool, word: &str, which: &Controllers) -> String {
-    let says =
-        |source: &&Source| source.text.split(|c: char| c.is_whitespace() || c == '"' || c == '\'').any(|w| w == word);
     let sources = &host.sources;
-    match (sources.iter().find(says), sources.first()) {
+    match (sources.iter().find(|source| source.says(word)), sources.first()) {
         _ if host.boot.container.is_some() || is_inside => outside(host, &format!("take {word} out of")),
         (Some(source), _) => edit(source, &format!("take {word} out of")),
         // Its firmware puts the word there, before what the file says.

@@ -10,6 +10,7 @@ use crate::host::container::{self, Manager};
 use crate::host::kernel::{self, Kernel};
 use crate::kubelet::microk8s::Version;
 use crate::root::Root;
+use crate::root::keep::text;
 
 /// Where the marker lies; made by `StateDirectory=` of kubepods-repair.service.
 pub const MARKER: &str = "/var/lib/kubepods-repair/boot";
@@ -161,17 +162,20 @@ impl Boot {
 
 /// Reads the marker; whatever is wrong with it, nothing is known and nothing fails.
 pub fn observe(root: &Root, running: &Kernel) -> Boot {
-    let read = |path: &str| root.read(Path::new(path)).ok();
+    let known = |text: &str| Some(text).filter(|text| text.len() <= LARGEST_MARKER).and_then(Marker::parse);
+    let keep = text(|text| known(text).map(|marker| marker.render()).unwrap_or_default());
     let id = kernel::value(root, "/proc/sys/kernel/random/boot_id");
-    let last_marker = read(MARKER).filter(|text| text.len() <= LARGEST_MARKER).and_then(|text| Marker::parse(&text));
+    let last_marker = root.keeping(&keep).read(Path::new(MARKER)).ok().and_then(|text| known(&text));
     let marker = last_marker.clone().filter(|marker| !id.is_empty() && marker.boot_id == id);
     Boot { id, container: container::observe(root, running), marker, last_marker, repairs: repairs(root) }
 }
 
 /// What [`REPAIRS`] says: none without it, and nothing is known where it is not a number.
 pub fn repairs(root: &Root) -> Option<u64> {
-    let Some(text) = root.read_if_there(Path::new(REPAIRS)).ok()? else { return Some(0) };
-    text.strip_suffix('\n')?.parse().ok()
+    let number = |text: &str| text.strip_suffix('\n')?.parse::<u64>().ok();
+    let keep = text(|text| number(text).map(|number| format!("{number}\n")).unwrap_or_default());
+    let Some(text) = root.keeping(&keep).read_if_there(Path::new(REPAIRS)).ok()? else { return Some(0) };
+    number(&text)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::kubelet::microk8s::Version;
-use crate::root::{ReadError, Root};
+use crate::root::{ReadError, Root, keep};
 
 /// One kind of state file.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn observe(root: &Root, kubelet_root: &Path) -> Result<Vec<Checkpoint>, Read
     let mut found = Vec::new();
     for kind in &KINDS {
         let path = kubelet_root.join(kind.name);
-        if let Some(text) = root.read_if_there(&path)? {
+        if let Some(text) = root.keeping(&keep).read_if_there(&path)? {
             found.push(Checkpoint { kind, path, content: judge(kind, &text) });
         }
     }
@@ -86,6 +86,9 @@ fn judge(kind: &Kind, text: &str) -> Content {
     if text.starts_with('\0') {
         return Content::Damaged("it is filled with NUL bytes".to_owned());
     }
+    if let Some(error) = keep::known_fault(text) {
+        return Content::Damaged(format!("it is no JSON: {error}"));
+    }
     let names_policy = matches!(kind.name, CPU_MANAGER | MEMORY_MANAGER);
     match serde_json::from_str(text) {
         Err(error) => Content::Damaged(format!("it is no JSON: {error}")),
@@ -95,6 +98,18 @@ fn judge(kind: &Kind, text: &str) -> Content {
             policy => Content::Whole { policy: policy.map(str::to_owned) },
         },
         Ok(_) => Content::Damaged("it is JSON, but no object".to_owned()),
+    }
+}
+
+/// What a capture keeps of a state file: of one that the kubelet can parse all, since it holds CPUs and the uids of pods. What a
+/// power cut leaves may be of another file, and only what is wrong with it is kept.
+fn keep(content: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(content);
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(_)) => content.to_vec(),
+        Ok(_) => b"null".to_vec(),
+        Err(_) if text.is_empty() || text.starts_with('\0') => content.iter().copied().take(1).collect(),
+        Err(error) => keep::fault(&error.to_string()).into_bytes(),
     }
 }
 
@@ -116,6 +131,30 @@ mod tests {
             for length in 0..text.len() {
                 assert!(matches!(judge(kind, &text[..length]), Content::Damaged(_)), "{text} cut to {length}");
             }
+        }
+    }
+
+    #[test]
+    fn a_capture_keeps_what_is_wrong_and_not_what_it_is_wrong_in() {
+        for text in [
+            "SECRET",
+            "{\"policyName\":\"SECRET",
+            "{\"policyName\":\"none\",\"SECRET\":\"é\\u00e9SECRET\\n\",\n\"a\":[1,tru SECRET]}",
+            "{\"a\":\"SECRET\\q\"}",
+            "{\"a\":\"SECRET\u{1}SECRET\"}",
+            "{\"a\":01SECRET}",
+            "{\"a\":\"SECRET\"}SECRET",
+            "{\"SECRET\":\"b\" SECRET",
+            "[\"SECRET\"]",
+            "\0\0SECRET",
+            "",
+        ] {
+            let kept = String::from_utf8(keep(text.as_bytes())).unwrap();
+            assert_eq!(judge(&KINDS[0], &kept), judge(&KINDS[0], text), "{text:?} becomes {kept:?}");
+            assert!(!kept.contains("SECRET"), "{kept:?}");
+        }
+        for text in HEALTHY {
+            assert_eq!(keep(text.as_bytes()), text.as_bytes());
         }
     }
 

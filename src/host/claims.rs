@@ -3,7 +3,7 @@
 //! Rests on cgroups(7): a controller is in one hierarchy only, and stays in one of version 1 as long as that is mounted
 //! anywhere or has groups.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cgroup::Controllers;
 use crate::host::group::Process;
@@ -52,14 +52,16 @@ pub fn observe(root: &Root, mounts: &[CgroupMount], absent: &Controllers) -> Res
 }
 
 fn look_at(root: &Root, pid: &str, claim: &mut Claim) {
-    let read = |name: &str| root.read(Path::new(&format!("/proc/{pid}/{name}")));
+    let path = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+    let read = |name: &str| root.read(&path(name));
     let Ok(number) = pid.parse() else { return };
     let process = || Process { pid: number, comm: read("comm").unwrap_or_default().trim_end().to_owned() };
     if read("cgroup").is_ok_and(|groups| lives_in(&groups, &claim.controller)) {
         claim.users.push(process());
     }
     if claim.point.is_none() {
-        let seen = mounts::parse(&read("mountinfo").unwrap_or_default());
+        let mountinfo = root.keeping(&mounts::kept()).read(&path("mountinfo"));
+        let seen = mounts::parse(&mountinfo.unwrap_or_default());
         claim.point = mounts_of(&seen, &claim.controller).next().map(|mount| mount.point.clone());
         claim.mounted_for = claim.point.as_ref().map(|_| process());
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::host::kernel::Kernel;
 use crate::root::Root;
+use crate::root::keep::{all, text};
 
 /// Who made the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +56,10 @@ pub fn observe(root: &Root, kernel: &Kernel) -> Option<Manager> {
         return Some(Manager::Wsl);
     }
     let there = |path: &str| root.exists(Path::new(path)).unwrap_or(false);
-    let noted = NOTES.iter().find_map(|path| root.read(Path::new(path)).ok()).or_else(|| environment_of_init(root));
+    let noted = NOTES
+        .iter()
+        .find_map(|path| root.keeping(&all).read(Path::new(path)).ok())
+        .or_else(|| environment_of_init(root));
     match noted.as_deref().map(str::trim_end) {
         None | Some("") => SIGNS.into_iter().find(|(path, _)| there(path)).map(|(_, manager)| manager),
         Some("lxc") if DOORS.iter().any(|path| there(path)) => Some(Manager::Lxd),
@@ -70,6 +74,14 @@ pub fn observe(root: &Root, kernel: &Kernel) -> Option<Manager> {
 
 /// `container=` of process 1, which only root may see.
 fn environment_of_init(root: &Root) -> Option<String> {
-    let environment = root.read_value(Path::new("/proc/1/environ")).ok()??;
-    environment.split('\0').find_map(|variable| variable.strip_prefix("container=")).map(str::to_owned)
+    let keep = text(|environment| variable(environment).unwrap_or_default().to_owned());
+    let environment = root.keeping(&keep).read_value(Path::new("/proc/1/environ")).ok()??;
+    variable(&environment)?.strip_prefix(VARIABLE).map(str::to_owned)
+}
+
+/// Of the environment of process 1, all that is read, and that a capture keeps.
+const VARIABLE: &str = "container=";
+
+fn variable(environment: &str) -> Option<&str> {
+    environment.split('\0').find(|variable| variable.starts_with(VARIABLE))
 }

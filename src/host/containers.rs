@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use crate::root::keep::text;
 use crate::root::{ReadError, Root};
 
 /// Every shim is called `containerd-shim…`; the kernel cuts a name to these 15 bytes.
@@ -21,8 +22,7 @@ pub fn live(root: &Root, is_meant: impl Fn(&str) -> bool) -> Result<bool, ReadEr
         if root.read_value(&file("comm"))?.is_none_or(|comm| comm.trim_end() != SHIM) {
             continue;
         }
-        // In a capture only `-address` and its value are of use here.
-        let arguments = root.read_if_there(&file("cmdline"))?.unwrap_or_default();
+        let arguments = root.keeping(&text(keep)).read_if_there(&file("cmdline"))?.unwrap_or_default();
         if address(&arguments).is_some_and(&is_meant) {
             return Ok(true);
         }
@@ -44,6 +44,13 @@ fn address(arguments: &str) -> Option<&str> {
     None
 }
 
+/// What a capture keeps of a shim's command line.
+fn keep(arguments: &str) -> String {
+    // Anything but a path is no socket, and may be what another flag was meant to keep from view.
+    let address = address(arguments).filter(|address| address.starts_with('/'));
+    address.map(|address| format!("{SHIM}\0-address\0{address}\0")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +62,17 @@ mod tests {
         assert_eq!(address(&shim("--address=/run/a.sock\0-id\0a\0")), Some("/run/a.sock"));
         for rest in ["", "-address", "-id\0a\0", "-addresses\0/run/a.sock\0", "address\0/run/a.sock\0"] {
             assert_eq!(address(&shim(rest)), None, "{rest:?}");
+        }
+    }
+
+    #[test]
+    fn a_capture_keeps_the_address_and_no_other_argument() {
+        for arguments in ["x\0-id\0S\0-address\0/run/a.sock\0S\0", "S\0--address=/run/a.sock\0S"] {
+            assert_eq!(keep(arguments), "containerd-shim\0-address\0/run/a.sock\0");
+            assert_eq!(keep(&keep(arguments)), keep(arguments));
+        }
+        for arguments in ["", "x\0S\0", "x\0-address\0--token=S\0"] {
+            assert_eq!(keep(arguments), "");
         }
     }
 }

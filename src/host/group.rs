@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::partitions;
+use crate::root::keep::all;
 use crate::root::{ReadError, Root};
 
 /// How closely a group is looked at.
@@ -213,7 +214,7 @@ struct Files<'a> {
 
 impl Files<'_> {
     fn read(&self, name: &str) -> Result<Option<String>, ReadError> {
-        self.root.read_value(&self.dir.join(name))
+        self.root.keeping(&all).read_value(&self.dir.join(name))
     }
 
     fn limit(&self, name: &str) -> Result<Option<u64>, ReadError> {
@@ -238,7 +239,7 @@ impl Files<'_> {
 
     fn processes(&self, kind: Kind) -> Result<Vec<Process>, ReadError> {
         let name = members_file(kind);
-        let list = match self.root.read_if_there(&self.dir.join(name)) {
+        let list = match self.root.keeping(&all).read_if_there(&self.dir.join(name)) {
             Err(error) if error.errno == Errno::EOPNOTSUPP => None,
             answer => answer?,
         };

@@ -1,8 +1,9 @@
 //! Which kernel runs, how it was started, and what it was built with.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
+use crate::root::keep::{BLANK, blank_word, text};
 use crate::root::{ReadError, Root};
 
 /// A built configuration is some 300 KB; a gzip bomb is not unpacked further than this.
@@ -19,7 +20,47 @@ pub struct Kernel {
 
 /// The running kernel; what cannot be read stays empty, nothing is decided by it.
 pub fn observe(root: &Root) -> Kernel {
-    Kernel { release: value(root, "/proc/sys/kernel/osrelease"), command_line: value(root, "/proc/cmdline") }
+    let command_line = root.keeping(&text(keep_command_line)).read_value(Path::new("/proc/cmdline"));
+    Kernel {
+        release: value(root, "/proc/sys/kernel/osrelease"),
+        command_line: command_line.ok().flatten().unwrap_or_default().trim_end().to_owned(),
+    }
+}
+
+/// The words of a command line that matter to cgroups.
+const WORDS: [&str; 8] = [
+    "cgroup_disable",
+    "cgroup_enable",
+    "cgroup_memory",
+    "cgroup_no_v1",
+    "rt_group_sched",
+    "systemd.legacy_systemd_cgroup_controller",
+    "systemd.unified_cgroup_hierarchy",
+    "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE",
+];
+
+/// A word of a command line as a capture keeps it: one of [`WORDS`] whole, of another the name. `--` ends the kernel's own.
+pub(super) fn keep_word(word: &str) -> String {
+    let name = word.split('=').next().unwrap_or_default();
+    if WORDS.contains(&name) || word == "--" { word.to_owned() } else { blank_word(word) }
+}
+
+/// What a capture keeps of a command line. Between quotes there are no names, but parts of values.
+fn keep_command_line(line: &str) -> String {
+    let mut is_quoted = false;
+    let mut kept = String::with_capacity(line.len());
+    for piece in line.split_inclusive(|c: char| c.is_whitespace() || c == '"') {
+        let word = piece.trim_end_matches(|c: char| c.is_whitespace() || c == '"');
+        let kept_word = keep_word(word);
+        kept.push_str(match kept_word.as_str() {
+            _ if word.is_empty() => "",
+            other if is_quoted && other != word => BLANK,
+            other => other,
+        });
+        kept.push_str(piece.strip_prefix(word).unwrap_or_default());
+        is_quoted ^= piece.ends_with('"');
+    }
+    kept
 }
 
 /// What a file of procfs says in one line; empty where it cannot be read.
@@ -95,7 +136,7 @@ impl Kernel {
     fn configuration(&self, root: &Root) -> Option<String> {
         packed_config(root).or_else(|| {
             let beside_the_kernel = format!("/boot/config-{}", self.release);
-            root.read(Path::new(&beside_the_kernel)).ok()
+            root.keeping(&text(keep_options)).read(Path::new(&beside_the_kernel)).ok()
         })
     }
 }
@@ -116,10 +157,32 @@ fn small_number(text: &str) -> Option<u8> {
 }
 
 fn packed_config(root: &Root) -> Option<String> {
-    let packed = root.read_bytes(Path::new("/proc/config.gz")).ok()?;
+    unpacked(&root.keeping(&keep_packed).read_bytes(Path::new("/proc/config.gz")).ok()?)
+}
+
+fn unpacked(packed: &[u8]) -> Option<String> {
     let mut config = String::new();
-    flate2::read::GzDecoder::new(packed.as_slice()).take(LARGEST_CONFIG).read_to_string(&mut config).ok()?;
+    flate2::read::GzDecoder::new(packed).take(LARGEST_CONFIG).read_to_string(&mut config).ok()?;
     Some(config)
+}
+
+/// What a capture keeps of a configuration: what is built and what is not. Texts and numbers are whoever built it's own.
+fn keep_options(configuration: &str) -> String {
+    let is_option = |line: &&str| {
+        let set = line.strip_suffix("=y").or_else(|| line.strip_suffix("=m"));
+        let unset = line.strip_prefix("# ").and_then(|line| line.strip_suffix(" is not set"));
+        let name = set.or(unset).and_then(|name| name.strip_prefix("CONFIG_"));
+        name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+    };
+    configuration.lines().filter(is_option).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The same of a packed one. What cannot be unpacked says nothing.
+fn keep_packed(packed: &[u8]) -> Vec<u8> {
+    let Some(configuration) = unpacked(packed) else { return Vec::new() };
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let written = encoder.write_all(keep_options(&configuration).as_bytes());
+    written.and_then(|()| encoder.finish()).unwrap_or_default()
 }
 
 /// What the kernel says of its controllers, beyond the list that the cgroup tree offers.
@@ -217,5 +280,29 @@ mod tests {
         let kernel = |command_line: &str| Kernel { release: "6.17.3-x".into(), command_line: command_line.into() };
         assert_eq!(kernel("rt_group_sched=1").has_rt_group_sched(&nowhere), None);
         assert_eq!(kernel("rt_group_sched=0").has_rt_group_sched(&nowhere), Some(false));
+    }
+
+    #[test]
+    fn a_capture_keeps_the_words_that_matter() {
+        for (line, kept) in [
+            ("root=S ro cgroup_disable=memory S\n", "root=BLANKED BLANKED cgroup_disable=memory BLANKED\n"),
+            ("a=\"b S=c d\" x=S cgroup_no_v1=all", "a=\"BLANKED BLANKED BLANKED\" x=BLANKED cgroup_no_v1=all"),
+            ("\"cgroup_disable=cpu\" -- S", "\"cgroup_disable=cpu\" -- BLANKED"),
+        ] {
+            assert_eq!(keep_command_line(line), kept);
+            assert_eq!(keep_command_line(kept), kept);
+        }
+    }
+
+    #[test]
+    fn of_a_configuration_a_capture_keeps_what_is_built() {
+        let text =
+            "# S\nCONFIG_MEMCG=y\n# CONFIG_CPUSETS is not set\nCONFIG_CMDLINE=\"S\"\nCONFIG_HZ=250\nCONFIG_A=m\n";
+        let kept = "CONFIG_MEMCG=y\n# CONFIG_CPUSETS is not set\nCONFIG_A=m\n";
+        assert_eq!(keep_options(text), kept);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        assert_eq!(unpacked(&keep_packed(&encoder.finish().unwrap())).as_deref(), Some(kept));
+        assert!(keep_packed(b"S").is_empty());
     }
 }

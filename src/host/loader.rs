@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::host::kernel;
 use crate::root::Root;
+use crate::root::keep::text;
 
 /// Who hands the kernel its command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,48 @@ pub fn observe(root: &Root) -> Vec<Source> {
     if loader == Loader::Grub {
         files.extend(root.files_below(Path::new(GRUB_FOLDER)).unwrap_or_default());
     }
-    let source = |file: PathBuf| Source { loader, text: root.read(&file).unwrap_or_default(), file };
-    files.into_iter().map(source).collect()
+    let keep = text(keep);
+    let read = |file: &Path| root.keeping(&keep).read(file).unwrap_or_default();
+    files.into_iter().map(|file| Source { loader, text: read(&file), file }).collect()
+}
+
+/// What stands between the words of a command line, here and in a shell's variable.
+fn ends_word(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'')
+}
+
+impl Source {
+    /// Whether this is one of its words.
+    pub fn says(&self, word: &str) -> bool {
+        self.text.split(ends_word).any(|known| known == word)
+    }
+}
+
+/// What a capture keeps of such a file: quotes and lines, the words that matter, and of the others the names.
+fn keep(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    for piece in text.split_inclusive(ends_word) {
+        let word = piece.trim_end_matches(ends_word);
+        kept.push_str(&match word {
+            "" => String::new(),
+            word if word.chars().all(|c| c == '#') => word.to_owned(),
+            word => kernel::keep_word(word),
+        });
+        kept.push_str(piece.strip_prefix(word).unwrap_or_default());
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_keeps_the_words_that_matter() {
+        let text = "# S S=S\nGRUB_X=\"root=S S cgroup_disable=memory\" 'S'\nexport S\n";
+        let kept =
+            "# BLANKED S=BLANKED\nGRUB_X=\"root=BLANKED BLANKED cgroup_disable=memory\" 'BLANKED'\nBLANKED BLANKED\n";
+        assert_eq!(keep(text), kept);
+        assert_eq!(keep(kept), kept);
+    }
 }

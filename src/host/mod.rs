@@ -26,6 +26,7 @@ use crate::cgroup::{CgroupPath, Controllers};
 use crate::kubelet::Settings;
 use crate::kubelet::layout::{self, Layout};
 use crate::kubelet::microk8s::{MICROK8S, Version};
+use crate::root::keep;
 use crate::root::{ReadError, Root};
 use boot::Boot;
 use checkpoints::Checkpoint;
@@ -144,6 +145,12 @@ impl RestartStamp {
         format!("{} {}\n", task.tid, task.started)
     }
 
+    /// What a capture keeps of a note: the lines that are as [`Self::line`] makes them.
+    fn keep(tasks: &str) -> String {
+        let is_line = |line: &str| line.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ');
+        tasks.lines().flat_map(|line| [if is_line(line) { line } else { keep::BLANK }, "\n"]).collect()
+    }
+
     /// Whether none of these tasks was there when the note was made: they are new, so the unit was restarted.
     pub fn is_older_than(&self, tasks: &[&Task]) -> bool {
         !self.tasks.is_empty() && !tasks.iter().any(|task| self.tasks.contains(&Self::line(task)))
@@ -203,7 +210,7 @@ pub type Snap = Option<(String, Option<Version>)>;
 /// # Errors
 /// When something that a judgement would rest on cannot be read.
 pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, ReadError> {
-    let mountinfo = root.read(Path::new("/proc/self/mountinfo"))?;
+    let mountinfo = root.keeping(&mounts::kept()).read(Path::new("/proc/self/mountinfo"))?;
     let mounts = mounts::parse(&mountinfo);
     let mode = mounts::mode(&mountinfo, &mounts);
     let kernel = kernel::observe(root);
@@ -253,7 +260,9 @@ fn containers_run(root: &Root, settings: &Settings, v1: Option<&Hierarchies>) ->
 /// # Errors
 /// When `/proc` cannot be listed, or it cannot be known whether the unit was restarted before.
 pub fn observe_blockers(root: &Root, kernel: &Kernel) -> Result<Blockers, ReadError> {
-    let stamp = root.read_if_there(&restart_stamp(MICROK8S.restartable_unit))?.map(|tasks| RestartStamp { tasks });
+    let keep = keep::text(RestartStamp::keep);
+    let stamp = root.keeping(&keep).read_if_there(&restart_stamp(MICROK8S.restartable_unit))?;
+    let stamp = stamp.map(|tasks| RestartStamp { tasks });
     Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root), stamp })
 }
 

@@ -2,8 +2,10 @@
 //!
 //! The kubelet decides by `statfs("/sys/fs/cgroup")`; of several mounts on one point the last one is what is seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use crate::root::keep::{self, BLANK};
 
 /// Where the kubelet looks for cgroups, whatever else is mounted.
 pub const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
@@ -70,6 +72,34 @@ pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
     }
 }
 
+/// To read a `mountinfo`, and what a capture keeps of it.
+pub fn kept() -> impl Fn(&[u8]) -> Vec<u8> {
+    keep::text(keep)
+}
+
+/// The cgroup mounts, and of the others those that they stand on or that may cover them, without source and options.
+fn keep(mountinfo: &str) -> String {
+    let all: Vec<(&str, Fields)> = mountinfo.lines().filter_map(|line| Some((line, fields(line)?))).collect();
+    let by_id: BTreeMap<&str, &Fields> = all.iter().map(|(_, mount)| (mount.id, mount)).collect();
+    let of_cgroups = || all.iter().map(|(_, mount)| mount).filter(|mount| mount.version().is_some());
+    let points: Vec<&Path> = of_cgroups().map(|mount| mount.point.as_path()).chain([Path::new(CGROUP_MOUNT)]).collect();
+    let mut below = BTreeSet::new();
+    for mount in of_cgroups() {
+        let mut id = mount.parent;
+        while let Some(parent) = by_id.get(id).filter(|_| below.insert(id)) {
+            id = parent.parent;
+        }
+    }
+    let mut kept = String::new();
+    for (line, mount) in &all {
+        let covers = points.iter().any(|point| point.starts_with(&mount.point));
+        if mount.version().is_some() || covers || below.contains(mount.id) {
+            kept.push_str(&mount.keep(line, covers));
+        }
+    }
+    kept
+}
+
 struct Fields<'a> {
     id: &'a str,
     parent: &'a str,
@@ -91,12 +121,34 @@ fn fields(line: &str) -> Option<Fields<'_>> {
     Some(Fields { id, parent, root, point: PathBuf::from(unescape(point)), mount_options, kind, options })
 }
 
+impl Fields<'_> {
+    fn version(&self) -> Option<Version> {
+        match self.kind {
+            "cgroup" => Some(Version::V1),
+            "cgroup2" => Some(Version::V2),
+            _ => None,
+        }
+    }
+
+    /// The line with what is read of it. A mount that covers nothing is there as what others stand on.
+    fn keep(&self, line: &str, covers: bool) -> String {
+        let is_cgroup = self.version().is_some();
+        let point = line.split(' ').nth(4).filter(|_| covers || is_cgroup).unwrap_or("/BLANKED");
+        let root = if is_cgroup { self.root } else { "/" };
+        // `fuse.` is followed by a name that somebody chose.
+        let kind = self.kind.split('.').next().unwrap_or_default();
+        let option = |option: &str| match option.split_once('=') {
+            Some((name, _)) if name != "name" => format!("{name}={BLANK}"),
+            _ => option.to_owned(),
+        };
+        let options: Vec<String> = self.options.split(',').filter(|_| is_cgroup).map(option).collect();
+        let options = if is_cgroup { options.join(",") } else { "rw".to_owned() };
+        format!("{} {} 0:0 {root} {point} {} - {kind} none {options}\n", self.id, self.parent, self.mount_options)
+    }
+}
+
 fn cgroup_mount<'a>(mount: &'a Fields<'a>, stack: &Stack<'a>) -> Option<CgroupMount> {
-    let version = match mount.kind {
-        "cgroup" => Version::V1,
-        "cgroup2" => Version::V2,
-        _ => return None,
-    };
+    let version = mount.version()?;
     let read_only = |options: &str| options.split(',').any(|option| option == "ro");
     Some(CgroupMount {
         point: mount.point.clone(),
@@ -197,6 +249,26 @@ mod tests {
         for line in [UNIFIED.replacen("rw,nosuid", "ro,nosuid", 1), UNIFIED.replace("rw,nsdelegate", "ro")] {
             assert!(parse(&line).iter().all(|mount| !mount.writable), "{line}");
         }
+    }
+
+    #[test]
+    fn a_capture_keeps_cgroups_and_what_may_cover_them() {
+        let text = "20 1 8:1 /S / rw - ext4 /dev/S rw,S\n\
+                    21 20 0:20 / /sys rw - sysfs S rw\n\
+                    22 20 0:20 / /home/S rw - fuse.S S rw\n\
+                    23 20 0:21 / /home/T rw - tmpfs S rw\n\
+                    31 21 0:27 / /sys/fs/cgroup ro shared:1 - tmpfs S rw\n\
+                    32 31 0:28 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup S rw,cpuset,release_agent=/S,name=a\n\
+                    33 22 0:29 / /opt/c rw - cgroup2 S rw\n";
+        let kept = "20 1 0:0 / / rw - ext4 none rw\n\
+                    21 20 0:0 / /sys rw - sysfs none rw\n\
+                    22 20 0:0 / /BLANKED rw - fuse none rw\n\
+                    31 21 0:0 / /sys/fs/cgroup ro - tmpfs none rw\n\
+                    32 31 0:0 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup none rw,cpuset,release_agent=BLANKED,name=a\n\
+                    33 22 0:0 / /opt/c rw - cgroup2 none rw\n";
+        assert_eq!(keep(text), kept);
+        assert_eq!(keep(kept), kept);
+        assert_eq!(parse(kept), parse(&text.replace("=/S", "=BLANKED")));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
+use crate::root::keep::all;
 use crate::root::{ReadError, Root};
 
 /// All that there could ever be: those that are off now may be switched on later.
@@ -89,7 +90,7 @@ pub fn free_cpus(root: &Root, mount: &Path, slice: &CgroupPath) -> Result<Option
 
 /// What a group has for itself; nothing where it has no cpuset controller.
 fn claimed(root: &Root, group: &Path) -> Result<Cpus, ReadError> {
-    let read = |file: &str| root.read_value(&group.join(file));
+    let read = |file: &str| root.keeping(&all).read_value(&group.join(file));
     let mut claimed = Cpus::parse(&read("cpuset.cpus.exclusive")?.unwrap_or_default());
     let is_partition = |state: String| state.starts_with("root") || state.starts_with("isolated");
     if read("cpuset.cpus.partition")?.is_some_and(is_partition) {

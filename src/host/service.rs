@@ -51,7 +51,7 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
 /// A copied tree may hold a file in the link's place.
 fn is_link(root: &Root, path: &Path) -> Result<bool, ReadError> {
     match root.link(path) {
-        Err(error) if error.errno == Errno::EINVAL => Ok(true),
+        Err(error) if error.errno == Errno::EINVAL => root.exists(path),
         answer => answer.map(|target| target.is_some()),
     }
 }

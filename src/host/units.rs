@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::kubelet::layout::Layout;
+use crate::root::keep::{BLANK, is_name, text};
 use crate::root::{ReadError, Root};
 
 /// Where systemd looks for units, the first that has one wins.
@@ -99,7 +100,7 @@ fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
         break;
     }
     for path in dropins(root, name)?.values() {
-        note(&mut values, &root.read_if_there(path)?.unwrap_or_default());
+        note(&mut values, &root.keeping(&text(keep)).read_if_there(path)?.unwrap_or_default());
     }
     let kept = KEEPERS.into_iter().filter(|(key, _)| values.get(key).is_some_and(|is_set| *is_set));
     unit.keeps = kept.map(|(_, controller)| controller).collect();
@@ -111,8 +112,8 @@ fn fragment(root: &Root, path: &Path) -> Result<Option<String>, ReadError> {
     match root.link(path) {
         Ok(None) => Ok(None),
         Ok(Some(target)) if Path::new(&target).ends_with("dev/null") => Ok(Some(String::new())),
-        Ok(Some(_)) => root.read_if_there(path),
-        Err(error) if error.errno == Errno::EINVAL => root.read_if_there(path),
+        Ok(Some(_)) => root.keeping(&text(keep)).read_if_there(path),
+        Err(error) if error.errno == Errno::EINVAL => root.keeping(&text(keep)).read_if_there(path),
         Err(error) => Err(error),
     }
 }
@@ -143,6 +144,29 @@ fn owners(name: &str) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(prefixes).chain(["slice".to_owned()]).collect()
 }
 
+/// What a capture keeps of a unit's file: sections, the lines that are read, and of other settings the names.
+fn keep(text: &str) -> String {
+    let mut continues = false;
+    let mut kept = String::with_capacity(text.len());
+    for line in text.lines() {
+        let (key, is_setting) = line.split_once('=').map_or((line, false), |(key, _)| (key, true));
+        let key = key.trim();
+        let section = line.trim().strip_prefix('[').and_then(|line| line.strip_suffix(']'));
+        if is_setting && KEEPERS.iter().any(|(name, _)| *name == key) {
+            kept.push_str(line);
+        } else if !continues && section.is_some_and(is_name) {
+            kept.push_str(line.trim());
+        } else if !continues && is_setting && is_name(key) {
+            kept.push_str(&format!("{key}={BLANK}"));
+        } else if !line.trim().is_empty() {
+            kept.push('#');
+        }
+        kept.push('\n');
+        continues = line.ends_with('\\');
+    }
+    kept
+}
+
 /// Whether each keeper is set, by the last line that says so; an empty value takes it back.
 fn note(values: &mut BTreeMap<&'static str, bool>, text: &str) {
     for line in text.lines() {
@@ -161,6 +185,14 @@ mod tests {
     fn whose_dropins_count() {
         let expected = ["a-b-c.slice", "a-b-.slice", "a-.slice", "slice"];
         assert_eq!(owners("a-b-c.slice"), expected);
+    }
+
+    #[test]
+    fn a_capture_keeps_what_is_read() {
+        let text = "# S\n[Slice]\nAllowedCPUs = 0-3\nEnvironment=A=S \\\n  B=S\n[S\nS\n\n";
+        assert_eq!(keep(text), "#\n[Slice]\nAllowedCPUs = 0-3\nEnvironment=BLANKED\n#\n#\n#\n\n");
+        assert_eq!(keep(""), "");
+        assert_eq!(keep("S"), "#\n");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::cgroup::Controllers;
 use crate::host::kernel::{self, Kernel, Subsystem, V1_OPTIONS};
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount, Version};
 use crate::host::v1::{NAMED, USED, mounts_of};
+use crate::root::keep::all;
 use crate::root::{ReadError, Root};
 
 /// The kubelet does not start without these (`validateSystemRequirements`).
@@ -140,7 +141,7 @@ fn used_by_v2(root: &Root, mounts: &[CgroupMount]) -> Result<Option<(PathBuf, Co
     let Some(mount) = mounts.iter().find(|mount| mount.version == Version::V2 && mount.covered_by.is_none()) else {
         return Ok(None);
     };
-    let passed_on = root.read(&mount.point.join("cgroup.subtree_control"))?;
+    let passed_on = root.keeping(&all).read(&mount.point.join("cgroup.subtree_control"))?;
     Ok(Some((mount.point.clone(), Controllers::parse(&passed_on))))
 }
 

@@ -17,6 +17,7 @@ use crate::host::units::{self, SliceUnit, Unmade};
 use crate::host::unmounted::{self, Unmounted};
 use crate::host::{OtherTree, groups_to_look_at};
 use crate::kubelet::Settings;
+use crate::root::keep::all;
 use crate::root::{ReadError, Root};
 
 /// systemd's own hierarchy, which has a name and no controller.
@@ -239,7 +240,7 @@ fn observe_other(root: &Root, points: &[&Path], kubepods: CgroupPath) -> Result<
 pub fn populated(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<bool, ReadError> {
     let mut to_visit: Vec<PathBuf> = points.iter().map(|point| group.under(point)).collect();
     while let Some(directory) = to_visit.pop() {
-        if root.read_if_there(&directory.join("cgroup.procs"))?.is_some_and(|list| !list.is_empty()) {
+        if root.keeping(&all).read_if_there(&directory.join("cgroup.procs"))?.is_some_and(|list| !list.is_empty()) {
             return Ok(true);
         }
         let below = root.directories(&directory)?.unwrap_or_default();
@@ -342,7 +343,7 @@ impl Files<'_> {
     }
 
     fn file(&self, name: &str) -> Result<String, ReadError> {
-        Ok(self.root.read(&self.directory.join(name))?.trim_end().to_owned())
+        Ok(self.root.keeping(&all).read(&self.directory.join(name))?.trim_end().to_owned())
     }
 
     /// What the kubelet writes only on kubepods, or nowhere.
@@ -355,7 +356,7 @@ impl Files<'_> {
             found.extend(leftover(file, &self.file(file)?, usual));
         }
         for (_, file, usual) in LEFTOVERS.iter().filter(|(name, ..)| self.has(name)) {
-            let text = self.root.read_value(&self.directory.join(file))?;
+            let text = self.root.keeping(&all).read_value(&self.directory.join(file))?;
             found.extend(text.and_then(|text| leftover(file, &text, usual)));
         }
         let above = self.path.parent().and_then(|parent| self.hierarchy.groups.get(&parent)?.cpuset.as_ref());

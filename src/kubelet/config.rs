@@ -4,12 +4,14 @@
 //! `mergeKubeletConfigurations`): YAML 1.1 or JSON, the first document only, case-sensitive keys, unknown keys ignored, of
 //! duplicate keys the last one; drop-ins are merged in lexical order as JSON merge patches, so null takes a value away.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
 use crate::kubelet::yaml::{self, Node, Value};
 use crate::kubelet::{Driver, ErrorKind, Origin, Settings, Sourced};
+use crate::root::keep::checked_text;
 use crate::root::{ReadError, Root};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -39,8 +41,11 @@ pub enum ConfigError {
 /// When a file cannot be read, or the kubelet would refuse it.
 pub fn read(root: &Root, config: Option<&Path>, dropins: Option<&Path>) -> Result<Settings, ConfigError> {
     let mut settings = Settings::default();
+    let keys = keys();
+    let keep = checked_text(|text| yaml::keep(text, &keys));
+    let reader = root.keeping(&keep);
     if let Some(path) = config {
-        parse(path, root.read_bytes(path)?)?.apply(&mut settings, Role::Base)?;
+        parse(path, reader.read_bytes(path)?)?.apply(&mut settings, Role::Base)?;
     }
     let Some(folder) = dropins else { return Ok(settings) };
     // On its way to the drop-ins an empty list is left out (`omitempty`), and what is left out gets its default.
@@ -49,7 +54,7 @@ pub fn read(root: &Root, config: Option<&Path>, dropins: Option<&Path>) -> Resul
     }
     for path in root.files_below(folder)? {
         if path.extension().is_some_and(|extension| extension == "conf") {
-            parse(&path, root.read_bytes(&path)?)?.apply(&mut settings, Role::Dropin)?;
+            parse(&path, reader.read_bytes(&path)?)?.apply(&mut settings, Role::Dropin)?;
         }
     }
     Ok(settings)
@@ -68,6 +73,17 @@ enum Role {
 struct File<'a> {
     path: &'a Path,
     fields: BTreeMap<String, Node>,
+    /// The keys that were looked for.
+    asked: RefCell<Vec<&'static str>>,
+}
+
+/// The keys that are read, by asking an empty file for them: a capture keeps their values.
+fn keys() -> Vec<&'static str> {
+    let nothing = File { path: Path::new(""), fields: BTreeMap::new(), asked: RefCell::default() };
+    nothing.has_head();
+    // There is nothing in it to refuse.
+    let _ = nothing.apply(&mut Settings::default(), Role::Base);
+    nothing.asked.into_inner()
 }
 
 fn parse(path: &Path, bytes: Vec<u8>) -> Result<File<'_>, ConfigError> {
@@ -83,18 +99,26 @@ fn parse(path: &Path, bytes: Vec<u8>) -> Result<File<'_>, ConfigError> {
         Value::Map(fields) => fields.clone(),
         _ => BTreeMap::new(),
     };
-    let says = |key: &str, expected: &str| {
-        let value = fields.get(key).map(|node| &*node.value);
-        matches!(value, Some(Value::Text(text)) if text == expected)
-    };
-    if !says("apiVersion", API_VERSION) || !says("kind", KIND) {
+    let file = File { path, fields, asked: RefCell::default() };
+    if !file.has_head() {
         let reason = format!("apiVersion {API_VERSION} and kind {KIND} are not both there, and the kubelet refuses it");
         return Err(error(reason, ErrorKind::Refused));
     }
-    Ok(File { path, fields })
+    Ok(file)
 }
 
 impl File<'_> {
+    fn get(&self, key: &'static str) -> Option<&Node> {
+        self.asked.borrow_mut().push(key);
+        self.fields.get(key)
+    }
+
+    fn has_head(&self) -> bool {
+        let says = |(key, expected)| matches!(self.get(key).map(|node| &*node.value), Some(Value::Text(text)) if text == expected);
+        // Both are looked for in any case.
+        [("apiVersion", API_VERSION), ("kind", KIND)].map(says) == [true, true]
+    }
+
     fn apply(&self, settings: &mut Settings, role: Role) -> Result<(), ConfigError> {
         let default = Settings::default();
         self.set("cgroupsPerQOS", &mut settings.cgroups_per_qos, default.cgroups_per_qos, Field::boolean)?;
@@ -127,7 +151,7 @@ impl File<'_> {
         default: Sourced<V>,
         read: impl Fn(&Field<'a>) -> Result<Option<V>, ConfigError>,
     ) -> Result<(), ConfigError> {
-        let Some(node) = self.fields.get(key) else { return Ok(()) };
+        let Some(node) = self.get(key) else { return Ok(()) };
         let field = Field { path: self.path, key, node };
         let value = if *node.value == Value::Null { None } else { read(&field)? };
         match value {
@@ -145,7 +169,7 @@ impl File<'_> {
         role: Role,
         read: impl Fn(&Field<'a>) -> Result<V, ConfigError>,
     ) -> Result<(), ConfigError> {
-        let Some(node) = self.fields.get(key) else { return Ok(()) };
+        let Some(node) = self.get(key) else { return Ok(()) };
         let entries = match &*node.value {
             Value::Null => {
                 setting.clear();

@@ -7,12 +7,14 @@
 //! `plugins/cri/runtime/plugin.go` (`configMigration`) and `cmd/containerd/server/config/config.go` for what is read.
 
 mod imports;
+mod keep;
 
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
 use crate::kubelet::{Driver, ErrorKind};
+use crate::root::keep::{known_fault, text};
 use crate::root::{ReadError, Root};
 
 /// Where the CRI's part of the configuration stands from version 3 of the file on, and before.
@@ -144,7 +146,7 @@ impl ContainerdError {
 /// When that file cannot be read or is no TOML.
 pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<ConfigFile>, ContainerdError> {
     for path in candidates {
-        if let Some(text) = root.read_if_there(path)? {
+        if let Some(text) = root.keeping(&text(keep::keep)).read_if_there(path)? {
             let table = parse(path, &text)?;
             let is_second = version(&table) >= VERSION_OF_SECOND;
             let driver = imports::check(root, path, &table).and_then(|()| match driver(path, &table)? {
@@ -158,10 +160,22 @@ pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<ConfigFile>, C
 }
 
 fn parse(path: &Path, text: &str) -> Result<Table, ContainerdError> {
-    text.parse().map_err(|error: toml::de::Error| ContainerdError::Invalid {
+    let line_of = |at: usize| text.get(..at).map(|before| before.split('\n').count());
+    let invalid = |line: Option<usize>, reason: &str| ContainerdError::Invalid {
         path: path.to_owned(),
-        line: error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.split('\n').count()),
-        reason: error.message().to_owned(),
+        line: line.unwrap_or(1),
+        reason: reason.to_owned(),
+    };
+    if let Some((line, reason)) = known_fault(text).and_then(|fault| fault.split_once(' ')) {
+        return Err(invalid(line.parse().ok(), reason));
+    }
+    text.parse().map_err(|error: toml::de::Error| {
+        // The library quotes a number that is too large, and nothing else.
+        let reason = match error.message() {
+            number if number.starts_with("invalid type: integer") => "an integer that does not fit into 64 bits",
+            reason => reason,
+        };
+        invalid(error.span().and_then(|span| line_of(span.start)), reason)
     })
 }
 

@@ -65,6 +65,86 @@ const VALUED: [&str; 15] = [
     "system-reserved-cgroup",
 ];
 
+/// How a flag is read here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// A boolean.
+    Switch,
+    /// It takes the next argument where it has no value behind `=`.
+    Valued,
+}
+
+/// How the kubelet's flag of this name is read; `None` where it is not, so that its value is not in a capture either.
+pub fn reading(name: &str) -> Option<Reading> {
+    let is_switch = BOOLEANS.contains(&name).then_some(Reading::Switch);
+    is_switch.or_else(|| VALUED.contains(&name).then_some(Reading::Valued))
+}
+
+/// The kubelet's normalisation of a name.
+pub fn normal(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+/// One argument by itself, before it is known whether a flag takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given<'a> {
+    /// Nothing at all.
+    Empty,
+    /// `--`, which ends the flags.
+    End,
+    /// `--name`, `--name=value`
+    Long {
+        /// Without dashes, as it stands.
+        name: &'a str,
+        /// Behind `=`.
+        value: Option<&'a str>,
+    },
+    /// `-v`, `-v4`, `-v=4`
+    Short {
+        /// The letter.
+        flag: char,
+        /// Whether something stands behind it.
+        has_more: bool,
+    },
+    /// `---` or `--=`
+    BadSyntax {
+        /// One of these.
+        begin: &'static str,
+        /// Whether something stands behind it.
+        has_more: bool,
+    },
+    /// `-`
+    Dash,
+    /// Anything else.
+    Word,
+}
+
+impl<'a> Given<'a> {
+    /// What `text` is.
+    pub fn of(text: &'a str) -> Self {
+        if text.is_empty() {
+            return Self::Empty;
+        }
+        let Some(short) = text.strip_prefix('-') else { return Self::Word };
+        let Some(long) = short.strip_prefix('-') else {
+            let mut letters = short.chars();
+            return letters
+                .next()
+                .map_or(Self::Dash, |flag| Self::Short { flag, has_more: !letters.as_str().is_empty() });
+        };
+        for (sign, begin) in [('-', "---"), ('=', "--=")] {
+            if let Some(more) = long.strip_prefix(sign) {
+                return Self::BadSyntax { begin, has_more: !more.is_empty() };
+            }
+        }
+        match long.split_once('=') {
+            _ if long.is_empty() => Self::End,
+            Some((name, value)) => Self::Long { name, value: Some(value) },
+            None => Self::Long { name: long, value: None },
+        }
+    }
+}
+
 /// The flags in `args`, in their order.
 ///
 /// Of flags that this program does not know, it cannot know either whether they take the next argument: they do here
@@ -77,32 +157,27 @@ pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, FlagError> {
     let mut args = args.iter().peekable();
     while let Some(arg) = args.next() {
         let error = |reason: String| FlagError::refused(arg.line, reason);
-        if arg.text == "--" {
-            return match args.next() {
-                None => Ok(flags),
-                Some(next) => Err(FlagError::refused(next.line, stray_word(&next.text))),
-            };
-        }
-        let Some(given) = arg.text.strip_prefix('-').filter(|given| !given.is_empty()) else {
-            return Err(error(stray_word(&arg.text)));
-        };
-        let Some(long) = given.strip_prefix('-') else {
-            // Short flags (`-v 4`): none matters here.
-            if given.len() == 1 {
-                args.next_if(|next| !next.text.starts_with('-'));
+        let (name, value) = match Given::of(&arg.text) {
+            Given::End => return args.next().map_or(Ok(flags), |next| Err(stray(next))),
+            Given::Empty | Given::Dash | Given::Word => return Err(stray(arg)),
+            Given::BadSyntax { begin, .. } => {
+                let number = arg.number;
+                return Err(error(format!(
+                    "argument {number} begins with {begin}, and the kubelet refuses it: bad flag syntax"
+                )));
             }
-            continue;
-        };
-        if long.starts_with(['-', '=']) {
-            return Err(error(format!("the kubelet refuses {:?}: bad flag syntax", arg.text)));
-        }
-        let (name, value) = match long.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (long, None),
+            // None matters here.
+            Given::Short { has_more, .. } => {
+                if !has_more {
+                    args.next_if(|next| !next.text.starts_with('-'));
+                }
+                continue;
+            }
+            Given::Long { name, value } => (name, value),
         };
         let mut flag = Flag {
-            name: name.replace('_', "-"),
-            value,
+            name: normal(name),
+            value: value.map(str::to_owned),
             line: arg.line,
             unknown_variable: arg.unknown_variable.clone(),
         };
@@ -157,18 +232,15 @@ pub(super) fn pairs<'a>(flag: &Flag, value: &'a str) -> Result<Vec<(&'a str, &'a
     pieces.map(pair).collect()
 }
 
-fn stray_word(text: &str) -> String {
-    match text {
-        "" => "an empty argument (two blanks in a row, or quotes around nothing), which the kubelet refuses".to_owned(),
-        text => {
-            let shown: String = text.chars().take(40).collect();
-            let cut = if shown.len() < text.len() { "…" } else { "" };
-            format!(
-                "\"{}{cut}\" belongs to no flag, and the kubelet refuses it as an unknown command",
-                shown.escape_debug()
-            )
-        }
-    }
+/// It may be part of a password with a blank in it, so that only its place is told.
+fn stray(arg: &Arg) -> FlagError {
+    let number = arg.number;
+    let reason = if arg.text.is_empty() {
+        "an empty argument (two blanks in a row, or quotes around nothing), which the kubelet refuses".to_owned()
+    } else {
+        format!("argument {number} belongs to no flag, and the kubelet refuses it as an unknown command")
+    };
+    FlagError::refused(arg.line, reason)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::root::keep;
 use crate::root::{ReadError, Root};
 
 /// A distribution of Kubernetes, by its places.
@@ -77,6 +78,14 @@ impl fmt::Display for Version {
     }
 }
 
+/// The key of the version in `snap.yaml`.
+const VERSION: &str = "version:";
+
+/// Its line, which is all that is read there, and that a capture keeps.
+fn version_line(text: &str) -> Option<&str> {
+    text.lines().find(|line| line.starts_with(VERSION))
+}
+
 impl Product {
     /// The active revision; `None` when the snap is not installed or is disabled.
     ///
@@ -104,8 +113,11 @@ impl Product {
 
     /// The version that the snap of a revision declares, such as `v1.29.2`.
     pub fn version(&self, root: &Root, revision: &str) -> Option<Version> {
-        let text = root.read(&Path::new(self.snap).join(revision).join("meta/snap.yaml")).ok()?;
-        Version::parse(text.lines().find_map(|line| line.strip_prefix("version:"))?)
+        let keep = keep::text(|text| {
+            version_line(text).and_then(|line| line.split(" #").next()).unwrap_or_default().to_owned()
+        });
+        let text = root.keeping(&keep).read(&Path::new(self.snap).join(revision).join("meta/snap.yaml")).ok()?;
+        Version::parse(version_line(&text)?.strip_prefix(VERSION)?)
     }
 
     /// containerd's configuration: as it was last started with, and what that is made from.

@@ -19,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::root::keep;
 use crate::root::{ReadError, Root};
 use config::ConfigError;
 use containerd::ContainerdError;
-use flags::{Flag, FlagError};
+use flags::{Flag, FlagError, Reading};
 use microk8s::{MICROK8S, Product, Version};
 pub use settings::{Driver, Origin, Reservation, Settings, Sourced};
 use settings::{text, unknown_variable};
@@ -182,7 +183,9 @@ pub fn read(root: &Root) -> Configured {
     let settings = match args_file_of(root, product, &revision) {
         Ok(named) => {
             args_file = named.unwrap_or(args_file);
-            match root.read_bytes(&args_file) {
+            let variables = |name: &str| product.variable(name, &revision);
+            let keep = keep::checked_text(|text| args::keep(text, &variables, &flags::reading));
+            match root.keeping(&keep).read_bytes(&args_file) {
                 Err(error) if error.errno == Errno::ENOENT => {
                     return Configured::Inactive(format!("there is no {}", args_file.display()));
                 }
@@ -198,8 +201,10 @@ pub fn read(root: &Root) -> Configured {
 /// The file that `args/kubelite` names with `--kubelet-args-file`, if it does.
 fn args_file_of(root: &Root, product: &Product, revision: &str) -> Result<Option<PathBuf>, SettingsError> {
     let path = product.data(revision).join(product.kubelite_args);
-    let Some(text) = root.read_if_there(&path)? else { return Ok(None) };
     let variables = |name: &str| product.variable(name, revision);
+    let reading = |name: &str| (name == product.kubelet_args_flag).then_some(Reading::Valued);
+    let keep = keep::text(|text| args::keep(text, &variables, &reading));
+    let Some(text) = root.keeping(&keep).read_if_there(&path)? else { return Ok(None) };
     let args = args::parse(&text, &variables);
     let flag = format!("--{}", product.kubelet_args_flag);
     let mut named = None;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::kubelet::microk8s::Version;
-use crate::root::Root;
+use crate::root::{Root, keep};
 
 /// Where it is kept, beside the boot marker.
 pub const PLACE: &str = "/var/lib/kubepods-repair/kubelet";
@@ -17,7 +17,8 @@ pub fn render(revision: &str, version: Version) -> String {
 
 /// What was kept for this revision; `None` for another one's, and for what was not written whole.
 pub fn version(root: &Root, revision: &str) -> Option<Version> {
-    parse(&root.read(Path::new(PLACE)).ok()?, revision)
+    let keep = keep::text(|text| parse(text, revision).map(|version| render(revision, version)).unwrap_or_default());
+    parse(&root.keeping(&keep).read(Path::new(PLACE)).ok()?, revision)
 }
 
 fn parse(text: &str, revision: &str) -> Option<Version> {

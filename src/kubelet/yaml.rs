@@ -3,6 +3,7 @@
 //! Rests on go-yaml v2 (`resolve.go`, `decode.go`), whose answer `sigs.k8s.io/yaml` turns into JSON before the kubelet's
 //! decoder sees it: a plain `5`, `0x1f`, `1_000`, `.5`, `no` or `~` is no text, a date is, and so is all that is quoted.
 
+mod keep;
 mod scalars;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,6 +12,7 @@ use std::rc::Rc;
 use granit_parser::{Event, Parser, ScalarStyle, Tag};
 
 use crate::kubelet::ErrorKind;
+pub use keep::keep;
 
 /// How many keys all merges (`<<`) of a file may copy.
 const MOST_MERGED: usize = 20_000;
@@ -87,6 +89,9 @@ impl Value {
 /// # Errors
 /// For what is no YAML, what go-yaml or its translation into JSON refuses, and what would grow beyond measure.
 pub fn parse(text: &str) -> Result<Node, YamlError> {
+    if let Some(error) = YamlError::of_capture(text) {
+        return Err(error);
+    }
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| YamlError {

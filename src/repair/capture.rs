@@ -2,30 +2,37 @@
 //!
 //! Rests on POSIX' ustar and, for long names, on GNU tar's `././@LongLink`.
 
-use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::repair::{RepairError, change, errno};
+use nix::errno::Errno;
+
+use crate::repair::replace::put;
+use crate::repair::{RepairError, change};
 use crate::root::record::{Found, Record};
 
 const BLOCK: usize = 512;
 
+/// Only the owner may read it: it shows how the host is set up.
+const MODE: u32 = 0o600;
+
 /// What fits into a header's fields for a name and for a link's target.
 const LONGEST_NAME: usize = 100;
 
-/// Writes `record` below `root/`, and the arguments beside `--root` that repeat the run as `args`. Only the owner may read the
-/// file: it shows how the host is set up.
+/// Writes `record` below `root/`, and the arguments beside `--root` that repeat the run as `args`; to a new file, which then
+/// takes the place of an older one.
 ///
 /// # Errors
-/// When the file cannot be written whole.
+/// When the file cannot be written whole, or something other than a file has its name.
 pub fn write(file: &Path, record: &Record, args: &str) -> Result<(), RepairError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let written = options.open(file).and_then(|file| {
+    // A device or a link is somebody else's, and would be gone.
+    if file.symlink_metadata().is_ok_and(|known| !known.is_file()) {
+        return Err(change("replace", file, "")(Errno::EEXIST));
+    }
+    let new = file.with_file_name(format!(".kubepods-repair.capture.{}", std::process::id()));
+    put(file, &new, MODE, |file| {
         let mut tar = BufWriter::new(file);
         add(&mut tar, Path::new("args"), &Found::File(args.into()))?;
         add(&mut tar, Path::new("root"), &Found::Directory)?;
@@ -35,8 +42,7 @@ pub fn write(file: &Path, record: &Record, args: &str) -> Result<(), RepairError
         }
         tar.write_all(&[0; 2 * BLOCK])?;
         tar.flush()
-    });
-    written.map_err(errno).map_err(change("write", file, ""))
+    })
 }
 
 fn add(tar: &mut impl Write, path: &Path, found: &Found) -> std::io::Result<()> {

@@ -3,8 +3,8 @@
 //! A captured tree is opened once and everything in it is resolved inside it (`openat2` with `RESOLVE_IN_ROOT`), so that
 //! its absolute symbolic links lead into the copy and never out to this machine.
 
+pub mod keep;
 pub mod record;
-mod secrets;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use keep::Keep;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink, readlinkat};
@@ -96,50 +97,34 @@ impl Root {
         }
     }
 
-    /// The whole file as text; bytes that are not UTF-8 become U+FFFD.
+    /// To read a file of which a capture keeps what `keep` leaves of it. Whoever reads anything but the kernel's own files
+    /// says so: of what is read without, a capture holds nothing.
+    pub fn keeping<'a>(&'a self, keep: Keep<'a>) -> Reader<'a> {
+        Reader { root: self, keep }
+    }
+
+    /// As [`Reader::read`], for one of the kernel's own files.
     ///
     /// # Errors
-    /// Whatever the kernel answers; `EFBIG` for a file of the kernel's over 16 MiB, or another over 2 MiB.
+    /// As there.
     pub fn read(&self, path: &Path) -> Result<String, ReadError> {
-        self.read_bytes(path).map(text_of)
+        self.keeping(keep::usual(path)).read(path)
     }
 
-    /// As [`Self::read`], with `None` for a file that is not there (nor was, a moment later: `ENODEV` of a cgroup that
-    /// was removed in between, `ESRCH` of a task that ended).
+    /// As [`Reader::read_if_there`], for one of the kernel's own files.
     ///
     /// # Errors
-    /// Any other answer of the kernel.
+    /// As there.
     pub fn read_if_there(&self, path: &Path) -> Result<Option<String>, ReadError> {
-        absent_is_none(self.read(path))
+        self.keeping(keep::usual(path)).read_if_there(path)
     }
 
-    /// As [`Self::read_if_there`], for a file of cgroupfs or procfs that holds one value: the kernel gives it whole at the
-    /// first read (`seq_file` with a single record), so that no second one has to look for its end.
+    /// As [`Reader::read_value`], for one of the kernel's own files.
     ///
     /// # Errors
-    /// As [`Self::read_if_there`].
+    /// As there.
     pub fn read_value(&self, path: &Path) -> Result<Option<String>, ReadError> {
-        if self.captured.is_some() || self.record.is_some() {
-            return self.read_if_there(path);
-        }
-        let mut value = vec![0; LARGEST_VALUE];
-        let length = self.open(path, OFlag::O_RDONLY).and_then(|file| retry(|| nix::unistd::read(&file, &mut value)));
-        let Some(length) = absent_is_none(length.map_err(failed("read", path)))? else { return Ok(None) };
-        value.truncate(length);
-        match length < LARGEST_VALUE {
-            true => Ok(Some(text_of(value))),
-            false => self.read_if_there(path),
-        }
-    }
-
-    /// The whole file as it is.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn read_bytes(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
-        let answer = self.read_whole(path);
-        self.keep(path, &answer, |bytes| Found::File(bytes.clone()));
-        answer.map_err(failed("read", path))
+        self.keeping(keep::usual(path)).read_value(path)
     }
 
     fn read_whole(&self, path: &Path) -> Result<Vec<u8>, Errno> {
@@ -287,6 +272,62 @@ impl Root {
         }
         let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
         retry(|| openat2(captured.dir.as_fd(), inside(path), how))
+    }
+}
+
+/// A reader of files, each of which says what a capture keeps of it.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    root: &'a Root,
+    keep: Keep<'a>,
+}
+
+impl Reader<'_> {
+    /// The whole file as text; bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// Whatever the kernel answers; `EFBIG` for a file of the kernel's over 16 MiB, or another over 2 MiB.
+    pub fn read(&self, path: &Path) -> Result<String, ReadError> {
+        self.read_bytes(path).map(text_of)
+    }
+
+    /// As [`Self::read`], with `None` for a file that is not there (nor was, a moment later: `ENODEV` of a cgroup that
+    /// was removed in between, `ESRCH` of a task that ended).
+    ///
+    /// # Errors
+    /// Any other answer of the kernel.
+    pub fn read_if_there(&self, path: &Path) -> Result<Option<String>, ReadError> {
+        absent_is_none(self.read(path))
+    }
+
+    /// As [`Self::read_if_there`], for a file of cgroupfs or procfs that holds one value: the kernel gives it whole at the
+    /// first read (`seq_file` with a single record), so that no second one has to look for its end.
+    ///
+    /// # Errors
+    /// As [`Self::read_if_there`].
+    pub fn read_value(&self, path: &Path) -> Result<Option<String>, ReadError> {
+        if self.root.captured.is_some() || self.root.record.is_some() {
+            return self.read_if_there(path);
+        }
+        let mut value = vec![0; LARGEST_VALUE];
+        let length =
+            self.root.open(path, OFlag::O_RDONLY).and_then(|file| retry(|| nix::unistd::read(&file, &mut value)));
+        let Some(length) = absent_is_none(length.map_err(failed("read", path)))? else { return Ok(None) };
+        value.truncate(length);
+        match length < LARGEST_VALUE {
+            true => Ok(Some(text_of(value))),
+            false => self.read_if_there(path),
+        }
+    }
+
+    /// The whole file as it is.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_bytes(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
+        let answer = self.root.read_whole(path);
+        self.root.keep(path, &answer, |bytes| Found::File((self.keep)(bytes)));
+        answer.map_err(failed("read", path))
     }
 }
 

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::secrets;
-
 /// The list of errnos in a captured tree, a line for each path that could not be read: `ENODEV /sys/fs/cgroup/x`.
 pub const ERRNO_FILE: &str = ".errnos";
 
@@ -18,7 +16,7 @@ pub enum Found {
     Directory,
     /// Something else, of which only the name was read.
     Name,
-    /// A file, with its secrets blanked.
+    /// A file, and what is kept of it.
     File(Vec<u8>),
     /// A symbolic link and where it points.
     Link(OsString),
@@ -34,10 +32,6 @@ pub struct Record {
 impl Record {
     /// Adds what was found; content and directories stand above a mere name.
     pub(super) fn add(&mut self, path: &Path, found: Found) {
-        let found = match found {
-            Found::File(content) => Found::File(secrets::blank(path, content)),
-            other => other,
-        };
         match found {
             Found::Name => {
                 self.found.entry(path.to_owned()).or_insert(found);

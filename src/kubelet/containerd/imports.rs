@@ -7,8 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use toml::Table;
 
+use super::keep::keep;
 use super::{ContainerdError, GRPC_PLUGIN, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
 use crate::root::Root;
+use crate::root::keep::text;
 
 /// How many files imports may lead to.
 const MOST_IMPORTS: usize = 64;
@@ -24,7 +26,7 @@ pub(super) fn check(root: &Root, path: &Path, table: &Table) -> Result<(), Conta
         };
         let Some(import) = imported.get(seen).cloned() else { break };
         seen += 1;
-        let text = match root.read_if_there(&import) {
+        let text = match root.keeping(&text(keep)).read_if_there(&import) {
             Ok(Some(text)) => text,
             Ok(None) => return error(&import, "does not exist, which containerd refuses"),
             Err(_) => return error(&import, "cannot be read"),

@@ -22,7 +22,8 @@ pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<V
         _ => false,
     };
     if !fits {
-        return refused(format!("{text:?} is no {}, and the kubelet refuses it", tag.unwrap_or_default()));
+        // The value may be a secret.
+        return refused(format!("this value is no {}, and the kubelet refuses it", tag.unwrap_or_default()));
     }
     match value {
         Plain::Null => Ok(Value::Null),

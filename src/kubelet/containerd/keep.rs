@@ -1,0 +1,131 @@
+//! What a capture keeps of containerd's configuration: the values that are read and, beside them, the names of the others, with
+//! an empty value of the same type.
+//!
+//! It is written anew, a key of the whole in each line. Of what cannot be parsed only the error is kept.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::{ContainerdError, GRPC_PLUGIN, RUNC_OPTIONS, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
+use crate::root::keep::{fault, is_name, quoted};
+
+/// A name in the way to a value.
+#[derive(Clone, Copy)]
+enum Name {
+    Is(&'static str),
+    Plugin,
+    Option,
+    Any,
+}
+
+/// Where the values stand that are read.
+const READ: [&[Name]; 5] = [
+    &[Name::Is("version")],
+    &[Name::Is("imports"), Name::Any],
+    &[Name::Is("plugins"), Name::Plugin, Name::Is("containerd"), Name::Is("default_runtime_name")],
+    &[
+        Name::Is("plugins"),
+        Name::Plugin,
+        Name::Is("containerd"),
+        Name::Is("runtimes"),
+        Name::Any,
+        Name::Is("runtime_type"),
+    ],
+    &[
+        Name::Is("plugins"),
+        Name::Plugin,
+        Name::Is("containerd"),
+        Name::Is("runtimes"),
+        Name::Any,
+        Name::Is("options"),
+        Name::Option,
+    ],
+];
+
+impl Name {
+    fn is(self, name: &str) -> bool {
+        match self {
+            Self::Is(expected) => name == expected,
+            Self::Plugin => [RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN].contains(&name),
+            Self::Option => RUNC_OPTIONS.iter().any(|(option, _)| option.eq_ignore_ascii_case(name)),
+            Self::Any => true,
+        }
+    }
+}
+
+pub(super) fn keep(text: &str) -> String {
+    match parse(Path::new(""), text) {
+        Ok(table) => entries(&table, &[]).map(|entry| entry + "\n").collect(),
+        Err(ContainerdError::Invalid { line, reason, .. }) => fault(&format!("{line} {reason}")),
+        Err(error) => fault(&format!("1 {error}")),
+    }
+}
+
+/// How many more names are on the way from `path` to a value that is read; `None` where there is none.
+fn way(path: &[&str]) -> Option<usize> {
+    let leads = |read: &&&[Name]| path.len() <= read.len() && read.iter().zip(path).all(|(name, part)| name.is(part));
+    READ.iter().find(leads).map(|read| read.len() - path.len())
+}
+
+fn entries<'a>(table: &'a Table, path: &'a [&'a str]) -> impl Iterator<Item = String> {
+    table.iter().filter_map(move |(name, value)| {
+        let path = [path, &[name]].concat();
+        let is_kept = is_name(name) || way(&path).is_some();
+        is_kept.then(|| format!("{} = {}", quoted(name), keep_value(value, &path)))
+    })
+}
+
+fn keep_value(value: &Value, path: &[&str]) -> String {
+    let (is_read, leads) = (way(path) == Some(0), way(path).is_some_and(|more| more > 0));
+    match value {
+        Value::String(text) => quoted(if is_read { text } else { "" }),
+        Value::Integer(number) => (if is_read { *number } else { 0 }).to_string(),
+        Value::Boolean(value) => (is_read && *value).to_string(),
+        Value::Float(_) => "0.0".to_owned(),
+        Value::Datetime(_) => "1970-01-01".to_owned(),
+        Value::Array(items) => {
+            let items = items.iter().filter(|_| leads).map(|item| keep_value(item, &[path, &["[]"]].concat()));
+            format!("[{}]", items.collect::<Vec<_>>().join(", "))
+        }
+        Value::Table(table) if leads => format!("{{ {} }}", entries(table, path).collect::<Vec<_>>().join(", ")),
+        Value::Table(_) => "{}".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_read_is_kept() {
+        for (text, expected) in [
+            (
+                "version = 3 # S\na = \"S\"\nb = 7\nc = true\nd = 7.5\ne = 2001-01-01\nf = [\"S\"]\n[g]\nS = 1\n[\"S@h\"]\n",
+                "\"a\" = \"\"\n\"b\" = 0\n\"c\" = false\n\"d\" = 0.0\n\"e\" = 1970-01-01\n\"f\" = []\n\"g\" = {}\n\
+                 \"version\" = 3\n",
+            ),
+            (
+                "version = [\"S\"]\nimports = [\"é\\n\", 5, [\"S\"]]\n",
+                "\"imports\" = [\"é\\U0000000a\", 5, []]\n\"version\" = []\n",
+            ),
+            ("[plugins.x.containerd]\nS = 1\n", "\"plugins\" = { \"x\" = {} }\n"),
+            (
+                "[plugins.cri.containerd]\ndefault_runtime_name = \"$\"\nb = \"S\"\n[plugins.cri.containerd.runtimes.\"a b\"]\n\
+                 runtime_type = \"t\"\noptions = { systemdcgroup = true, IoUid = -1, S = \"S\", Root = [\"S\"] }\n",
+                "\"plugins\" = { \"cri\" = { \"containerd\" = { \"b\" = \"\", \"default_runtime_name\" = \"$\", \"runtimes\" = { \
+                 \"a b\" = { \"options\" = { \"IoUid\" = -1, \"Root\" = [], \"S\" = \"\", \"systemdcgroup\" = true }, \
+                 \"runtime_type\" = \"t\" } } } } }\n",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(keep(text), expected);
+            assert_eq!(keep(expected), expected);
+        }
+        for text in ["a = S", "a = 1\nS = = 2\n", "S\n", "a = \"S\n", "S = 1\nS = 2\n", "[S\n"] {
+            let kept = keep(text);
+            assert_eq!(parse(Path::new("/x"), &kept), parse(Path::new("/x"), text), "{text}");
+            assert!(!kept.contains('S'), "{kept}");
+        }
+    }
+}
