@@ -183,7 +183,7 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
 /// # Errors
 /// When one of them, or the list of CPUs, cannot be read.
 pub fn memory_limit(root: &Root, limit: &Path, current: &Path) -> Result<Option<MemoryLimit>, ReadError> {
-    let number = |path: &Path| Ok(root.read_value(path)?.and_then(|text| text.trim_end().parse().ok()));
+    let number = |path: &Path| Ok(root.keeping(&all).read_value(path)?.and_then(|text| text.trim_end().parse().ok()));
     let Some(limit) = number(limit)?.filter(|limit| *limit < NO_MEMORY_LIMIT) else { return Ok(None) };
     let cpus = partitions::possible_cpus(root)?.map_or(1, |cpus| cpus.count());
     Ok(Some(MemoryLimit { limit, current: number(current)?.unwrap_or(0), cpus }))
