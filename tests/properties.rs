@@ -154,6 +154,7 @@ const FAULTS: &[Fault] = &[
             group.children.push(name.into());
             group.populated = true;
         }
+        ruin.host.containers_run = true;
         ruin.tree().pods.groups += 1;
     }),
     ("a pod that is gone", |ruin, which| {

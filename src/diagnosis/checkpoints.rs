@@ -5,19 +5,19 @@
 use crate::diagnosis::catalogue::Fault;
 use crate::diagnosis::remedy::{Remedy, Step};
 use crate::diagnosis::{Finding, Impact, Location, Occasion, Terms};
+use crate::host::Host;
 use crate::host::checkpoints::{CPU_MANAGER, Checkpoint, Content, MEMORY_MANAGER};
-use crate::host::{Host, Tree};
 use crate::kubelet::{Settings, Sourced};
 
 pub(super) fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> {
     let judge = |checkpoint: &Checkpoint| match &checkpoint.content {
-        Content::Damaged(reason) => Some(damaged(settings, host, terms, checkpoint, reason)),
+        Content::Damaged(reason) => Some(damaged(host, terms, checkpoint, reason)),
         Content::Whole { policy } => differs(settings, checkpoint, policy.as_deref()?),
     };
     host.checkpoints.iter().filter_map(judge).collect()
 }
 
-fn damaged(settings: &Settings, host: &Host, terms: Terms, checkpoint: &Checkpoint, reason: &str) -> Finding {
+fn damaged(host: &Host, terms: Terms, checkpoint: &Checkpoint, reason: &str) -> Finding {
     let read = host.version.is_none_or(|version| version >= checkpoint.kind.since);
     let impact = if read {
         Impact::fatal("the kubelet dies of it (\"could not restore state from checkpoint\") before it looks at cgroups")
@@ -25,7 +25,7 @@ fn damaged(settings: &Settings, host: &Host, terms: Terms, checkpoint: &Checkpoi
         Impact::notice("this version of the kubelet does not read it")
     };
     let file = checkpoint.path.clone();
-    let remedy = match (terms.occasion, containers_live(settings, host)) {
+    let remedy = match (terms.occasion, containers_live(host)) {
         (Occasion::PreStart, false) => Remedy::Steps(vec![Step::SetAside { file, boot_id: host.boot.id.clone() }]),
         (Occasion::PreStart, true) => Remedy::Tell(format!(
             "containers are running whose resources it records: drain the node, stop them, then rm {}",
@@ -40,16 +40,11 @@ fn damaged(settings: &Settings, host: &Host, terms: Terms, checkpoint: &Checkpoi
     Finding::new(Fault::CheckpointDamaged, impact, location, reason.to_owned(), remedy)
 }
 
-/// Whether anything lives in kubepods, of this driver or the other, or a container has its group elsewhere.
-fn containers_live(settings: &Settings, host: &Host) -> bool {
-    let lives_in_tree = |tree: &Tree| {
-        let kubepods = tree.group(&settings.layout().kubepods).is_some_and(|kubepods| kubepods.populated);
-        kubepods || tree.other.as_ref().is_some_and(|other| other.populated)
-    };
-    let other_of_v1 = host.v1.as_ref().and_then(|v1| v1.other.as_ref());
-    host.containers_run
-        || host.tree.as_ref().is_some_and(lives_in_tree)
-        || other_of_v1.is_some_and(|other| other.populated)
+/// Whether a container lives: below kubepods, of this driver or the other, or with its group elsewhere.
+fn containers_live(host: &Host) -> bool {
+    let of_tree = host.tree.as_ref().and_then(|tree| tree.other.as_ref());
+    let of_v1 = host.v1.as_ref().and_then(|v1| v1.other.as_ref());
+    host.containers_run || of_tree.or(of_v1).is_some_and(|other| other.populated)
 }
 
 fn differs(settings: &Settings, checkpoint: &Checkpoint, written: &str) -> Option<Finding> {

@@ -207,9 +207,14 @@ fn threaded(case: &Case, group: &Group) -> Option<Finding> {
     let fatal = Impact::fatal(
         "the kubelet dies of it (\"it is in an invalid state\", \"threaded mode\"): no memory limit is possible here",
     );
+    let is_created = !case.wanted().minus(&group.controllers).is_empty();
     let impact = match group.kind {
         Kind::Threaded => fatal,
         Kind::DomainThreaded if group.path == *kubepods => fatal,
+        Kind::DomainThreaded if is_created => Impact::fatal(
+            "the kubelet creates a QoS group that lacks a controller, and dies of its type (\"domain threaded mode\"); one that has \
+             them all it only updates",
+        ),
         Kind::DomainThreaded => Impact::degraded("no pod below can have a memory limit"),
         // Its parent's fault, and cured with it.
         Kind::DomainInvalid if group.path != *kubepods && !parent_is_sound(kubepods) => return None,
@@ -218,13 +223,26 @@ fn threaded(case: &Case, group: &Group) -> Option<Finding> {
     };
     let evidence = format!("its type is \"{}\"", group.kind.as_str());
     let location = case.at_file(&group.path, "cgroup.type");
-    Some(Finding::new(Fault::Threaded, impact, location, evidence, cure_threaded(case, group)))
+    let remedy = match (cure_threaded(case, group), pass_on(case, kubepods)) {
+        (Remedy::Steps(steps), _) => Remedy::Steps(steps),
+        // With all controllers it is no fatal fault any more.
+        (Remedy::Tell(_), Some(step))
+            if is_created && group.path != *kubepods && group.kind == Kind::DomainThreaded =>
+        {
+            Remedy::Steps(vec![step])
+        }
+        (remedy, _) => remedy,
+    };
+    Some(Finding::new(Fault::Threaded, impact, location, evidence, remedy))
 }
 
 fn cure_threaded(case: &Case, group: &Group) -> Remedy {
     let family: Vec<&Group> =
         case.own_groups().filter(|own| own.path == group.path || group.path.is_above(&own.path)).collect();
     if let Some(remedy) = family.iter().find_map(|own| stuck(case, own)) {
+        return remedy;
+    }
+    if let Some(remedy) = family.iter().find_map(|own| threaded_below(case, own)) {
         return remedy;
     }
     let mut steps: Vec<Step> =
@@ -241,7 +259,7 @@ fn cure_threaded(case: &Case, group: &Group) -> Remedy {
             return Remedy::Steps(steps);
         }
         return Remedy::Tell(format!(
-            "a group below it is threaded: find it with grep -rl threaded {} --include=cgroup.type, and remove it",
+            "a group further below is threaded: find it with grep -rl threaded {} --include=cgroup.type, and remove it",
             case.directory(&group.path).display()
         ));
     };
@@ -257,6 +275,15 @@ fn cure_threaded(case: &Case, group: &Group) -> Remedy {
         steps.extend(if case.by_systemd() { slices::ask_for_all(case) } else { make_qos_groups(case) });
     }
     Remedy::Steps(steps)
+}
+
+/// A threaded group that is not the kubelet's keeps the one above it threaded until it is gone.
+fn threaded_below(case: &Case, own: &Group) -> Option<Remedy> {
+    let below = own.threaded_children.iter().map(|name| own.path.join(name));
+    let path = below.into_iter().find(|path| !case.layout.is_own(path))?;
+    let directory = case.directory(&path);
+    let how = format!("{0} is threaded: end what runs in it and remove it (rmdir {0})", directory.display());
+    Some(Remedy::Tell(how))
 }
 
 fn has_pods_below(case: &Case, group: &Group) -> bool {

@@ -114,6 +114,8 @@ pub struct Group {
     pub lacks_cpu_max: bool,
     /// The names of the groups directly below; only read of the kubelet's own.
     pub children: Vec<OsString>,
+    /// Of those, the threaded ones that make this group the root of a threaded subtree.
+    pub threaded_children: Vec<OsString>,
 }
 
 /// So many processes are looked up by name; of more, only the number is told.
@@ -158,6 +160,7 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
         leftovers: Vec::new(),
         lacks_cpu_max: false,
         children: Vec::new(),
+        threaded_children: Vec::new(),
     };
     if kind != Kind::Root {
         files.events(&mut group)?;
@@ -171,6 +174,9 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
     if depth != Depth::Foreign {
         group.leftovers = files.leftovers(&LEFTOVERS)?;
         group.children = files.children(depth)?;
+        if kind == Kind::DomainThreaded {
+            group.threaded_children = files.threaded(&group.children)?;
+        }
     }
     if depth == Depth::Qos {
         group.leftovers.extend(files.leftovers(&LEFTOVERS_OF_QOS)?);
@@ -262,6 +268,16 @@ impl Files<'_> {
             Some(0) => Ok(Vec::new()),
             _ => Ok(self.root.directories(self.dir)?.unwrap_or_default()),
         }
+    }
+
+    fn threaded(&self, names: &[OsString]) -> Result<Vec<OsString>, ReadError> {
+        let mut threaded = Vec::new();
+        for name in names {
+            if kind(self.root, &self.dir.join(name))? == Kind::Threaded {
+                threaded.push(name.clone());
+            }
+        }
+        Ok(threaded)
     }
 
     /// Asked twice: systemd may have taken the controller away in between, and the file with it.

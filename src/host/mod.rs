@@ -61,8 +61,8 @@ pub struct Host {
     pub version: Option<Version>,
     /// The state files that the kubelet reads at its start, those that exist.
     pub checkpoints: Vec<Checkpoint>,
-    /// Whether a container of the kubelet's own containerd lives, or on version 1 any process in kubepods, where a damaged
-    /// state file made it worth a look.
+    /// Whether a container of the kubelet's own containerd lives, or any process in a group below kubepods (on version 1 also in
+    /// kubepods itself), where a damaged state file made it worth a look.
     pub containers_run: bool,
     /// Whether kubelite's unit has its processes in a group below its own (`DelegateSubgroup=`), so that its own can pass
     /// controllers on.
@@ -237,22 +237,45 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         version: snap.as_ref().and_then(|(_, version)| *version),
         checkpoints,
         kubelet_has_subgroup: false,
-        containers_run: damaged && containers_run(root, settings, v1.as_ref())?,
+        containers_run: damaged && containers_run(root, settings, tree.as_ref(), v1.as_ref())?,
         tree,
         v1,
     })
 }
 
-/// Below kubepods of version 2 the tree itself tells; but with `--cgroups-per-qos=false`, or after a change of the cgroup driver,
-/// containers live elsewhere.
-fn containers_run(root: &Root, settings: &Settings, v1: Option<&Hierarchies>) -> Result<bool, ReadError> {
-    let lives_in_kubepods = match v1 {
-        Some(v1) => v1.is_populated(root, &settings.layout().kubepods)?,
-        None => false,
+/// Below kubepods the tree itself tells; but with `--cgroups-per-qos=false`, or after a change of the cgroup driver, containers
+/// live elsewhere.
+fn containers_run(
+    root: &Root,
+    settings: &Settings,
+    tree: Option<&Tree>,
+    v1: Option<&Hierarchies>,
+) -> Result<bool, ReadError> {
+    let layout = settings.layout();
+    let lives_in_kubepods = match (tree, v1) {
+        (Some(tree), _) => lives_below(root, tree, &layout)?,
+        (None, Some(v1)) => v1.is_populated(root, &layout.kubepods)?,
+        (None, None) => false,
     };
     let endpoint = settings.runtime_endpoint.value.as_deref().unwrap_or_default();
     let is_asked = |socket: &str| socket == endpoint.trim_start_matches("unix://");
     Ok(lives_in_kubepods || containers::live(root, |socket| MICROK8S.is_own_socket(socket) || is_asked(socket))?)
+}
+
+/// Whether a process lives in a group below kubepods or a QoS group. Those directly in these groups are strays and no container.
+fn lives_below(root: &Root, tree: &Tree, layout: &Layout) -> Result<bool, ReadError> {
+    let mut own = layout.own().filter_map(|path| tree.group(path));
+    if own.all(|group| group.processes.is_empty()) {
+        return Ok(tree.group(&layout.kubepods).is_some_and(|kubepods| kubepods.populated));
+    }
+    for group in layout.own().filter_map(|path| tree.group(path)).filter(|group| group.populated) {
+        for path in group.children.iter().map(|name| group.path.join(name)).filter(|path| !layout.is_own(path)) {
+            if group::populated(root, &tree.mount, &path)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Looks for the tasks that can make the kernel refuse a controller: one pass over all of `/proc`.

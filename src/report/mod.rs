@@ -216,7 +216,7 @@ impl Report {
             }
             (None, Some(finding)) => format!("the kubelet would not start: {}", at(finding)),
             (None, None) if !self.dry_run && self.is_unfinished() => {
-                format!("{READY}, but not everything that was planned could be done")
+                "whether the kubelet starts is not certain: not everything that was planned could be done, see the steps".to_owned()
             }
             (None, None) => READY.to_owned(),
         }

@@ -55,12 +55,8 @@ impl Judge<'_> {
     /// Only what the kubelet keeps there itself, before its start, while no container runs.
     fn set_aside(&self, file: &std::path::Path) -> Option<&'static str> {
         let is_checkpoint = checkpoints::KINDS.iter().any(|kind| self.settings.root_dir.value.join(kind.name) == file);
-        let kubepods = self.settings.layout().kubepods;
-        let lives = self.host.containers_run
-            || self.host.tree.as_ref().is_some_and(|tree| {
-                tree.group(&kubepods).is_some_and(|group| group.populated)
-                    || tree.other.as_ref().is_some_and(|other| other.populated)
-            });
+        let other = self.host.tree.as_ref().and_then(|tree| tree.other.as_ref());
+        let lives = self.host.containers_run || other.is_some_and(|other| other.populated);
         match (is_checkpoint, self.terms.occasion == Occasion::PreStart, lives) {
             (true, true, false) => None,
             (false, ..) => Some("no checkpoint"),
