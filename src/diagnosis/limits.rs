@@ -97,6 +97,9 @@ fn memory(case: &Case, group: &Group, to_make: usize) -> Option<Finding> {
     let memory = group.memory.as_ref()?;
     let severity =
         short_of_memory(memory, to_make, to_fill).filter(|severity| is_own || *severity == Severity::Fatal)?;
+    // A kubepods that lacks a controller the kubelet creates, its limits with it, before it makes a group in it.
+    let is_created = group.path == case.layout.kubepods && !case.needed.minus(&group.controllers).is_empty();
+    let severity = if is_created { Severity::Notice } else { severity };
     let (file, location) = ("memory.max", case.at_file(&group.path, "memory.max"));
     let remedy = if is_own {
         Remedy::Steps(vec![Step::LiftLimit { group: group.path.clone(), file }])
