@@ -9,6 +9,7 @@ mod boot;
 pub mod catalogue;
 mod checkpoints;
 mod claims;
+mod confinement;
 mod container;
 mod controllers;
 mod driver;
@@ -183,6 +184,7 @@ pub fn diagnose(settings: &Settings, host: &Host, terms: Terms) -> Vec<Finding> 
         findings.extend(groups::unenforceable(settings));
     }
     findings.extend(checkpoints::diagnose(settings, host, terms));
+    findings.extend(confinement::diagnose(settings, host));
     findings.extend(boot::diagnose(host, terms));
     findings.sort_by_key(Finding::rank);
     findings

@@ -32,7 +32,7 @@ fn judge(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let others: Vec<Process> = group.processes.iter().filter(|process| process.comm != OWN_NAME).cloned().collect();
     let evidence = if !lacking.is_empty() {
         format!("this group of {unit} has no {lacking}, though the group above passes it on")
-    } else if is_root && !passes_on && unit == MICROK8S.kubelet_unit && !case.host.kubelet_has_subgroup {
+    } else if is_root && !passes_on && unit == MICROK8S.kubelet_unit && !case.host.sandbox.has_subgroup() {
         format!("this is the group of {unit} itself, which the kubelet runs in")
     } else if is_root && !passes_on && !others.is_empty() {
         format!("processes of {unit} are in it: {}", name_processes(&others))

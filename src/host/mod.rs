@@ -11,6 +11,7 @@ pub mod loader;
 pub mod mounts;
 pub mod partitions;
 pub mod pods;
+pub mod sandbox;
 pub mod service;
 pub mod tasks;
 pub mod units;
@@ -36,6 +37,7 @@ use kernel::{Kernel, Offer};
 use loader::Source;
 use mounts::{CgroupMount, Mode};
 use pods::Pods;
+use sandbox::Sandbox;
 use tasks::Task;
 use units::{SliceUnit, Unmade};
 use v1::Hierarchies;
@@ -64,9 +66,8 @@ pub struct Host {
     /// Whether a container of the kubelet's own containerd lives, or any process in a group below kubepods (on version 1 also in
     /// kubepods itself), where a damaged state file made it worth a look.
     pub containers_run: bool,
-    /// Whether kubelite's unit has its processes in a group below its own (`DelegateSubgroup=`), so that its own can pass
-    /// controllers on.
-    pub kubelet_has_subgroup: bool,
+    /// What kubelite's unit confines itself with.
+    pub sandbox: Sandbox,
     /// The version 2 tree; `None` in any other mode.
     pub tree: Option<Tree>,
     /// The hierarchies of version 1 and hybrid mode.
@@ -226,6 +227,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         || v1.as_ref().is_some_and(|v1| v1.unmounted.iter().any(|unmounted| unmounted.obstacle.is_some()));
     let checkpoints = checkpoints::observe(root, &settings.root_dir.value)?;
     let damaged = checkpoints.iter().any(Checkpoint::is_damaged);
+    let sandbox = sandbox::observe(root)?;
     Ok(Host {
         mode,
         mounts,
@@ -236,8 +238,8 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         revision: snap.as_ref().map(|(revision, _)| revision.clone()),
         version: snap.as_ref().and_then(|(_, version)| *version),
         checkpoints,
-        kubelet_has_subgroup: false,
         containers_run: damaged && containers_run(root, settings, tree.as_ref(), v1.as_ref())?,
+        sandbox,
         tree,
         v1,
     })

@@ -146,11 +146,13 @@ impl Report {
         if self.unknown.is_some() {
             return Outcome::Unknown;
         }
-        if self.inactive.is_some() || self.disabled.is_some() {
-            return Outcome::Inactive;
-        }
-        if self.remaining.iter().any(Finding::is_beyond_repair) {
-            return Outcome::Broken;
+        let is_broken = self.remaining.iter().any(Finding::is_beyond_repair);
+        match (&self.inactive, &self.disabled) {
+            (Some(_), _) => return Outcome::Inactive,
+            // A dry run says what the start of a disabled kubelite would come to.
+            (None, Some(_)) if !(self.dry_run && is_broken) => return Outcome::Inactive,
+            _ if is_broken => return Outcome::Broken,
+            _ => {}
         }
         match (self.steps.is_empty(), self.dry_run) {
             (true, _) => Outcome::Healthy,

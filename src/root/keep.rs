@@ -36,7 +36,10 @@ fn is_kernels_own(path: &Path) -> bool {
     let Ok(inside) = path.strip_prefix("/proc") else { return false };
     let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
     match parts.as_slice() {
-        ["cgroups"] | ["sys", "kernel", "osrelease"] | ["sys", "kernel", "random", "boot_id"] => true,
+        ["cgroups"] => true,
+        ["sys", "kernel", name] => ["osrelease", "panic", "panic_on_oops"].contains(name),
+        ["sys", "kernel", "keys", _] | ["sys", "kernel", "random", "boot_id"] => true,
+        ["sys", "vm", name] => ["overcommit_memory", "panic_on_oom"].contains(name),
         [pid, name] | [pid, "task", _, name] => {
             pid.bytes().all(|digit| digit.is_ascii_digit()) && ["stat", "comm", "cgroup"].contains(name)
         }

@@ -70,6 +70,22 @@ pub(super) static QOS_DISABLED: Entry = Entry {
     threads: &["canonical/microk8s#4378", "canonical/microk8s#4361"],
 };
 
+pub(super) static SERVICE_CONFINED: Entry = Entry {
+    name: "service-confined",
+    message_id: "759ce468629a4f819bbf571a4c47d915",
+    title: "kubelite's unit keeps from the kubelet what it needs",
+    meaning: "A drop-in for kubelite, or for all services, shuts the kubelet in: the cgroup tree or /proc/sys is read-only to \
+              it, /dev/kmsg is missing, or it cannot write to its root directory. The kubelet dies of each, while every other \
+              program, this one included, finds the host in order.",
+    signs: "ProtectControlGroups=, ProtectKernelTunables= (where a sysctl that the kubelet sets differs from what it wants), \
+            PrivateDevices=, ProtectKernelLogs=, ProtectSystem=strict, ReadOnlyPaths= or InaccessiblePaths= in the unit file \
+            of kubelite or in a drop-in of it, of snap.microk8s.daemon- or of service.",
+    remedy: "kubepods-repair edits no units. It names the file and the line.",
+    by_hand: "Take the line out of the file that is named (or undo it in a drop-in of kubelite's own whose name sorts later), \
+              then: systemctl daemon-reload; systemctl restart snap.microk8s.daemon-kubelite.service",
+    threads: &[],
+};
+
 pub(super) static SETTINGS_UNREADABLE: Entry = Entry {
     name: "settings-unreadable",
     message_id: "0200e4dffd7b4c8792f3cbd47ca38741",

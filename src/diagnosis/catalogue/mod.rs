@@ -58,6 +58,7 @@ faults! {
     RealtimeTaskBlocksCpu: controllers::REALTIME_TASK_BLOCKS_CPU,
     ReservedGroupMissing: groups::RESERVED_GROUP_MISSING,
     RootMissing: groups::ROOT_MISSING,
+    ServiceConfined: kubelet::SERVICE_CONFINED,
     ServiceGroup: groups::SERVICE_GROUP,
     SettingsUnreadable: kubelet::SETTINGS_UNREADABLE,
     SliceControllerDropped: slices::SLICE_CONTROLLER_DROPPED,
