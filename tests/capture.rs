@@ -148,7 +148,8 @@ fn kind(path: &str) -> Option<&'static str> {
     let is_at = |part: &str| path.contains(part);
     let last = path.rsplit('/').next().unwrap();
     Some(match path {
-        "/.errnos" | "/proc/cgroups" | "/proc/sys/kernel/osrelease" | "/proc/sys/kernel/random/boot_id" => return None,
+        "/.errnos" | "/proc/cgroups" => return None,
+        _ if path.starts_with("/proc/sys/kernel/") || path.starts_with("/proc/sys/vm/") => return None,
         "/sys/devices/system/cpu/possible" => return None,
         _ if path.starts_with("/sys/fs/cgroup") || last == ".keep" => return None,
         _ if path.starts_with("/proc/") && ["stat", "comm", "cgroup"].contains(&last) => return None,
