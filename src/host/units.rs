@@ -100,7 +100,7 @@ fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
         break;
     }
     for path in dropins(root, name)?.values() {
-        note(&mut values, &root.keeping(&text(keep)).read_if_there(path)?.unwrap_or_default());
+        note(&mut values, &fragment(root, path)?.unwrap_or_default());
     }
     let kept = KEEPERS.into_iter().filter(|(key, _)| values.get(key).is_some_and(|is_set| *is_set));
     unit.keeps = kept.map(|(_, controller)| controller).collect();
