@@ -385,11 +385,14 @@ container() {
   cat >$C/root/opt/vm/inside <<INSIDE
 #!/bin/bash
 ln -sfn /opt/vm /run/vm; cd /run/vm; mkdir -p "$WORK"
+[ -e /dev/kmsg ] || ln -s null /dev/kmsg      # the kubelet opens it
 export PATH=/run/vm/guest/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
 export PART=$part SCENARIO=$SCENARIO WORK=$WORK KUBELET_VERSION=$KUBELET_VERSION
 bash -c '. guest/lib.sh; . "scenarios/\$SCENARIO"; inside' >said 2>&1; echo \$? >ended
 INSIDE
   chmod 755 $C/root/opt/vm/inside; rm -f $C/root/opt/vm/ended
+  # What a kubelet in a container wants to have been set outside, since /proc/sys is read-only in most.
+  sysctl -qw vm.overcommit_memory=1 vm.panic_on_oom=0 kernel.panic=10 kernel.panic_on_oops=1 kernel.keys.root_maxkeys=1000000 kernel.keys.root_maxbytes=25000000
   "$@"
   wait_for 300 test -s $C/root/opt/vm/ended
   sed 's/^/   | /' $C/root/opt/vm/said
