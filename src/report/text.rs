@@ -37,8 +37,10 @@ fn notes(report: &Report) -> Option<String> {
     if !report.findings.iter().all(is_note) {
         return None;
     }
-    let note =
-        |finding: &Finding| format!("note: {}: {}.\n", finding.fault.name(), lines::printable(&finding.evidence));
+    let note = |finding: &Finding| {
+        let line = format!("note: {}: {}; {}.", finding.fault.name(), finding.evidence, lines::remedy(finding, report));
+        lines::printable(&line) + "\n"
+    };
     Some(report.findings.iter().map(note).collect())
 }
 
