@@ -17,7 +17,8 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let root = demanded(case, Fault::CgroupRootMissing, &case.layout.cgroup_root);
     let reserved = |path| demanded(case, Fault::ReservedGroupMissing, path);
     let mut findings: Vec<Finding> = root.into_iter().collect();
-    findings.extend(case.layout.reserved.iter().filter_map(reserved));
+    // kubepods and the QoS groups the kubelet makes before it looks for reserved groups.
+    findings.extend(case.layout.reserved.iter().filter(|path| !case.layout.is_own(path)).filter_map(reserved));
     match case.group(&case.layout.kubepods) {
         _ if case.by_systemd() => {}
         None => findings.push(root_missing(case)),

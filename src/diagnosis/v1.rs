@@ -97,7 +97,9 @@ fn groups(case: &Case) -> Vec<Finding> {
     if !layout.cgroup_root.is_root() {
         findings.extend(missing(case, &layout.cgroup_root, Fault::CgroupRootMissing));
     }
-    findings.extend(layout.reserved.iter().filter_map(|path| missing(case, path, Fault::ReservedGroupMissing)));
+    // kubepods and the QoS groups the kubelet makes before it looks for reserved groups.
+    let reserved = layout.reserved.iter().filter(|path| !layout.is_own(path));
+    findings.extend(reserved.filter_map(|path| missing(case, path, Fault::ReservedGroupMissing)));
     findings.extend(short_of_memory(case));
     findings.extend(v1_slices::diagnose(case));
     findings.extend(missing(case, &layout.kubepods, Fault::RootMissing));
