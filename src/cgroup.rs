@@ -13,8 +13,9 @@ const UNIT_TYPES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap
 
 /// A cgroup's path below the root of its hierarchy: `/`, `/kubepods`, `/kubepods/burstable`.
 ///
-/// Always begins with `/`, never ends with one (but for the root), has no empty, `.` or `..` component. The kernel takes any
-/// bytes but `/`, NUL and newline as a name, so a path need not be UTF-8 (`cgroup_mkdir` in `kernel/cgroup/cgroup.c`).
+/// Always begins with `/`, never ends with one (but for the root), has no empty, `.` or `..`
+/// component. The kernel takes any bytes but `/`, NUL and newline as a name, so a path need not be
+/// UTF-8 (`cgroup_mkdir` in `kernel/cgroup/cgroup.c`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CgroupPath(OsString);
 
@@ -24,8 +25,9 @@ impl CgroupPath {
         Self("/".into())
     }
 
-    /// Reads a path as the kubelet does (`ParseCgroupfsToCgroupName`): a leading `/` may be missing, empty components
-    /// count for nothing. `None` where `.` or `..` would have to be resolved, or where the kernel would refuse the name.
+    /// Reads a path as the kubelet does (`ParseCgroupfsToCgroupName`): a leading `/` may be
+    /// missing, empty components count for nothing. `None` where `.` or `..` would have to be
+    /// resolved, or where the kernel would refuse the name.
     pub fn parse(text: &str) -> Option<Self> {
         let mut path = Self::root();
         for component in text.split('/').filter(|part| !part.is_empty()) {
@@ -39,7 +41,11 @@ impl CgroupPath {
 
     /// The group `component` inside this one.
     pub fn join(&self, component: impl AsRef<OsStr>) -> Self {
-        let mut path = if self.is_root() { OsString::new() } else { self.0.clone() };
+        let mut path = if self.is_root() {
+            OsString::new()
+        } else {
+            self.0.clone()
+        };
         path.push("/");
         path.push(component);
         Self(path)
@@ -76,15 +82,21 @@ impl CgroupPath {
 
     /// The names on the way down from the root, which has none itself.
     pub fn components(&self) -> impl Iterator<Item = &OsStr> {
-        self.0.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(OsStr::from_bytes)
+        self.0
+            .as_bytes()
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+            .map(OsStr::from_bytes)
     }
 
-    /// The systemd unit, other than a slice, whose own group this is or lies below: systemd alone makes
-    /// and fills such a group.
+    /// The systemd unit, other than a slice, whose own group this is or lies below: systemd alone
+    /// makes and fills such a group.
     pub fn unit(&self) -> Option<&str> {
         // A unit's name is ASCII.
         let names = self.components().filter_map(|name| name.to_str());
-        names.into_iter().find(|name| UNIT_TYPES.iter().any(|suffix| name.ends_with(suffix)))
+        names
+            .into_iter()
+            .find(|name| UNIT_TYPES.iter().any(|suffix| name.ends_with(suffix)))
     }
 
     /// Whether this is the root of the hierarchy.
@@ -94,7 +106,13 @@ impl CgroupPath {
 
     /// Whether `other` lies below this group (a group does not lie below itself).
     pub fn is_above(&self, other: &Self) -> bool {
-        let is_below = || other.0.as_bytes().strip_prefix(self.0.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
+        let is_below = || {
+            other
+                .0
+                .as_bytes()
+                .strip_prefix(self.0.as_bytes())
+                .is_some_and(|rest| rest.starts_with(b"/"))
+        };
         self != other && (self.is_root() || is_below())
     }
 
@@ -208,7 +226,10 @@ mod tests {
         assert_eq!(group.name(), odd);
         assert_eq!(group.parent(), Some(path("/a")));
         assert!(path("/a").is_above(&group));
-        assert_eq!(group.under(Path::new("/sys")).as_os_str().as_bytes(), b"/sys/a/pod\xff");
+        assert_eq!(
+            group.under(Path::new("/sys")).as_os_str().as_bytes(),
+            b"/sys/a/pod\xff"
+        );
         assert_eq!(group.to_string(), "/a/pod\u{fffd}");
         assert_ne!(group, path("/a/pod\u{fffd}"));
         assert_eq!(path("/").under(Path::new("/sys")), Path::new("/sys"));

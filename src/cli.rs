@@ -158,9 +158,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
 
 /// The word after `--explain`, if there is one.
 fn explained(parser: &mut lexopt::Parser) -> Result<Option<Fault>, lexopt::Error> {
-    let word = parser.optional_value().or_else(|| parser.raw_args().ok()?.next());
-    let Some(word) = word.map(|word| word.to_string_lossy().into_owned()) else { return Ok(None) };
-    let unknown = || lexopt::Error::from(format!("no fault is called {word:?}; --explain alone names them all"));
+    let word = parser
+        .optional_value()
+        .or_else(|| parser.raw_args().ok()?.next());
+    let Some(word) = word.map(|word| word.to_string_lossy().into_owned()) else {
+        return Ok(None);
+    };
+    let unknown = || {
+        lexopt::Error::from(format!(
+            "no fault is called {word:?}; --explain alone names them all"
+        ))
+    };
     Fault::named(&word).map(Some).ok_or_else(unknown)
 }
 
@@ -174,9 +182,13 @@ mod tests {
 
     #[test]
     fn a_captured_host_is_never_repaired() {
-        let Some(Command::Run(options)) = parsed("--root /x") else { panic!("no run") };
+        let Some(Command::Run(options)) = parsed("--root /x") else {
+            panic!("no run")
+        };
         assert!(options.dry_run && options.root == Some("/x".into()));
-        let Some(Command::Run(options)) = parsed("--capture x.tar --pre-start") else { panic!("no run") };
+        let Some(Command::Run(options)) = parsed("--capture x.tar --pre-start") else {
+            panic!("no run")
+        };
         assert!(options.dry_run && options.args() == "--pre-start\n");
     }
 

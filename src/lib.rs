@@ -1,10 +1,19 @@
-//! kubepods-repair: a check and repair of the cgroup tree that MicroK8s' kubelet needs, in the spirit of fsck.
+//! kubepods-repair: a check and repair of the cgroup tree that MicroK8s' kubelet needs, in the
+//! spirit of fsck.
 //!
-//! Settings and host become findings, findings a plan, the plan a repair; then everything is looked at again, and the
-//! second look gives the verdict.
+//! Settings and host become findings, findings a plan, the plan a repair; then everything is looked
+//! at again, and the second look gives the verdict.
 
 #![warn(missing_docs)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
 pub mod cgroup;
 pub mod cli;
@@ -34,11 +43,12 @@ use repair::{Effect, RepairError, Taken};
 use report::Report;
 use root::{ReadError, Root};
 
-/// While systemd realises units it may take away what was just switched on; so often the tree is looked at again.
+/// While systemd realises units it may take away what was just switched on; so often the tree is
+/// looked at again.
 const ROUNDS: usize = 8;
 
-/// So long after its start a run still removes what only takes up room; the rest is left to the kubelet. Less than half of
-/// `sys::DEADLINE`.
+/// So long after its start a run still removes what only takes up room; the rest is left to the
+/// kubelet. Less than half of `sys::DEADLINE`.
 const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
 /// Looks at the host, repairs it unless this is a dry run, and says what was found and done.
@@ -51,7 +61,11 @@ pub fn run(options: &Options) -> Report {
             Err(error) => return report.unknown(error.to_string()),
         },
     };
-    let root = if options.capture.is_some() { root.recording() } else { root };
+    let root = if options.capture.is_some() {
+        root.recording()
+    } else {
+        root
+    };
     let mut report = examine(&root, options, report);
     if let (Some(file), Some(record)) = (&options.capture, root.record()) {
         let written = repair::capture::write(file, &record, &options.args());
@@ -64,15 +78,22 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     sys::doing("reading the kubelet's settings");
     let configured = kubelet::read(root);
     report.configured(&configured);
-    let snap = report.active.as_ref().map(|active| (active.revision.clone(), active.version));
+    let snap = report
+        .active
+        .as_ref()
+        .map(|active| (active.revision.clone(), active.version));
     if options.occasion == Occasion::Boot && !options.dry_run {
         sys::doing("writing the boot marker");
         let failed = note_boot(root, &snap).err();
-        report.unnoted.extend(failed.map(|error| format!("The next boot will not know how this one ended: {error}.")));
+        report.unnoted.extend(
+            failed.map(|error| format!("The next boot will not know how this one ended: {error}.")),
+        );
     }
     if let Some((revision, version)) = &snap {
         if let Some(error) = remember(root, revision, *version, options).err() {
-            report.unnoted.push(format!("The next boot will not know the kubelet's version: {error}."));
+            report.unnoted.push(format!(
+                "The next boot will not know the kubelet's version: {error}."
+            ));
         }
         report.disabled = match service::observe(root, revision) {
             Ok(service) => restraint(service, options.occasion),
@@ -90,7 +111,12 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
             Err(error) => return report.found(vec![diagnosis::settings_unreadable(&error)]),
         },
     };
-    let run = Run { root, settings, snap, options };
+    let run = Run {
+        root,
+        settings,
+        snap,
+        options,
+    };
     match run.examine(report.clone()) {
         Ok(report) => report,
         Err(error) => report.unknown(error.to_string()),
@@ -111,12 +137,23 @@ fn note_boot(root: &Root, snap: &Snap) -> Result<(), RepairError> {
     let kernel = kernel::observe(root);
     let now = boot::observe(root, &kernel);
     let (revision, version) = snap.clone().unzip();
-    let marker = Marker::at_boot(now.last_marker.as_ref(), &now, &kernel.release, revision, version.flatten());
+    let marker = Marker::at_boot(
+        now.last_marker.as_ref(),
+        &now,
+        &kernel.release,
+        revision,
+        version.flatten(),
+    );
     repair::marker::write(&marker)
 }
 
 /// Where the snap is mounted for certain, and where the marker is written.
-fn remember(root: &Root, revision: &str, version: Option<Version>, options: &Options) -> Result<(), RepairError> {
+fn remember(
+    root: &Root,
+    revision: &str,
+    version: Option<Version>,
+    options: &Options,
+) -> Result<(), RepairError> {
     match (options.occasion, version) {
         (Occasion::PreStart | Occasion::Boot, Some(version)) if !options.dry_run => {
             repair::marker::remember(root, revision, version)
@@ -148,15 +185,17 @@ impl Run<'_> {
         self.mend(report)
     }
 
-    /// Repairs and looks again, until nothing is left to do or nothing more can be done. A unit is restarted between two
-    /// repairs, with nothing locked: its own pre-start repairs, too.
+    /// Repairs and looks again, until nothing is left to do or nothing more can be done. A unit is
+    /// restarted between two repairs, with nothing locked: its own pre-start repairs, too.
     fn mend(&self, mut report: Report) -> Result<Report, ReadError> {
         let until = Instant::now() + HOUSEKEEPING;
         // Before a restart, and after it.
         for _ in 0..2 {
             let lock = match Lock::take() {
                 Ok(lock) => lock,
-                Err(error) => return Ok(report.unknown(format!("{error}; nothing has been changed since"))),
+                Err(error) => {
+                    return Ok(report.unknown(format!("{error}; nothing has been changed since")));
+                }
             };
             let restarts = self.mend_tree(&mut report, until)?;
             drop(lock);
@@ -172,7 +211,11 @@ impl Run<'_> {
     }
 
     /// The restarts without which no more can be done.
-    fn mend_tree(&self, report: &mut Report, until: Instant) -> Result<Vec<plan::Planned>, ReadError> {
+    fn mend_tree(
+        &self,
+        report: &mut Report,
+        until: Instant,
+    ) -> Result<Vec<plan::Planned>, ReadError> {
         let mut refusals = Vec::new();
         let mut in_vain = Vec::new();
         for _ in 0..ROUNDS {
@@ -199,13 +242,22 @@ impl Run<'_> {
     fn count(&self, report: &mut Report) {
         match repair::tally::add(self.root) {
             Ok(repairs) => report.repairs = Some(repairs),
-            Err(error) => report.unnoted.push(format!("This repair is not counted: {error}.")),
+            Err(error) => report
+                .unnoted
+                .push(format!("This repair is not counted: {error}.")),
         }
     }
 
     /// Looks, knowing what the kernel refused in the last round, and what came of all steps so far.
-    fn look(&self, refusals: Vec<Refusal>, steps: &[Taken]) -> Result<(Host, Vec<Finding>), ReadError> {
-        let terms = Terms { occasion: self.options.occasion, no_restart: self.options.no_restart };
+    fn look(
+        &self,
+        refusals: Vec<Refusal>,
+        steps: &[Taken],
+    ) -> Result<(Host, Vec<Finding>), ReadError> {
+        let terms = Terms {
+            occasion: self.options.occasion,
+            no_restart: self.options.no_restart,
+        };
         sys::doing("examining the host");
         let mut host = host::observe(self.root, &self.settings, &self.snap)?;
         let refused = !refusals.is_empty();
@@ -213,16 +265,20 @@ impl Run<'_> {
             tree.refusals = refusals;
             tree.unmade = unmade(steps);
             let may_matter = tree.lacks("cpu", &self.settings.layout());
-            tree.leave_cpu = may_matter && terms.leaves_cpu(|| host.kernel.has_rt_group_sched(self.root));
+            tree.leave_cpu =
+                may_matter && terms.leaves_cpu(|| host.kernel.has_rt_group_sched(self.root));
         }
         if let Some(v1) = &mut host.v1 {
             v1.unmade = unmade(steps);
         }
         let findings = diagnosis::diagnose(&self.settings, &host, terms);
         // What is left to the kubelet's own start may be refused to it then.
-        let leaves_cpu = terms.occasion == Occasion::ByHand && host.tree.as_ref().is_some_and(|tree| tree.leave_cpu);
-        let foretell =
-            (self.options.dry_run || leaves_cpu) && findings.iter().any(|finding| !finding.controllers.is_empty());
+        let leaves_cpu = terms.occasion == Occasion::ByHand
+            && host.tree.as_ref().is_some_and(|tree| tree.leave_cpu);
+        let foretell = (self.options.dry_run || leaves_cpu)
+            && findings
+                .iter()
+                .any(|finding| !finding.controllers.is_empty());
         if !(refused || foretell) {
             return Ok((host, findings));
         }
@@ -236,29 +292,45 @@ impl Run<'_> {
     }
 }
 
-/// A controller that is not there (ENOENT) was taken away by systemd a moment ago: that is tried again.
+/// A controller that is not there (ENOENT) was taken away by systemd a moment ago: that is tried
+/// again.
 fn lasting_refusals(taken: &[Taken]) -> Vec<Refusal> {
     let refused = taken.iter().filter_map(|taken| match &taken.result {
         Err(RepairError::Refused { refusals, .. }) => Some(refusals),
         _ => None,
     });
-    refused.flatten().filter(|refusal| refusal.errno != Errno::ENOENT).cloned().collect()
+    refused
+        .flatten()
+        .filter(|refusal| refusal.errno != Errno::ENOENT)
+        .cloned()
+        .collect()
 }
 
 /// A slice that systemd did not make is asked for once in a run.
 fn unmade(steps: &[Taken]) -> Vec<Unmade> {
-    let failed = steps.iter().filter_map(|taken| match (&taken.step, &taken.result) {
-        (Step::AskForSlice { slice, .. }, Err(error)) => Some((slice.clone(), error.to_string())),
-        _ => None,
-    });
+    let failed = steps
+        .iter()
+        .filter_map(|taken| match (&taken.step, &taken.result) {
+            (Step::AskForSlice { slice, .. }, Err(error)) => {
+                Some((slice.clone(), error.to_string()))
+            }
+            _ => None,
+        });
     failed.collect()
 }
 
 /// Trying again would come to the same.
 fn is_final(result: &Result<Effect, RepairError>) -> bool {
-    matches!(result, Ok(Effect::Nothing | Effect::Skipped) | Err(RepairError::Change { .. }))
+    matches!(
+        result,
+        Ok(Effect::Nothing | Effect::Skipped) | Err(RepairError::Change { .. })
+    )
 }
 
 fn would(planned: plan::Planned) -> Taken {
-    Taken { step: planned.step, faults: planned.faults, result: Ok(Effect::Would) }
+    Taken {
+        step: planned.step,
+        faults: planned.faults,
+        result: Ok(Effect::Would),
+    }
 }

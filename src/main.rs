@@ -12,13 +12,19 @@ use kubepods_repair::{repair, report, sys};
 fn main() -> ExitCode {
     let (text, exit) = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => (cli::HELP.to_owned(), Exit::Fine),
-        Ok(Command::Version) => (format!("kubepods-repair {}\n", env!("CARGO_PKG_VERSION")), Exit::Fine),
+        Ok(Command::Version) => (
+            format!("kubepods-repair {}\n", env!("CARGO_PKG_VERSION")),
+            Exit::Fine,
+        ),
         Ok(Command::Explain(fault)) => (report::explain::explain(fault), Exit::Fine),
         Ok(Command::Run(options)) => return run(&options).into(),
         Ok(Command::Shutdown) => return shutdown().into(),
         Err(error) => {
             // A closed standard error leaves the exit status to tell.
-            let _ = writeln!(io::stderr(), "kubepods-repair: {error}; see kubepods-repair --help");
+            let _ = writeln!(
+                io::stderr(),
+                "kubepods-repair: {error}; see kubepods-repair --help"
+            );
             (String::new(), Exit::Usage)
         }
     };
@@ -31,7 +37,10 @@ fn shutdown() -> Exit {
     let to_journal = report::journal::is_stream_of(&io::stderr());
     sys::arm_deadline(sys::DEADLINE_AT_BOOT, to_journal);
     if let Err(error) = kubepods_repair::shutdown() {
-        complain(to_journal, &format!("The next boot will not know that this one ended cleanly: {error}."));
+        complain(
+            to_journal,
+            &format!("The next boot will not know that this one ended cleanly: {error}."),
+        );
     }
     Exit::Fine
 }
@@ -48,10 +57,17 @@ fn run(options: &Options) -> Exit {
     let mut exit = report.exit();
     sys::doing("writing the report");
     if let Some(folder) = &options.textfile
-        && let Err(error) = repair::textfile::write(folder, &report::metrics::render(&report, timing(start)))
+        && let Err(error) =
+            repair::textfile::write(folder, &report::metrics::render(&report, timing(start)))
     {
-        report.unnoted.push(format!("The metrics are not written: {error}."));
-        exit = if options.occasion == Occasion::Boot { exit } else { Exit::Broken };
+        report
+            .unnoted
+            .push(format!("The metrics are not written: {error}."));
+        exit = if options.occasion == Occasion::Boot {
+            exit
+        } else {
+            Exit::Broken
+        };
     }
     for sentence in &report.unnoted {
         complain(to_journal, sentence);
@@ -60,12 +76,16 @@ fn run(options: &Options) -> Exit {
         report::journal::send(&report);
     }
     if let Some(error) = &report.capture_error {
-        let _ = writeln!(io::stderr(), "kubepods-repair: nothing was captured: {error}");
+        let _ = writeln!(
+            io::stderr(),
+            "kubepods-repair: nothing was captured: {error}"
+        );
     }
     if options.json {
         print(&report::json::render(&report));
     } else if !(to_journal && report::journal::is_stream_of(&io::stdout())) {
-        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour = io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         print(&report::text::render(&report, colour));
     }
     exit
@@ -78,11 +98,18 @@ fn complain(to_journal: bool, sentence: &str) {
 }
 
 fn timing(start: Instant) -> Timing {
-    Timing { ended: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), took: start.elapsed() }
+    Timing {
+        ended: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
+        took: start.elapsed(),
+    }
 }
 
 /// A reader that has gone away is no failure of ours.
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }

@@ -1,8 +1,8 @@
 //! From findings to an ordered list of steps. Pure.
 //!
-//! First what is in the kubelet's way (limits, groups that it cannot update, strays), then threaded groups, which make their
-//! parent refuse controllers, then what builds, from the root down, then the thaw. Housekeeping comes last: the kubelet starts
-//! without it.
+//! First what is in the kubelet's way (limits, groups that it cannot update, strays), then threaded
+//! groups, which make their parent refuse controllers, then what builds, from the root down, then
+//! the thaw. Housekeeping comes last: the kubelet starts without it.
 
 use crate::cgroup::CgroupPath;
 use crate::diagnosis::Finding;
@@ -22,12 +22,16 @@ pub struct Planned {
 pub fn plan(findings: &[Finding]) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
     for finding in findings {
-        let Remedy::Steps(steps) = &finding.remedy else { continue };
+        let Remedy::Steps(steps) = &finding.remedy else {
+            continue;
+        };
         for step in steps {
             add(&mut plan, step, finding.fault);
         }
     }
-    let moves_strays = plan.iter().any(|planned| matches!(planned.step, Step::MoveProcesses { .. }));
+    let moves_strays = plan
+        .iter()
+        .any(|planned| matches!(planned.step, Step::MoveProcesses { .. }));
     plan.retain(|planned| !(moves_strays && matches!(planned.step, Step::RemoveStraysGroup(_))));
     plan.sort_by_key(rank);
     plan
@@ -42,13 +46,22 @@ fn add(plan: &mut Vec<Planned>, step: &Step, fault: Fault) {
             return;
         }
     }
-    plan.push(Planned { step: step.clone(), faults: vec![fault] });
+    plan.push(Planned {
+        step: step.clone(),
+        faults: vec![fault],
+    });
 }
 
 /// Whether `step` is now part of `planned`.
 fn merge(planned: &mut Step, step: &Step) -> bool {
     match (planned, step) {
-        (Step::Enable { group, controllers }, Step::Enable { group: same, controllers: more }) if group == same => {
+        (
+            Step::Enable { group, controllers },
+            Step::Enable {
+                group: same,
+                controllers: more,
+            },
+        ) if group == same => {
             controllers.extend(more);
             true
         }
@@ -68,7 +81,9 @@ fn rank(planned: &Planned) -> (u8, usize, u8) {
         Step::MoveProcesses { .. } => (2, depth, 0),
         Step::MakeAnew(_) => (3, depth, 0),
         Step::Mount { .. } => (4, 0, 0),
-        Step::Make(_) | Step::MakeQosGroup(_) | Step::AskForSlice { .. } | Step::StartSlice(_) => (4, depth, 0),
+        Step::Make(_) | Step::MakeQosGroup(_) | Step::AskForSlice { .. } | Step::StartSlice(_) => {
+            (4, depth, 0)
+        }
         Step::Enable { .. } | Step::FillCpuset(_) => (4, depth, 1),
         Step::Thaw(_) => (5, depth, 0),
         Step::SetAside { .. } => (6, 0, 0),

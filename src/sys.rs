@@ -1,4 +1,5 @@
-//! The one module with `unsafe`: a deadline that holds whatever the rest of the program waits for, and that says what that was.
+//! The one module with `unsafe`: a deadline that holds whatever the rest of the program waits for,
+//! and that says what that was.
 
 use std::borrow::Cow;
 use std::ptr;
@@ -7,11 +8,13 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::alarm;
 
-/// Seconds for the whole run, everything counted: systemd gives a service 90 s to start, its ExecStartPre included.
+/// Seconds for the whole run, everything counted: systemd gives a service 90 s to start, its
+/// ExecStartPre included.
 pub const DEADLINE: u32 = 45;
 
-/// Seconds where others wait, well below the 30 s that systemd gives kubepods-repair.service and the 20 s of
-/// kubepods-repair-shutdown.service, so that it is always this program that says what it waited for.
+/// Seconds where others wait, well below the 30 s that systemd gives kubepods-repair.service and
+/// the 20 s of kubepods-repair-shutdown.service, so that it is always this program that says what
+/// it waited for.
 pub const DEADLINE_AT_BOOT: u32 = 9;
 
 const END: &str = "; no further changes were made\n";
@@ -26,17 +29,25 @@ static ACTIVITY: AtomicPtr<Words> = AtomicPtr::new(ptr::null_mut());
 #[expect(unsafe_code, reason = "a signal handler can be set in no other way")]
 pub fn arm_deadline(seconds: u32, to_journal: bool) {
     let priority = if to_journal { "<3>" } else { "" };
-    keep(&BEGINNING, format!("{priority}kubepods-repair: timed out after {seconds} s while ").into());
+    keep(
+        &BEGINNING,
+        format!("{priority}kubepods-repair: timed out after {seconds} s while ").into(),
+    );
     doing("starting");
-    let action = SigAction::new(SigHandler::Handler(give_up), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler calls nothing but write(2) and _exit(2), both of which signal-safety(7) allows, and reads texts
-    // that are never freed. It cannot fail for SIGALRM; if it did, the default action would end the process all the same.
+    let action = SigAction::new(
+        SigHandler::Handler(give_up),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler calls nothing but write(2) and _exit(2), both of which signal-safety(7)
+    // allows, and reads texts that are never freed. It cannot fail for SIGALRM; if it did, the
+    // default action would end the process all the same.
     let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
     alarm::set(seconds);
 }
 
-/// Notes what the program does from now on, as a participle ("waiting for …"), for the message of the deadline. A few dozen
-/// notes a run, so that what is leaked stays small.
+/// Notes what the program does from now on, as a participle ("waiting for …"), for the message of
+/// the deadline. A few dozen notes a run, so that what is leaked stays small.
 pub fn doing(activity: impl Into<Words>) {
     keep(&ACTIVITY, activity.into());
 }
@@ -49,7 +60,10 @@ extern "C" fn give_up(_: libc::c_int) {
     write_kept(&BEGINNING);
     write_kept(&ACTIVITY);
     write_text(END);
-    #[expect(unsafe_code, reason = "nothing of the standard library may be called in a signal handler")]
+    #[expect(
+        unsafe_code,
+        reason = "nothing of the standard library may be called in a signal handler"
+    )]
     // SAFETY: _exit does not return.
     unsafe {
         libc::_exit(1);
@@ -57,15 +71,22 @@ extern "C" fn give_up(_: libc::c_int) {
 }
 
 fn write_kept(place: &AtomicPtr<Words>) {
-    #[expect(unsafe_code, reason = "the text was stored as a pointer, which a signal handler can read without a lock")]
-    // SAFETY: it is null or was leaked by `keep`, whose store is released before this load acquires it.
+    #[expect(
+        unsafe_code,
+        reason = "the text was stored as a pointer, which a signal handler can read without a lock"
+    )]
+    // SAFETY: it is null or was leaked by `keep`, whose store is released before this load acquires
+    // it.
     if let Some(words) = unsafe { place.load(Ordering::Acquire).as_ref() } {
         write_text(words);
     }
 }
 
 fn write_text(text: &str) {
-    #[expect(unsafe_code, reason = "nothing of the standard library may be called in a signal handler")]
+    #[expect(
+        unsafe_code,
+        reason = "nothing of the standard library may be called in a signal handler"
+    )]
     // SAFETY: the pointer and the length are those of one string.
     unsafe {
         libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());

@@ -1,6 +1,12 @@
-//! What `--capture` keeps: enough to give the same report again, and nothing that was planted where the program does not read.
+//! What `--capture` keeps: enough to give the same report again, and nothing that was planted where
+//! the program does not read.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,8 +39,13 @@ struct Host {
 impl Host {
     fn all() -> Vec<Self> {
         let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-        let folders = fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path());
-        let mut hosts: Vec<Self> = folders.filter(|folder| folder.join("root").is_dir()).map(Self::of).collect();
+        let folders = fs::read_dir(cases)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut hosts: Vec<Self> = folders
+            .filter(|folder| folder.join("root").is_dir())
+            .map(Self::of)
+            .collect();
         hosts.sort_by(|one, other| one.name.cmp(&other.name));
         assert!(hosts.len() > 90);
         hosts
@@ -50,14 +61,26 @@ impl Host {
     }
 
     fn copy(&self, to: &Path) -> Self {
-        let copied = Command::new("cp").arg("-a").args([&self.root, to]).status().unwrap();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([&self.root, to])
+            .status()
+            .unwrap();
         assert!(copied.success());
-        Self { name: self.name.clone(), root: to.to_owned(), args: self.args.clone() }
+        Self {
+            name: self.name.clone(),
+            root: to.to_owned(),
+            args: self.args.clone(),
+        }
     }
 
     fn run(&self, more: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
-        command.arg("--root").arg(&self.root).args(&self.args).args(more);
+        command
+            .arg("--root")
+            .arg(&self.root)
+            .args(&self.args)
+            .args(more);
         command.env_remove("JOURNAL_STREAM").output().unwrap()
     }
 
@@ -77,7 +100,16 @@ fn scratch(name: &str) -> PathBuf {
 fn unpack(tar: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
     fs::create_dir(to).unwrap();
-    assert!(Command::new("tar").arg("-xf").arg(tar).arg("-C").arg(to).status().unwrap().success());
+    assert!(
+        Command::new("tar")
+            .arg("-xf")
+            .arg(tar)
+            .arg("-C")
+            .arg(to)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 /// Every file below, as its host names it.
@@ -116,7 +148,12 @@ fn a_capture_of_any_host_gives_the_same_report() {
         let bare = |host: &Host| {
             let mut contents: Vec<_> = files_below(&host.root, &host.root);
             contents.sort();
-            let read = |name: String| (fs::read(host.root.join(name.trim_start_matches('/'))).unwrap(), name);
+            let read = |name: String| {
+                (
+                    fs::read(host.root.join(name.trim_start_matches('/'))).unwrap(),
+                    name,
+                )
+            };
             contents.into_iter().map(read).collect::<Vec<_>>()
         };
         again.capture(&tar);
@@ -134,8 +171,13 @@ fn a_capture_of_any_host_gives_the_same_report() {
 fn a_file_in_the_place_of_a_link_is_there_in_the_copy() {
     let folder = scratch("link");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
-    let host = Host::all().into_iter().find(|host| host.name.starts_with("48-")).unwrap().copy(&folder.join("host"));
-    let enabled = "etc/systemd/system/multi-user.target.wants/snap.microk8s.daemon-kubelite.service";
+    let host = Host::all()
+        .into_iter()
+        .find(|host| host.name.starts_with("48-"))
+        .unwrap()
+        .copy(&folder.join("host"));
+    let enabled =
+        "etc/systemd/system/multi-user.target.wants/snap.microk8s.daemon-kubelite.service";
     fs::remove_file(host.root.join(enabled)).unwrap();
     fs::write(host.root.join(enabled), SECRET).unwrap();
     let seen = host.capture(&tar);
@@ -143,16 +185,21 @@ fn a_file_in_the_place_of_a_link_is_there_in_the_copy() {
     same(&seen, &Host::of(copy).run(&[]), enabled);
 }
 
-/// Of what kind a file that is read is, by its place; `None` for the kernel's own names and numbers.
+/// Of what kind a file that is read is, by its place; `None` for the kernel's own names and
+/// numbers.
 fn kind(path: &str) -> Option<&'static str> {
     let is_at = |part: &str| path.contains(part);
     let last = path.rsplit('/').next().unwrap();
     Some(match path {
         "/.errnos" | "/proc/cgroups" => return None,
-        _ if path.starts_with("/proc/sys/kernel/") || path.starts_with("/proc/sys/vm/") => return None,
+        _ if path.starts_with("/proc/sys/kernel/") || path.starts_with("/proc/sys/vm/") => {
+            return None;
+        }
         "/sys/devices/system/cpu/possible" => return None,
         _ if path.starts_with("/sys/fs/cgroup") || last == ".keep" => return None,
-        _ if path.starts_with("/proc/") && ["stat", "comm", "cgroup"].contains(&last) => return None,
+        _ if path.starts_with("/proc/") && ["stat", "comm", "cgroup"].contains(&last) => {
+            return None;
+        }
         // Read whole: it is the name of a container's manager.
         "/run/systemd/container" | "/run/host/container-manager" => return None,
         "/proc/cmdline" => "command line",
@@ -165,14 +212,22 @@ fn kind(path: &str) -> Option<&'static str> {
         _ if path.starts_with("/run/kubepods-repair.restarted") => "stamp",
         _ if last == "mountinfo" => "mounts",
         _ if path.starts_with("/boot/config-") => "configuration",
-        "/boot/firmware/cmdline.txt" | "/boot/cmdline.txt" | "/etc/kernel/cmdline" => "next command line",
+        "/boot/firmware/cmdline.txt" | "/boot/cmdline.txt" | "/etc/kernel/cmdline" => {
+            "next command line"
+        }
         _ if path.starts_with("/etc/default/") => "shell",
         "/boot/extlinux/extlinux.conf" => "extlinux",
         _ if last == "snap.yaml" => "snap.yaml",
         _ if last.ends_with(".yaml") => "config",
         _ if last.ends_with(".toml") => "toml",
         _ if is_at("/args/") || is_at("/kubelet-args") => "arguments",
-        _ if is_at("systemd/") && [".slice", ".service", ".conf"].iter().any(|end| last.ends_with(end)) => "unit",
+        _ if is_at("systemd/")
+            && [".slice", ".service", ".conf"]
+                .iter()
+                .any(|end| last.ends_with(end)) =>
+        {
+            "unit"
+        }
         _ if is_at("_manager_state") || is_at("_pods_state") => "state",
         _ if last.ends_with(".conf") => "config",
         // Only asked for whether they are there.
@@ -184,54 +239,87 @@ fn kind(path: &str) -> Option<&'static str> {
 
 /// Puts the secret wherever a user can put one without changing what the program reads.
 fn plant(kind: &str, text: &str) -> String {
-    let lines = |line: &dyn Fn(&str) -> String| text.lines().map(|text| line(text) + "\n").collect::<String>();
+    let lines = |line: &dyn Fn(&str) -> String| {
+        text.lines()
+            .map(|text| line(text) + "\n")
+            .collect::<String>()
+    };
     match kind {
         "command line" => format!("a={SECRET} b=\"{SECRET} {SECRET}=c {SECRET}\" {SECRET} {text}"),
         "next command line" => format!("a={SECRET} b=\"{SECRET}\" {SECRET} {text}"),
-        "environment" => format!("A={SECRET}\0container_password={SECRET}\0{text}\0B={SECRET}\0{SECRET}"),
-        "shim" => format!("{SECRET}\0-id\0{SECRET}\0--token={SECRET}\0{text}--{SECRET}\0{SECRET}\0"),
+        "environment" => {
+            format!("A={SECRET}\0container_password={SECRET}\0{text}\0B={SECRET}\0{SECRET}")
+        }
+        "shim" => {
+            format!("{SECRET}\0-id\0{SECRET}\0--token={SECRET}\0{text}--{SECRET}\0{SECRET}\0")
+        }
         "snap.yaml" => format!("name: {SECRET}\n# {SECRET}\n{text}\nsummary: |\n  {SECRET}\n"),
         "configuration" => {
-            format!("# {SECRET}\nCONFIG_CMDLINE=\"{SECRET}\"\n{text}CONFIG_DEFAULT_HOSTNAME=\"{SECRET}\"\n")
+            format!(
+                "# \
+                 {SECRET}\nCONFIG_CMDLINE=\"{SECRET}\"\n{text}CONFIG_DEFAULT_HOSTNAME=\"{SECRET}\"\n"
+            )
         }
         "shell" => {
-            format!("# {SECRET}\nA=\"b={SECRET} {SECRET}\"\n{text}\nB='{SECRET}'\nexport {SECRET}\nC={SECRET}\n")
+            format!(
+                "# {SECRET}\nA=\"b={SECRET} {SECRET}\"\n{text}\nB='{SECRET}'\nexport \
+                 {SECRET}\nC={SECRET}\n"
+            )
         }
-        "extlinux" => format!("# {SECRET}\nmenu title {SECRET}\n{text}\nappend root={SECRET} {SECRET}\n"),
+        "extlinux" => {
+            format!("# {SECRET}\nmenu title {SECRET}\n{text}\nappend root={SECRET} {SECRET}\n")
+        }
         "unit" if text.is_empty() => String::new(),
         "unit" => format!(
-            "# {SECRET}\n[Service]\nEnvironment=\"A={SECRET}\" \\\n  B={SECRET} \\\n  {SECRET}\nExecStart=/x {SECRET}\n\
-             {SECRET}\n{text}\n; {SECRET}\n[Slice]\nDescription={SECRET}\n"
+            "# {SECRET}\n[Service]\nEnvironment=\"A={SECRET}\" \\\n  B={SECRET} \\\n  \
+             {SECRET}\nExecStart=/x {SECRET}\n{SECRET}\n{text}\n; \
+             {SECRET}\n[Slice]\nDescription={SECRET}\n"
         ),
         "mounts" => {
             let planted = lines(&|line| {
                 let (mount, filesystem) = line.split_once(" - ").unwrap();
-                let [kind, _, options] = filesystem.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-                let options =
-                    if kind.starts_with("cgroup") { options.to_owned() } else { format!("{options},x={SECRET}") };
+                let [kind, _, options] = filesystem.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+                    panic!("{line}")
+                };
+                let options = if kind.starts_with("cgroup") {
+                    options.to_owned()
+                } else {
+                    format!("{options},x={SECRET}")
+                };
                 format!("{mount} - {kind} //u:{SECRET}@h {options}")
             });
-            format!("901 1 8:1 /{SECRET} /mnt/{SECRET} rw - fuse.{SECRET} {SECRET} rw,password={SECRET}\n{planted}")
+            format!(
+                "901 1 8:1 /{SECRET} /mnt/{SECRET} rw - fuse.{SECRET} {SECRET} \
+                 rw,password={SECRET}\n{planted}"
+            )
         }
         "toml" => format!(
-            "# {SECRET}\n{text}\n[{0}]\nb = \"{SECRET}\" # {SECRET}\nc = '''\n{SECRET}'''\nd = \"\"\"\n{SECRET}\n\"\"\"\n\
-             e = [\"{SECRET}\", {{ f = '{SECRET}' }}]\n[plugins.\"a\".registry.configs.\"https://u:{SECRET}@h\".auth]\npassword = \"{SECRET}\"\n",
+            "# {SECRET}\n{text}\n[{0}]\nb = \"{SECRET}\" # {SECRET}\nc = '''\n{SECRET}'''\nd = \
+             \"\"\"\n{SECRET}\n\"\"\"\ne = [\"{SECRET}\", {{ f = '{SECRET}' \
+             }}]\n[plugins.\"a\".registry.configs.\"https://u:{SECRET}@h\".auth]\npassword = \
+             \"{SECRET}\"\n",
             "planted"
         ),
         // Lines are counted.
         "arguments" => format!(
-            "{text}\n# {SECRET}\n--a={SECRET}\n--b {SECRET}\n--c=https://u:{SECRET}@h/\n--d=\"{SECRET}\"\n-v={SECRET}\n\
-             -w {SECRET}\n--e\n{SECRET}\n--f=a,{SECRET}\n--g=$HOME/{SECRET}\n--h\t{SECRET}\n  # {SECRET}\n--i={SECRET}"
+            "{text}\n# {SECRET}\n--a={SECRET}\n--b \
+             {SECRET}\n--c=https://u:{SECRET}@h/\n--d=\"{SECRET}\"\n-v={SECRET}\n-w \
+             {SECRET}\n--e\n{SECRET}\n--f=a,{SECRET}\n--g=$HOME/{SECRET}\n--h\t{SECRET}\n  # \
+             {SECRET}\n--i={SECRET}"
         ),
         "config" if text.trim_start().starts_with('{') => text.replacen(
             '{',
-            &format!("{{\"a\": \"{SECRET}\", \"b\": [\"{SECRET}\", {{\"{SECRET}\": \"\\\"{SECRET}\"}}],"),
+            &format!(
+                "{{\"a\": \"{SECRET}\", \"b\": [\"{SECRET}\", {{\"{SECRET}\": \"\\\"{SECRET}\"}}],"
+            ),
             1,
         ),
         "config" => format!(
-            "# {SECRET}\n{text}\na: {SECRET} # {SECRET}\nb: \"{SECRET}\n  {SECRET}\"\nc: '{SECRET}'\nd: |\n  {SECRET}\n  cgroupRoot: {SECRET}\n\
-             e: >-\n\n   {SECRET}\n\nf:\n- {SECRET}\n- [{SECRET}, {{{SECRET}: {SECRET}}}]\ng: https://u:{SECRET}@h\n\
-             h:\n  password: {SECRET}\n  i: &j {SECRET}\nk: *j\nl: &{SECRET} m\nn: !{SECRET} o\np: {SECRET}\n  {SECRET}\n"
+            "# {SECRET}\n{text}\na: {SECRET} # {SECRET}\nb: \"{SECRET}\n  {SECRET}\"\nc: \
+             '{SECRET}'\nd: |\n  {SECRET}\n  cgroupRoot: {SECRET}\ne: >-\n\n   {SECRET}\n\nf:\n- \
+             {SECRET}\n- [{SECRET}, {{{SECRET}: {SECRET}}}]\ng: https://u:{SECRET}@h\nh:\n  \
+             password: {SECRET}\n  i: &j {SECRET}\nk: *j\nl: &{SECRET} m\nn: !{SECRET} o\np: \
+             {SECRET}\n  {SECRET}\n"
         ),
         // Ours, or judged whole.
         _ => text.to_owned(),
@@ -279,7 +367,11 @@ fn ruin(kind: &str, text: &str) -> Vec<String> {
         ]
         .into(),
         "marker" | "number" | "stamp" | "version" => {
-            vec![SECRET.to_owned(), format!("{text}{SECRET}\n"), format!("{SECRET}\n{text}")]
+            vec![
+                SECRET.to_owned(),
+                format!("{text}{SECRET}\n"),
+                format!("{SECRET}\n{text}"),
+            ]
         }
         _ => Vec::new(),
     }
@@ -298,7 +390,11 @@ fn write(path: &Path, kind: &str, text: &str) {
 fn read(path: &Path, kind: &str) -> String {
     let bytes = fs::read(path).unwrap();
     let mut text = String::new();
-    if kind == "packed configuration" && GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).is_ok() {
+    if kind == "packed configuration"
+        && GzDecoder::new(bytes.as_slice())
+            .read_to_string(&mut text)
+            .is_ok()
+    {
         return text;
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -307,14 +403,23 @@ fn read(path: &Path, kind: &str) -> String {
 /// Unpacks the tar, in which the secret must not be, neither in a name nor in what is packed in it.
 fn unpack_and_search(tar: &Path, copy: &Path, what: &str) {
     let bytes = fs::read(tar).unwrap();
-    if bytes.windows(SECRET.len()).any(|window| window.eq_ignore_ascii_case(SECRET.as_bytes())) {
+    if bytes
+        .windows(SECRET.len())
+        .any(|window| window.eq_ignore_ascii_case(SECRET.as_bytes()))
+    {
         let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text.split(['\n', '\0']).filter(|line| line.contains(SECRET)).collect();
+        let lines: Vec<&str> = text
+            .split(['\n', '\0'])
+            .filter(|line| line.contains(SECRET))
+            .collect();
         panic!("{what}: the capture holds {lines:?}");
     }
     unpack(tar, copy);
     let packed = copy.join("root/proc/config.gz");
-    assert!(!packed.exists() || !read(&packed, "packed configuration").contains(SECRET), "{what}");
+    assert!(
+        !packed.exists() || !read(&packed, "packed configuration").contains(SECRET),
+        "{what}"
+    );
 }
 
 #[test]
@@ -325,8 +430,15 @@ fn what_is_not_read_is_not_kept() {
     for host in Host::all() {
         let _ = fs::remove_dir_all(folder.join("host"));
         let host = host.copy(&folder.join("host"));
-        for (path, kind) in [("proc/1/environ", "environment"), ("proc/config.gz", "packed configuration")] {
-            let text = if kind == "environment" { "PATH=/\0" } else { "CONFIG_MEMCG=y\nCONFIG_RT_GROUP_SCHED=y\n" };
+        for (path, kind) in [
+            ("proc/1/environ", "environment"),
+            ("proc/config.gz", "packed configuration"),
+        ] {
+            let text = if kind == "environment" {
+                "PATH=/\0"
+            } else {
+                "CONFIG_MEMCG=y\nCONFIG_RT_GROUP_SCHED=y\n"
+            };
             fs::create_dir_all(host.root.join(path).parent().unwrap()).unwrap();
             if !host.root.join(path).exists() && !host.name.contains("built") {
                 write(&host.root.join(path), kind, text);
@@ -344,7 +456,11 @@ fn what_is_not_read_is_not_kept() {
         }
         for (path, kind, text) in &files {
             let is_packed = *kind == "packed configuration";
-            write(path, kind, &plant(if is_packed { "configuration" } else { kind }, text));
+            write(
+                path,
+                kind,
+                &plant(if is_packed { "configuration" } else { kind }, text),
+            );
         }
         let planted = host.capture(&tar);
         unpack_and_search(&tar, &copy, &host.name);
@@ -365,7 +481,10 @@ fn what_is_not_read_is_not_kept() {
                 let seen = host.capture(&tar);
                 let what = format!("{}: {} is {ruined:?}", host.name, path.display());
                 unpack_and_search(&tar, &copy, &what);
-                assert!(!String::from_utf8_lossy(&seen.stdout).contains(SECRET), "{what}: the report says it");
+                assert!(
+                    !String::from_utf8_lossy(&seen.stdout).contains(SECRET),
+                    "{what}: the report says it"
+                );
                 same(&seen, &Host::of(copy.clone()).run(&[]), &what);
             }
             write(path, kind, text);
@@ -391,7 +510,11 @@ fn what_is_not_read_is_not_kept() {
         "unit",
         "version",
     ];
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected, "a kind of file that no case has is not tested");
+    assert_eq!(
+        kinds.into_iter().collect::<Vec<_>>(),
+        expected,
+        "a kind of file that no case has is not tested"
+    );
 }
 
 #[test]
@@ -399,21 +522,47 @@ fn the_tar_is_a_new_file_that_only_its_owner_reads() {
     let folder = scratch("place");
     let host = Host::all().remove(0);
     let tar = folder.join("tar");
-    let listing = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let listing = || {
+        fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect::<BTreeSet<_>>()
+    };
     fs::write(&tar, "older").unwrap();
     fs::set_permissions(&tar, fs::Permissions::from_mode(0o666)).unwrap();
     let older = fs::File::open(&tar).unwrap();
     host.capture(&tar);
     let meta = tar.metadata().unwrap();
     assert_eq!(meta.mode() & 0o7777, 0o600);
-    assert_ne!(meta.ino(), older.metadata().unwrap().ino(), "who had it open reads on in the older one");
+    assert_ne!(
+        meta.ino(),
+        older.metadata().unwrap().ino(),
+        "who had it open reads on in the older one"
+    );
     assert_eq!(listing().len(), 1);
-    assert!(Command::new("tar").arg("-tf").arg(&tar).output().unwrap().status.success());
+    assert!(
+        Command::new("tar")
+            .arg("-tf")
+            .arg(&tar)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
 
     // In the folder where it is run.
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
-    command.args(["--capture", "here"]).arg("--root").arg(&host.root).current_dir(&folder).output().unwrap();
-    assert_eq!(folder.join("here").metadata().unwrap().mode() & 0o7777, 0o600);
+    command
+        .args(["--capture", "here"])
+        .arg("--root")
+        .arg(&host.root)
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    assert_eq!(
+        folder.join("here").metadata().unwrap().mode() & 0o7777,
+        0o600
+    );
     fs::remove_file(folder.join("here")).unwrap();
 
     let (link, victim) = (folder.join("link"), folder.join("victim"));
@@ -425,20 +574,35 @@ fn the_tar_is_a_new_file_that_only_its_owner_reads() {
         let output = host.capture(&folder.join(place));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains("nothing was captured: "), "{place}: {said}");
-        assert_eq!(output.status.code(), host.run(&[]).status.code().map(|_| 1), "{place}");
+        assert_eq!(
+            output.status.code(),
+            host.run(&[]).status.code().map(|_| 1),
+            "{place}"
+        );
         assert_eq!(listing(), before, "{place} left something behind");
     }
     assert!(link.is_symlink() && fs::read_to_string(&victim).unwrap() == "precious");
     // No room: nothing is left, and what was there stays.
-    let script = format!("ulimit -f 1; exec \"$0\" --root \"$1\" --capture {}", tar.display());
+    let script = format!(
+        "ulimit -f 1; exec \"$0\" --root \"$1\" --capture {}",
+        tar.display()
+    );
     let before = fs::read(&tar).unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_kubepods-repair")]).arg(&host.root).output().unwrap();
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_kubepods-repair")])
+        .arg(&host.root)
+        .output()
+        .unwrap();
     assert_eq!(fs::read(&tar).unwrap(), before);
 }
 
 /// What the reader makes of `content`, and of what a capture keeps of it; and that.
-fn read_twice(folder: &Path, content: &[u8], read: &dyn Fn(&Root) -> String) -> (String, String, String) {
+fn read_twice(
+    folder: &Path,
+    content: &[u8],
+    read: &dyn Fn(&Root) -> String,
+) -> (String, String, String) {
     let file = folder.join("file");
     fs::write(&file, content).unwrap();
     let root = Root::captured(folder).unwrap().recording();
@@ -450,7 +614,11 @@ fn read_twice(folder: &Path, content: &[u8], read: &dyn Fn(&Root) -> String) -> 
     });
     let kept = kept.unwrap();
     fs::write(&file, &kept).unwrap();
-    (first, read(&Root::captured(folder).unwrap()), String::from_utf8_lossy(&kept).into_owned())
+    (
+        first,
+        read(&Root::captured(folder).unwrap()),
+        String::from_utf8_lossy(&kept).into_owned(),
+    )
 }
 
 /// Settings damaged at random, with the secret among them.
@@ -462,8 +630,11 @@ fn whatever_is_wrong_with_a_file_stays_wrong_and_keeps_no_secret() {
     let containerd = |root: &Root| format!("{:?}", containerd::read(root, &[file.to_owned()]));
     type Read<'a> = &'a dyn Fn(&Root) -> String;
     type Strays = fn(&str) -> Vec<String>;
-    let readers: [(&str, Read, Strays); 3] =
-        [(BLOCK, &config, strays_in_yaml), (FLOW, &config, strays_in_yaml), (TOML, &containerd, strays_in_toml)];
+    let readers: [(&str, Read, Strays); 3] = [
+        (BLOCK, &config, strays_in_yaml),
+        (FLOW, &config, strays_in_yaml),
+        (TOML, &containerd, strays_in_toml),
+    ];
     for (number, (usual, read, strays)) in readers.iter().enumerate() {
         let mut chance = Chance::new(number as u64 + 1);
         for _ in 0..rounds(600) {
@@ -474,21 +645,35 @@ fn whatever_is_wrong_with_a_file_stays_wrong_and_keeps_no_secret() {
             let text = String::from_utf8_lossy(&content).into_owned();
             let (first, again, kept) = read_twice(&folder, &content, read);
             assert_eq!(first, again, "{text:?} is kept as {kept:?}");
-            let leaked = if kept.starts_with(['%', '\0']) { vec![kept.clone()] } else { strays(&kept) };
-            assert!(!leaked.iter().any(|value| value.contains(SECRET)), "{text:?} is kept as {kept:?}");
+            let leaked = if kept.starts_with(['%', '\0']) {
+                vec![kept.clone()]
+            } else {
+                strays(&kept)
+            };
+            assert!(
+                !leaked.iter().any(|value| value.contains(SECRET)),
+                "{text:?} is kept as {kept:?}"
+            );
         }
     }
 }
 
 /// The values in a copy that no reader asked for.
 fn strays_in_yaml(kept: &str) -> Vec<String> {
-    const READ: &str = "apiVersion kind cgroupsPerQOS cgroupDriver cgroupRoot enforceNodeAllocatable kubeReservedCgroup \
-                        systemReservedCgroup failCgroupV1 cpuManagerPolicy memoryManagerPolicy containerRuntimeEndpoint \
+    const READ: &str = "apiVersion kind cgroupsPerQOS cgroupDriver cgroupRoot \
+                        enforceNodeAllocatable kubeReservedCgroup systemReservedCgroup \
+                        failCgroupV1 cpuManagerPolicy memoryManagerPolicy containerRuntimeEndpoint \
                         reservedSystemCPUs kubeReserved systemReserved featureGates";
     let document = yaml::parse(kept).unwrap();
-    let yaml::Value::Map(fields) = &*document.value else { return Vec::new() };
-    let strays = fields.iter().filter(|(name, _)| !READ.split(' ').any(|read| read == *name));
-    strays.map(|(_, node)| format!("{:?}", node.value)).collect()
+    let yaml::Value::Map(fields) = &*document.value else {
+        return Vec::new();
+    };
+    let strays = fields
+        .iter()
+        .filter(|(name, _)| !READ.split(' ').any(|read| read == *name));
+    strays
+        .map(|(_, node)| format!("{:?}", node.value))
+        .collect()
 }
 
 /// See [`strays_in_yaml`].
@@ -508,15 +693,20 @@ fn strays_in_toml(kept: &str) -> Vec<String> {
     strays
 }
 
-const BLOCK: &str = "# a\napiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupDriver: systemd\ntoken: \"a b\"\n\
-                     cgroupRoot: /a\nb:\n  c: [d, {e: f}]\n  g: |\n    h\n  i: 'j'\nenforceNodeAllocatable: [pods, kube-reserved]\n\
-                     k:\n- l\n- m: n\nkubeReservedCgroup: \"/o\"\ncgroupsPerQOS: no # p\nfeatureGates: {q: true}\n\
-                     kubeReserved:\n  cpu: 100m\n  memory: \"1Gi\"\nreservedSystemCPUs: '0'\ncontainerRuntimeEndpoint: unix:///r\n";
-const FLOW: &str = "{\"apiVersion\":\"kubelet.config.k8s.io/v1beta1\",\"kind\":\"KubeletConfiguration\",\"a\":{\"b\":[\"c\",1]},\n\
-                    \"cgroupRoot\":\"/a\",\"d\":\"e\\n\", \"enforceNodeAllocatable\":[\"pods\"],\"cgroupsPerQOS\":true}";
-const TOML: &str = "version = 2\nimports = []\n# a\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"runc\"\n\
-                    snapshotter = \"overlayfs\"\nb = [1, 'c', { d = 2.5 }]\n\
-                    [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = true\nRoot = \"/r\"\ne = \"\"\"\nf\"\"\"\n";
+const BLOCK: &str = "# a\napiVersion: kubelet.config.k8s.io/v1beta1\nkind: \
+                     KubeletConfiguration\ncgroupDriver: systemd\ntoken: \"a b\"\ncgroupRoot: \
+                     /a\nb:\n  c: [d, {e: f}]\n  g: |\n    h\n  i: 'j'\nenforceNodeAllocatable: \
+                     [pods, kube-reserved]\nk:\n- l\n- m: n\nkubeReservedCgroup: \
+                     \"/o\"\ncgroupsPerQOS: no # p\nfeatureGates: {q: true}\nkubeReserved:\n  cpu: \
+                     100m\n  memory: \"1Gi\"\nreservedSystemCPUs: '0'\ncontainerRuntimeEndpoint: \
+                     unix:///r\n";
+const FLOW: &str = "{\"apiVersion\":\"kubelet.config.k8s.io/v1beta1\",\"kind\":\"KubeletConfiguration\",\"a\":{\"b\":[\"c\",1]},\n\"cgroupRoot\":\"/a\",\"d\":\"e\\n\", \
+                    \"enforceNodeAllocatable\":[\"pods\"],\"cgroupsPerQOS\":true}";
+const TOML: &str = "version = 2\nimports = []\n# \
+                    a\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \
+                    \"runc\"\nsnapshotter = \"overlayfs\"\nb = [1, 'c', { d = 2.5 \
+                    }]\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup \
+                    = true\nRoot = \"/r\"\ne = \"\"\"\nf\"\"\"\n";
 const WORDS: [&str; 40] = [
     "hunter2",
     "hunter2",

@@ -1,7 +1,9 @@
-//! Captured hosts: each folder in `tests/cases` holds a `root`, the `args` beside `--root root`, and what is expected on
-//! standard output (`stdout`) and as the exit status (`exit`). A new case is a folder, not code.
+//! Captured hosts: each folder in `tests/cases` holds a `root`, the `args` beside `--root root`,
+//! and what is expected on standard output (`stdout`) and as the exit status (`exit`). A new case
+//! is a folder, not code.
 //!
-//! With UPDATE_CASES in the environment the expectations are written instead of compared; read them before you commit.
+//! With UPDATE_CASES in the environment the expectations are written instead of compared; read them
+//! before you commit.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -17,32 +19,60 @@ struct Case {
 impl Case {
     fn all() -> Vec<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-        let mut folders: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut folders: Vec<PathBuf> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         folders.retain(|path| path.join("root").is_dir());
         folders.sort();
         let args = |folder: &Path| {
             let line = fs::read_to_string(folder.join("args")).unwrap_or_default();
             line.split_whitespace().map(str::to_owned).collect()
         };
-        folders.into_iter().map(|folder| Self { args: args(&folder), folder }).collect()
+        folders
+            .into_iter()
+            .map(|folder| Self {
+                args: args(&folder),
+                folder,
+            })
+            .collect()
     }
 
     /// What the program prints and how it ends.
     fn run(&self, more: &[&str]) -> (String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
-        command.current_dir(&self.folder).args(["--root", "root"]).args(&self.args).args(more);
+        command
+            .current_dir(&self.folder)
+            .args(["--root", "root"])
+            .args(&self.args)
+            .args(more);
         let output = command.env_remove("JOURNAL_STREAM").output().unwrap();
-        let exit = output.status.code().map_or("killed".to_owned(), |code| code.to_string());
+        let exit = output
+            .status
+            .code()
+            .map_or("killed".to_owned(), |code| code.to_string());
         (String::from_utf8(output.stdout).unwrap(), exit)
     }
 
     /// The same host in a folder of its own, which goes with it.
     fn copy(&self) -> Copy {
-        let folder = std::env::temp_dir().join(format!("kubepods-repair-{}-{}", self.name(), std::process::id()));
+        let folder = std::env::temp_dir().join(format!(
+            "kubepods-repair-{}-{}",
+            self.name(),
+            std::process::id()
+        ));
         fs::create_dir(&folder).unwrap();
-        let copied = Command::new("cp").arg("-a").arg(self.folder.join("root")).arg(&folder).status().unwrap();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(self.folder.join("root"))
+            .arg(&folder)
+            .status()
+            .unwrap();
         assert!(copied.success());
-        Copy(Self { folder, args: self.args.clone() })
+        Copy(Self {
+            folder,
+            args: self.args.clone(),
+        })
     }
 
     fn expected(&self, name: &str) -> String {
@@ -50,7 +80,11 @@ impl Case {
     }
 
     fn name(&self) -> String {
-        self.folder.file_name().unwrap().to_string_lossy().into_owned()
+        self.folder
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned()
     }
 }
 
@@ -81,11 +115,18 @@ fn captured_hosts_are_judged_as_expected() {
             fs::write(case.folder.join("stdout"), &stdout).unwrap();
             fs::write(case.folder.join("exit"), format!("{exit}\n")).unwrap();
         }
-        if (stdout.as_str(), exit.as_str()) != (&case.expected("stdout"), case.expected("exit").trim_end()) {
+        if (stdout.as_str(), exit.as_str())
+            != (&case.expected("stdout"), case.expected("exit").trim_end())
+        {
             wrong.push(format!("== {}: exit {exit}\n{stdout}", case.name()));
         }
     }
-    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} cases differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -98,14 +139,21 @@ fn json_says_the_same_as_text() {
         assert_eq!(document["schema"], 1);
         assert_eq!(document["exit"].to_string(), exit, "{}", case.name());
         for finding in document["findings"].as_array().unwrap() {
-            assert!(text.contains(finding["fault"].as_str().unwrap()), "{}: {finding}", case.name());
+            assert!(
+                text.contains(finding["fault"].as_str().unwrap()),
+                "{}: {finding}",
+                case.name()
+            );
         }
     }
 }
 
 #[test]
 fn nothing_of_a_captured_host_is_written_to() {
-    let case = Case::all().into_iter().find(|case| case.name().contains("clean-boot")).unwrap();
+    let case = Case::all()
+        .into_iter()
+        .find(|case| case.name().contains("clean-boot"))
+        .unwrap();
     let before = listing(&case.folder.join("root"));
     case.run(&["--pre-start"]);
     assert_eq!(before, listing(&case.folder.join("root")));
@@ -126,20 +174,35 @@ fn listing(folder: &Path) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
     found
 }
 
-/// Of a healthy version 1 host any one mount, directory or file that the judgement rests on is taken away: it is noticed.
+/// Of a healthy version 1 host any one mount, directory or file that the judgement rests on is
+/// taken away: it is noticed.
 #[test]
 fn any_one_piece_of_a_version_1_tree_that_is_pulled_is_noticed() {
     for name in ["hybrid-healthy", "legacy-healthy"] {
-        let host = Case::all().into_iter().find(|case| case.name().ends_with(name)).unwrap().copy();
+        let host = Case::all()
+            .into_iter()
+            .find(|case| case.name().ends_with(name))
+            .unwrap()
+            .copy();
         let noticed = |what: &str| {
             let (stdout, exit) = host.run(&[]);
-            assert!(!stdout.starts_with("healthy:"), "{what} is pulled, and nobody notices");
-            assert!(exit != "0" || stdout.contains("Findings"), "{what} is pulled: exit {exit}\n{stdout}");
+            assert!(
+                !stdout.starts_with("healthy:"),
+                "{what} is pulled, and nobody notices"
+            );
+            assert!(
+                exit != "0" || stdout.contains("Findings"),
+                "{what} is pulled: exit {exit}\n{stdout}"
+            );
         };
         let (root, aside) = (host.folder.join("root"), host.folder.join("aside"));
-        let pieces: Vec<PathBuf> = listing(&root.join("sys/fs/cgroup")).into_iter().map(|(path, ..)| path).collect();
+        let pieces: Vec<PathBuf> = listing(&root.join("sys/fs/cgroup"))
+            .into_iter()
+            .map(|(path, ..)| path)
+            .collect();
         // A pod's own group is the kubelet's business, and git's .keep nobody's.
-        let is_meant = |path: &Path| !path.ends_with(".keep") && !path.to_string_lossy().contains("/pod");
+        let is_meant =
+            |path: &Path| !path.ends_with(".keep") && !path.to_string_lossy().contains("/pod");
         for path in pieces.iter().filter(|path| is_meant(path)) {
             fs::rename(path, &aside).unwrap();
             noticed(&path.display().to_string());

@@ -1,9 +1,15 @@
-//! Hostile input, from fixed seeds: every file that is read, and whole captured hosts, damaged and forged at random. No panic,
-//! no endless run, no control character in the report, and no plan that breaks a promise.
+//! Hostile input, from fixed seeds: every file that is read, and whole captured hosts, damaged and
+//! forged at random. No panic, no endless run, no control character in the report, and no plan that
+//! breaks a promise.
 //!
 //! KR_ROUNDS=N in the environment makes it N times as many rounds.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod chance;
 mod promises;
@@ -88,36 +94,51 @@ fn scratch(name: &str) -> PathBuf {
 fn in_time<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let answer = work();
-    assert!(start.elapsed() < PATIENCE, "{what} took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < PATIENCE,
+        "{what} took {:?}",
+        start.elapsed()
+    );
     answer
 }
 
-/// One reader: the file it reads below an otherwise empty root, what is usually in it, and the call.
+/// One reader: the file it reads below an otherwise empty root, what is usually in it, and the
+/// call.
 struct Reader {
     file: &'static str,
     usual: &'static [&'static str],
     read: fn(&Root, &[u8]),
 }
 
-const CONFIG: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncgroupDriver: systemd\n\
-                      cgroupRoot: /a\nenforceNodeAllocatable: [pods, kube-reserved]\ncgroupsPerQOS: no\n";
+const CONFIG: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: \
+                      KubeletConfiguration\ncgroupDriver: systemd\ncgroupRoot: \
+                      /a\nenforceNodeAllocatable: [pods, kube-reserved]\ncgroupsPerQOS: no\n";
 
 const READERS: &[Reader] = &[
     Reader {
         file: "args",
-        usual: &["--cgroup-root=/a\n# no\n--root-dir=${SNAP_COMMON}/x -v 4\n--cgroups-per-qos=\"false\"\n--a b\n"],
+        usual: &["--cgroup-root=/a\n# no\n--root-dir=${SNAP_COMMON}/x -v \
+             4\n--cgroups-per-qos=\"false\"\n--a b\n"],
         read: |_, bytes| {
             let known = |name: &str| (name != "HOME").then(|| "/x y".to_owned());
             let read = flags::parse(&args::parse(&String::from_utf8_lossy(bytes), &known));
-            let _ = read.and_then(|flags| Settings::default().with_flags(&flags, Path::new("/args")));
+            let _ =
+                read.and_then(|flags| Settings::default().with_flags(&flags, Path::new("/args")));
         },
     },
     Reader {
         file: "words",
-        usual: &["--root\n/x\n--json", "-n\n--pre-start", "-nV", "--no-restart\n--boot"],
+        usual: &[
+            "--root\n/x\n--json",
+            "-n\n--pre-start",
+            "-nV",
+            "--no-restart\n--boot",
+        ],
         read: |_, bytes| {
             use std::os::unix::ffi::OsStringExt;
-            let words = bytes.split(|byte| *byte == b'\n').map(|word| std::ffi::OsString::from_vec(word.to_vec()));
+            let words = bytes
+                .split(|byte| *byte == b'\n')
+                .map(|word| std::ffi::OsString::from_vec(word.to_vec()));
             let _ = cli::parse(words);
         },
     },
@@ -131,14 +152,20 @@ const READERS: &[Reader] = &[
     },
     Reader {
         file: "containerd",
-        usual: &["version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"runc\"\n\
-                  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = true\n"],
+        usual: &[
+            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name \
+             = \
+             \"runc\"\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup \
+             = true\n",
+        ],
         read: |root, _| drop(containerd::read(root, &[PathBuf::from("/containerd")])),
     },
     Reader {
         file: "mountinfo",
-        usual: &["30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n\
-                  32 31 0:28 / /sys/fs/cgroup/cpu\\040,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"],
+        usual: &[
+            "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n\
+                  32 31 0:28 / /sys/fs/cgroup/cpu\\040,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n",
+        ],
         read: |_, bytes| {
             let text = String::from_utf8_lossy(bytes);
             let _ = mounts::mode(&text, &mounts::parse(&text));
@@ -147,7 +174,8 @@ const READERS: &[Reader] = &[
     Reader {
         file: "proc/7/task/7/stat",
         usual: &[
-            "7 (a) b) S 1 7 7 0 -1 67109888 0 0 0 0 0 0 0 0 -100 0 1 0 33 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 99 2 0 0 0 0 0\n",
+            "7 (a) b) S 1 7 7 0 -1 67109888 0 0 0 0 0 0 0 0 -100 0 1 0 33 0 0 0 0 0 0 0 0 0 0 0 0 \
+             0 0 0 99 2 0 0 0 0 0\n",
         ],
         read: |root, _| drop(tasks::observe(root)),
     },
@@ -156,13 +184,41 @@ const READERS: &[Reader] = &[
         usual: &["1:name=systemd:/x\n0::/system.slice/a.service (deleted)\n"],
         read: |root, _| drop(tasks::observe(root)),
     },
-    Reader { file: "cgroup.controllers", usual: &["cpuset cpu io memory hugetlb pids rdma\n"], read: read_group },
-    Reader { file: "cgroup.type", usual: &["domain threaded\n", "threaded\n"], read: read_group },
-    Reader { file: "cgroup.procs", usual: &["1\n22\n0\n4194304\n"], read: read_group },
-    Reader { file: "cgroup.events", usual: &["populated 1\nfrozen 0\n"], read: read_group },
-    Reader { file: "cgroup.stat", usual: &["nr_descendants 3\nnr_dying_descendants 0\n"], read: read_group },
-    Reader { file: "cgroup.max.descendants", usual: &["max\n", "12\n"], read: read_group },
-    Reader { file: "cpu.max", usual: &["max 100000\n"], read: read_group },
+    Reader {
+        file: "cgroup.controllers",
+        usual: &["cpuset cpu io memory hugetlb pids rdma\n"],
+        read: read_group,
+    },
+    Reader {
+        file: "cgroup.type",
+        usual: &["domain threaded\n", "threaded\n"],
+        read: read_group,
+    },
+    Reader {
+        file: "cgroup.procs",
+        usual: &["1\n22\n0\n4194304\n"],
+        read: read_group,
+    },
+    Reader {
+        file: "cgroup.events",
+        usual: &["populated 1\nfrozen 0\n"],
+        read: read_group,
+    },
+    Reader {
+        file: "cgroup.stat",
+        usual: &["nr_descendants 3\nnr_dying_descendants 0\n"],
+        read: read_group,
+    },
+    Reader {
+        file: "cgroup.max.descendants",
+        usual: &["max\n", "12\n"],
+        read: read_group,
+    },
+    Reader {
+        file: "cpu.max",
+        usual: &["max 100000\n"],
+        read: read_group,
+    },
     Reader {
         file: "cpu_manager_state",
         usual: &["{\"policyName\":\"none\",\"defaultCpuSet\":\"\",\"checksum\":1353318690}"],
@@ -170,7 +226,10 @@ const READERS: &[Reader] = &[
     },
     Reader {
         file: "marker",
-        usual: &["kubepods-repair-boot 1\nboot-id a\nended cleanly\nprevious unknown\nkernel 6.1\nrevision 7\nend\n"],
+        usual: &[
+            "kubepods-repair-boot 1\nboot-id a\nended cleanly\nprevious unknown\nkernel \
+             6.1\nrevision 7\nend\n",
+        ],
         read: |_, bytes| {
             let marker = Marker::parse(&String::from_utf8_lossy(bytes));
             assert!(
@@ -179,7 +238,11 @@ const READERS: &[Reader] = &[
             );
         },
     },
-    Reader { file: ".errnos", usual: &["EIO /a\nENODEV /b\n"], read: |root, _| drop(root.read(Path::new("/a"))) },
+    Reader {
+        file: ".errnos",
+        usual: &["EIO /a\nENODEV /b\n"],
+        read: |root, _| drop(root.read(Path::new("/a"))),
+    },
     Reader {
         file: "proc/config.gz",
         usual: &["\u{1f}\u{8b}\u{8}"],
@@ -199,7 +262,9 @@ fn no_reader_is_upset_by_anything() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     };
-    READERS.iter().for_each(|reader| put(reader, reader.usual[0].as_bytes()));
+    READERS
+        .iter()
+        .for_each(|reader| put(reader, reader.usual[0].as_bytes()));
     for (number, reader) in READERS.iter().enumerate() {
         let mut chance = Chance::new(number as u64 + 1);
         for _ in 0..rounds(200) {
@@ -246,11 +311,17 @@ fn copy_of(from: &Path, files: &[PathBuf], to: &Path) {
 /// One thing in the tree at `root` becomes another.
 fn disturb(chance: &mut Chance, root: &Path, files: &[PathBuf]) {
     let path = root.join(&files[chance.below(files.len())]);
-    // What an earlier turn has made of it stays: a folder, or a pipe that nobody would ever write to.
-    let Ok(kind) = path.symlink_metadata().map(|meta| meta.file_type()) else { return };
+    // What an earlier turn has made of it stays: a folder, or a pipe that nobody would ever write
+    // to.
+    let Ok(kind) = path.symlink_metadata().map(|meta| meta.file_type()) else {
+        return;
+    };
     let mut bytes = match (kind.is_file(), kind.is_symlink()) {
         (true, _) => fs::read(&path).unwrap(),
-        (_, true) => fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes(),
+        (_, true) => fs::read_link(&path)
+            .unwrap()
+            .into_os_string()
+            .into_encoded_bytes(),
         _ => return,
     };
     fs::remove_file(&path).unwrap();
@@ -258,7 +329,11 @@ fn disturb(chance: &mut Chance, root: &Path, files: &[PathBuf]) {
         0 => {}
         1 => fs::create_dir(&path).unwrap(),
         2 => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
-        3 => symlink(chance.pick(&["/", ".", "..", "/proc", "/dev/zero", "../../..", "nowhere"]), &path).unwrap(),
+        3 => symlink(
+            chance.pick(&["/", ".", "..", "/proc", "/dev/zero", "../../..", "nowhere"]),
+            &path,
+        )
+        .unwrap(),
         4 => symlink(path.file_name().unwrap(), &path).unwrap(),
         5 => {
             let names = [
@@ -284,8 +359,10 @@ fn disturb(chance: &mut Chance, root: &Path, files: &[PathBuf]) {
 #[test]
 fn no_host_upsets_the_program() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut cases: Vec<PathBuf> =
-        fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path().join("root")).collect();
+    let mut cases: Vec<PathBuf> = fs::read_dir(cases)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("root"))
+        .collect();
     cases.retain(|root| root.is_dir());
     cases.sort();
     let scratch = scratch("hosts");
@@ -324,7 +401,11 @@ fn no_host_upsets_the_program() {
 }
 
 fn options(root: &Path, how: &[&str]) -> Options {
-    let words = how.iter().chain(&["--root"]).map(Into::into).chain([root.into()]);
+    let words = how
+        .iter()
+        .chain(&["--root"])
+        .map(Into::into)
+        .chain([root.into()]);
     match cli::parse(words).unwrap() {
         cli::Command::Run(options) => options,
         other => panic!("{other:?}"),
@@ -335,13 +416,26 @@ fn check(report: &Report, options: &Options, what: &str) {
     let told = text::render(report, false);
     let json = json::render(report);
     let is_deceptive = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
-    assert!(!told.contains(is_deceptive) && !json.contains(is_deceptive), "{what}: {told:?}");
+    assert!(
+        !told.contains(is_deceptive) && !json.contains(is_deceptive),
+        "{what}: {told:?}"
+    );
     let document: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(document["exit"], report.exit() as u8, "{what}");
-    let (Some(settings), Some(host)) = (&report.settings, &report.host) else { return };
+    let (Some(settings), Some(host)) = (&report.settings, &report.host) else {
+        return;
+    };
     let steps: Vec<&Step> = report.steps.iter().map(|taken| &taken.step).collect();
-    let terms = Terms { occasion: options.occasion, no_restart: options.no_restart };
-    let broken = Judge { settings, host, terms }.broken(&steps);
+    let terms = Terms {
+        occasion: options.occasion,
+        no_restart: options.no_restart,
+    };
+    let broken = Judge {
+        settings,
+        host,
+        terms,
+    }
+    .broken(&steps);
     assert_eq!(broken, None, "{what}: {told}");
 }
 
@@ -360,11 +454,20 @@ fn no_file_fills_the_memory() {
     let args = "var/snap/microk8s/6364/args";
     let state = "var/snap/microk8s/common/var/lib/kubelet/memory_manager_state";
     let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
-    let bomb =
-        (b'b'..b'z').map(|c| format!("{}: &{0} [{1}]\n", char::from(c), format!("*{},", char::from(c - 1)).repeat(20)));
+    let bomb = (b'b'..b'z').map(|c| {
+        format!(
+            "{}: &{0} [{1}]\n",
+            char::from(c),
+            format!("*{},", char::from(c - 1)).repeat(20)
+        )
+    });
     let bomb = format!("{head}a: &a [1]\n{}", bomb.collect::<String>());
     let usual = fs::read_to_string(root.join(args).join("kubelet")).unwrap();
-    fs::write(root.join(args).join("kubelet"), format!("--config=/config\n{usual}")).unwrap();
+    fs::write(
+        root.join(args).join("kubelet"),
+        format!("--config=/config\n{usual}"),
+    )
+    .unwrap();
     fs::write(root.join("config"), head).unwrap();
     let shapes: [(String, &str, &str); 8] = [
         (format!("{args}/kubelet"), "", "--a=1\n"),
@@ -374,19 +477,36 @@ fn no_file_fills_the_memory() {
         (format!("{args}/containerd.toml"), "a = ", "["),
         (format!("{args}/containerd.toml"), "", "[[a.b]]\n"),
         (state.to_owned(), "{\"policyName\":\"none\",\"x\":[", "{},"),
-        ("proc/self/mountinfo".to_owned(), "", "30 23 0:26 / /sys/fs/cgroup/a rw - cgroup2 cgroup2 rw\n"),
+        (
+            "proc/self/mountinfo".to_owned(),
+            "",
+            "30 23 0:26 / /sys/fs/cgroup/a rw - cgroup2 cgroup2 rw\n",
+        ),
     ];
     for (file, first, then) in shapes {
         for size in [(2 << 20) - 100, 20 << 20] {
             let path = root.join(&file);
             let before = fs::read(&path).ok();
-            fs::write(&path, first.to_owned() + &then.repeat(size / then.len().max(1))).unwrap();
+            fs::write(
+                &path,
+                first.to_owned() + &then.repeat(size / then.len().max(1)),
+            )
+            .unwrap();
             let mut command = Command::new("sh");
             command
-                .args(["-c", "ulimit -v $0; exec \"$@\"", MEMORY, env!("CARGO_BIN_EXE_kubepods-repair"), "--root"])
+                .args([
+                    "-c",
+                    "ulimit -v $0; exec \"$@\"",
+                    MEMORY,
+                    env!("CARGO_BIN_EXE_kubepods-repair"),
+                    "--root",
+                ])
                 .arg(&root);
             let output = in_time(&file, || command.output().unwrap());
-            assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{file}, {size} of {then:?}: {output:?}");
+            assert!(
+                matches!(output.status.code(), Some(0 | 1 | 3)),
+                "{file}, {size} of {then:?}: {output:?}"
+            );
             match before {
                 Some(before) => fs::write(&path, before).unwrap(),
                 None => fs::remove_file(&path).unwrap(),

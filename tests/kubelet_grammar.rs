@@ -1,8 +1,14 @@
-//! The args file and the flags, against what is known: files are made from pieces whose meaning to a kubelet is in the table
-//! below, spelled in every way its grammar allows; and the split into arguments is compared with the stand-in's, which was
-//! written without a look at this program (`kubelet-rules --print-args`).
+//! The args file and the flags, against what is known: files are made from pieces whose meaning to
+//! a kubelet is in the table below, spelled in every way its grammar allows; and the split into
+//! arguments is compared with the stand-in's, which was written without a look at this program
+//! (`kubelet-rules --print-args`).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod chance;
 
@@ -77,44 +83,105 @@ impl Meaning {
             && settings.cgroup_root.value.to_string() == self.root
             && settings.root_dir.value == Path::new(self.root_dir)
             && settings.cpu_manager_policy.value == self.cpu_policy
-            && settings.kube_reserved.value.as_ref().map(|path| path.to_string()).as_deref() == self.reserved
+            && settings
+                .kube_reserved
+                .value
+                .as_ref()
+                .map(|path| path.to_string())
+                .as_deref()
+                == self.reserved
             && settings.enforced.value == self.enforced
             && settings.feature_gates.get("G").map(|gate| gate.value) == self.gate
             && settings.runtime_endpoint.value.as_deref() == self.endpoint
-            && settings.kube_reservation.get("cpu").map(|amount| amount.value.as_str()) == self.cpu
+            && settings
+                .kube_reservation
+                .get("cpu")
+                .map(|amount| amount.value.as_str())
+                == self.cpu
     }
 }
 
-/// A flag, its value where it takes one as the next argument too, a value that only `=` may bring, and what they mean.
-type Piece = (&'static str, Option<&'static str>, Option<&'static str>, fn(&mut Meaning));
+/// A flag, its value where it takes one as the next argument too, a value that only `=` may bring,
+/// and what they mean.
+type Piece = (
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+    fn(&mut Meaning),
+);
 
 const PIECES: &[Piece] = &[
     ("cgroups-per-qos", None, None, |now| now.per_qos = true),
-    ("cgroups-per-qos", None, Some("false"), |now| now.per_qos = false),
-    ("cgroups-per-qos", None, Some("F"), |now| now.per_qos = false),
-    ("cgroups-per-qos", None, Some("0"), |now| now.per_qos = false),
-    ("cgroups-per-qos", None, Some("TRUE"), |now| now.per_qos = true),
-    ("cgroup-driver", Some("systemd"), None, |now| now.driver = "systemd"),
-    ("cgroup-driver", Some("cgroupfs"), None, |now| now.driver = "cgroupfs"),
-    ("cgroup-driver", None, Some(""), |now| now.driver = "cgroupfs"),
+    ("cgroups-per-qos", None, Some("false"), |now| {
+        now.per_qos = false
+    }),
+    ("cgroups-per-qos", None, Some("F"), |now| {
+        now.per_qos = false
+    }),
+    ("cgroups-per-qos", None, Some("0"), |now| {
+        now.per_qos = false
+    }),
+    ("cgroups-per-qos", None, Some("TRUE"), |now| {
+        now.per_qos = true
+    }),
+    ("cgroup-driver", Some("systemd"), None, |now| {
+        now.driver = "systemd"
+    }),
+    ("cgroup-driver", Some("cgroupfs"), None, |now| {
+        now.driver = "cgroupfs"
+    }),
+    ("cgroup-driver", None, Some(""), |now| {
+        now.driver = "cgroupfs"
+    }),
     ("cgroup-root", Some("/a"), None, |now| now.root = "/a"),
     ("cgroup-root", Some("a//b/"), None, |now| now.root = "/a/b"),
     ("cgroup-root", Some("--x"), None, |now| now.root = "/--x"),
     ("cgroup-root", None, Some(""), |now| now.root = "/"),
-    ("root-dir", Some("$SNAP_COMMON/x"), None, |now| now.root_dir = "/var/snap/microk8s/common/x"),
-    ("root-dir", Some("${SNAP_DATA}x"), None, |now| now.root_dir = "/var/snap/microk8s/7x"),
-    ("cpu-manager-policy", Some("static"), None, |now| now.cpu_policy = "static"),
-    ("kube-reserved-cgroup", Some("/r"), None, |now| now.reserved = Some("/r")),
-    ("enforce-node-allocatable", Some("pods,kube-reserved"), None, |now| now.enforce(&["pods", "kube-reserved"])),
-    ("enforce-node-allocatable", Some("kube-reserved"), None, |now| now.enforce(&["kube-reserved"])),
-    ("enforce-node-allocatable", None, Some(""), |now| now.enforce(&[])),
-    ("feature-gates", Some("A=true,G=f,"), None, |now| now.gate = Some(false)),
-    ("feature-gates", Some("G=1"), None, |now| now.gate = Some(true)),
-    ("feature-gates", None, Some(""), |_| ()),
-    ("container-runtime-endpoint", Some("$SNAP_COMMON/x"), None, |now| {
-        now.endpoint = Some("/var/snap/microk8s/common/x");
+    ("root-dir", Some("$SNAP_COMMON/x"), None, |now| {
+        now.root_dir = "/var/snap/microk8s/common/x"
     }),
-    ("kube-reserved", Some("cpu=1,memory=1Gi"), None, |now| now.cpu = Some("1")),
+    ("root-dir", Some("${SNAP_DATA}x"), None, |now| {
+        now.root_dir = "/var/snap/microk8s/7x"
+    }),
+    ("cpu-manager-policy", Some("static"), None, |now| {
+        now.cpu_policy = "static"
+    }),
+    ("kube-reserved-cgroup", Some("/r"), None, |now| {
+        now.reserved = Some("/r")
+    }),
+    (
+        "enforce-node-allocatable",
+        Some("pods,kube-reserved"),
+        None,
+        |now| now.enforce(&["pods", "kube-reserved"]),
+    ),
+    (
+        "enforce-node-allocatable",
+        Some("kube-reserved"),
+        None,
+        |now| now.enforce(&["kube-reserved"]),
+    ),
+    ("enforce-node-allocatable", None, Some(""), |now| {
+        now.enforce(&[])
+    }),
+    ("feature-gates", Some("A=true,G=f,"), None, |now| {
+        now.gate = Some(false)
+    }),
+    ("feature-gates", Some("G=1"), None, |now| {
+        now.gate = Some(true)
+    }),
+    ("feature-gates", None, Some(""), |_| ()),
+    (
+        "container-runtime-endpoint",
+        Some("$SNAP_COMMON/x"),
+        None,
+        |now| {
+            now.endpoint = Some("/var/snap/microk8s/common/x");
+        },
+    ),
+    ("kube-reserved", Some("cpu=1,memory=1Gi"), None, |now| {
+        now.cpu = Some("1")
+    }),
     ("kube-reserved", Some("pid=9"), None, |_| ()),
     ("v", None, Some("4"), |_| ()),
     ("node-labels", None, Some("a=b,c=$NOBODY"), |_| ()),
@@ -149,7 +216,10 @@ fn quoted(chance: &mut Chance, text: &str) -> String {
 }
 
 fn spelled(chance: &mut Chance, (name, free, bound, _): &Piece) -> String {
-    let name: String = name.chars().map(|c| if c == '-' && chance.one_in(3) { '_' } else { c }).collect();
+    let name: String = name
+        .chars()
+        .map(|c| if c == '-' && chance.one_in(3) { '_' } else { c })
+        .collect();
     let text = match (free, bound) {
         (Some(value), _) => format!("--{name}{}{value}", chance.pick(&["=", " ", "\n"])),
         (None, Some(value)) => format!("--{name}={value}"),
@@ -161,7 +231,17 @@ fn spelled(chance: &mut Chance, (name, free, bound, _): &Piece) -> String {
 fn file_of(chance: &mut Chance, pieces: &[String]) -> String {
     let mut file = String::new();
     for piece in pieces {
-        file.push_str(chance.pick(&["", "", "", "# --cgroup-root=/no\n", "   #x\n", "\n\n", " \t\n", "  ", "\t"]));
+        file.push_str(chance.pick(&[
+            "",
+            "",
+            "",
+            "# --cgroup-root=/no\n",
+            "   #x\n",
+            "\n\n",
+            " \t\n",
+            "  ",
+            "\t",
+        ]));
         file.push_str(piece);
         file.push_str(chance.pick(&["\n", "\n", "\n", "  \n", "\r\n", "\t\n"]));
     }
@@ -181,7 +261,10 @@ fn every_spelling_means_what_it_means_to_a_kubelet() {
         }
         let file = file_of(&mut chance, &pieces);
         let settings = read(&file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
-        assert!(meaning.is(&settings), "{file:?}: {meaning:?}, not {settings:?}");
+        assert!(
+            meaning.is(&settings),
+            "{file:?}: {meaning:?}, not {settings:?}"
+        );
 
         let (place, refused) = (chance.below(pieces.len() + 1), chance.pick(&REFUSED));
         pieces.insert(place, refused.to_owned());
@@ -218,13 +301,22 @@ fn arguments_are_split_as_the_stand_in_splits_them() {
         let text: String = (0..chance.below(40)).map(|_| chance.pick(&ATOMS)).collect();
         fs::write(&file, &text).unwrap();
         let mut command = Command::new("perl");
-        command.arg(&script).args(["--print-args", "--args-file"]).arg(&file).env_remove("NOBODY");
+        command
+            .arg(&script)
+            .args(["--print-args", "--args-file"])
+            .arg(&file)
+            .env_remove("NOBODY");
         for name in ["SNAP_DATA", "SNAP_COMMON"] {
             command.env(name, variable(name).unwrap());
         }
-        let output = command.output().expect("perl is part of every Debian and Ubuntu");
+        let output = command
+            .output()
+            .expect("perl is part of every Debian and Ubuntu");
         assert!(output.status.success(), "{output:?}");
-        let ours: String = args::parse(&text, &variable).into_iter().map(|arg| arg.text + "\n").collect();
+        let ours: String = args::parse(&text, &variable)
+            .into_iter()
+            .map(|arg| arg.text + "\n")
+            .collect();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), ours, "{text:?}");
     }
 }

@@ -1,8 +1,14 @@
-//! Two to five faults at once, in every order: the plan is finite, keeps every promise, takes its steps in an order in which
-//! they can work, and does not depend on the order in which the faults came about. No I/O but for the first look at a
-//! captured healthy host; that the plans also heal, the virtual machines show.
+//! Two to five faults at once, in every order: the plan is finite, keeps every promise, takes its
+//! steps in an order in which they can work, and does not depend on the order in which the faults
+//! came about. No I/O but for the first look at a captured healthy host; that the plans also heal,
+//! the virtual machines show.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod chance;
 mod promises;
@@ -50,7 +56,13 @@ impl Ruin {
         match layout.driver {
             Driver::Cgroupfs => format!("pod{uid}"),
             Driver::Systemd => {
-                let parent = layout.own().nth(which).unwrap().name().to_string_lossy().into_owned();
+                let parent = layout
+                    .own()
+                    .nth(which)
+                    .unwrap()
+                    .name()
+                    .to_string_lossy()
+                    .into_owned();
                 format!("{}-pod{uid}.slice", parent.trim_end_matches(".slice"))
             }
         }
@@ -65,8 +77,11 @@ impl Ruin {
     /// What holds for every group of the tree, whatever was done to it.
     fn settle(&mut self) {
         let groups = &mut self.tree().groups;
-        let lived_in: BTreeSet<CgroupPath> =
-            groups.values().filter(|group| group.populated).map(|group| group.path.clone()).collect();
+        let lived_in: BTreeSet<CgroupPath> = groups
+            .values()
+            .filter(|group| group.populated)
+            .map(|group| group.path.clone())
+            .collect();
         for group in groups.values_mut() {
             let below = lived_in.iter().any(|path| group.path.is_above(path));
             group.populated |= below || !group.processes.is_empty();
@@ -76,21 +91,28 @@ impl Ruin {
         let mut abandoned = self.tree().pods.abandoned.to_vec();
         abandoned.sort_by(|one, other| one.group.cmp(&other.group));
         self.tree().pods.abandoned = abandoned.into();
-        self.host.checkpoints.sort_by_key(|checkpoint| checkpoint.path.clone());
+        self.host
+            .checkpoints
+            .sort_by_key(|checkpoint| checkpoint.path.clone());
     }
 }
 
-/// A fault, and how a healthy host comes by it; `usize` chooses among the groups of the kubelet's own.
+/// A fault, and how a healthy host comes by it; `usize` chooses among the groups of the kubelet's
+/// own.
 type Fault = (&'static str, fn(&mut Ruin, usize));
 
 const FAULTS: &[Fault] = &[
     ("nothing lost but a group", |ruin, which| {
         let layout = ruin.settings.layout();
         let path = layout.own().nth(which).unwrap().clone();
-        ruin.tree().groups.retain(|other, _| *other != path && !path.is_above(other));
+        ruin.tree()
+            .groups
+            .retain(|other, _| *other != path && !path.is_above(other));
     }),
     ("controllers lost at the root", |ruin, which| {
-        let lost: Controllers = [["cpuset"], ["cpu"], ["hugetlb"]][which].into_iter().collect();
+        let lost: Controllers = [["cpuset"], ["cpu"], ["hugetlb"]][which]
+            .into_iter()
+            .collect();
         for group in ruin.tree().groups.values_mut() {
             group.subtree_control = group.subtree_control.minus(&lost);
         }
@@ -102,12 +124,18 @@ const FAULTS: &[Fault] = &[
     }),
     ("a stray", |ruin, which| {
         if let Some(group) = ruin.own(which) {
-            group.processes.push(Process { pid: 812, comm: "sleep".to_owned() });
+            group.processes.push(Process {
+                pid: 812,
+                comm: "sleep".to_owned(),
+            });
         }
     }),
     ("a process of another namespace", |ruin, which| {
         if let Some(group) = ruin.own(which) {
-            group.processes.push(Process { pid: 0, comm: String::new() });
+            group.processes.push(Process {
+                pid: 0,
+                comm: String::new(),
+            });
         }
     }),
     ("threaded", |ruin, which| {
@@ -142,11 +170,19 @@ const FAULTS: &[Fault] = &[
     }),
     ("no memory for groups", |ruin, _| {
         if let Some(group) = ruin.own(0) {
-            group.memory = Some(MemoryLimit { limit: 0, current: 0, cpus: 2 });
+            group.memory = Some(MemoryLimit {
+                limit: 0,
+                current: 0,
+                cpus: 2,
+            });
         }
     }),
     ("no room at the root", |ruin, _| {
-        ruin.tree().groups.get_mut(&CgroupPath::root()).unwrap().max_descendants = Some(0);
+        ruin.tree()
+            .groups
+            .get_mut(&CgroupPath::root())
+            .unwrap()
+            .max_descendants = Some(0);
     }),
     ("a pod that lives", |ruin, which| {
         let name = ruin.pod(which, 1);
@@ -161,20 +197,39 @@ const FAULTS: &[Fault] = &[
         let name = ruin.pod(which, 2);
         let Some(group) = ruin.own(which) else { return };
         group.children.push(name.clone().into());
-        let pod = AbandonedPod { group: group.path.join(&name), directory: Some(PathBuf::from("/pods/2")) };
+        let pod = AbandonedPod {
+            group: group.path.join(&name),
+            directory: Some(PathBuf::from("/pods/2")),
+        };
         let pods = &mut ruin.tree().pods;
         pods.abandoned = pods.abandoned.iter().cloned().chain([pod]).collect();
     }),
-    ("a kubelet that runs", |ruin, _| ruin.tree().pods.kubelet_runs = true),
+    ("a kubelet that runs", |ruin, _| {
+        ruin.tree().pods.kubelet_runs = true
+    }),
     ("an empty group for strays", |ruin, _| {
         let path = ruin.settings.layout().strays;
-        let group = Group { path: path.clone(), populated: false, ..ruin.tree().groups[&CgroupPath::root()].clone() };
-        ruin.tree().groups.insert(path, Group { kind: Kind::Domain, ..group });
+        let group = Group {
+            path: path.clone(),
+            populated: false,
+            ..ruin.tree().groups[&CgroupPath::root()].clone()
+        };
+        ruin.tree().groups.insert(
+            path,
+            Group {
+                kind: Kind::Domain,
+                ..group
+            },
+        );
     }),
     ("a torn checkpoint", |ruin, which| {
         let kind = &KINDS[which];
         let path = ruin.settings.root_dir.value.join(kind.name);
-        ruin.host.checkpoints.push(Checkpoint { kind, path, content: Content::Damaged("it is empty".to_owned()) });
+        ruin.host.checkpoints.push(Checkpoint {
+            kind,
+            path,
+            content: Content::Damaged("it is empty".to_owned()),
+        });
     }),
     ("containers", |ruin, _| ruin.host.containers_run = true),
     ("a pinned task", |ruin, which| {
@@ -182,11 +237,22 @@ const FAULTS: &[Fault] = &[
         block(ruin, unit, false, "cpuset");
     }),
     ("a real-time task", |ruin, which| {
-        block(ruin, ["multipathd.service", "rtkit.service", MICROK8S.restartable_unit][which], true, "cpu")
+        block(
+            ruin,
+            [
+                "multipathd.service",
+                "rtkit.service",
+                MICROK8S.restartable_unit,
+            ][which],
+            true,
+            "cpu",
+        )
     }),
     ("restarted before", |ruin, _| {
         if let Some(blockers) = &mut ruin.tree().blockers {
-            blockers.stamp = Some(RestartStamp { tasks: "5 5\n".to_owned() });
+            blockers.stamp = Some(RestartStamp {
+                tasks: "5 5\n".to_owned(),
+            });
         }
     }),
     ("a slice that systemd was never asked for", |ruin, which| {
@@ -211,7 +277,11 @@ const FAULTS: &[Fault] = &[
     }),
     ("another driver before", |ruin, which| {
         let kubepods = ruin.settings.other_kubepods();
-        ruin.tree().other = Some(OtherTree { kubepods, populated: which == 0, kubelet_runs: which == 1 });
+        ruin.tree().other = Some(OtherTree {
+            kubepods,
+            populated: which == 0,
+            kubelet_runs: which == 1,
+        });
     }),
     ("no cpu controller", |ruin, _| {
         let cpu: Controllers = ["cpu"].into_iter().collect();
@@ -228,7 +298,11 @@ fn block(ruin: &mut Ruin, unit: &str, realtime: bool, controller: &str) {
         pid: 131,
         tid: 132,
         comm: "iou-sqp-131".to_owned(),
-        policy: if realtime { Policy::RoundRobin } else { Policy::Other },
+        policy: if realtime {
+            Policy::RoundRobin
+        } else {
+            Policy::Other
+        },
         priority: u32::from(realtime),
         realtime,
         started: 7,
@@ -238,28 +312,61 @@ fn block(ruin: &mut Ruin, unit: &str, realtime: bool, controller: &str) {
     let refused: Controllers = [controller].into_iter().collect();
     let root = ruin.tree().groups.get_mut(&CgroupPath::root()).unwrap();
     root.subtree_control = root.subtree_control.minus(&refused);
-    let refusal = Refusal { group: CgroupPath::root(), controller: controller.to_owned(), errno: Errno::EINVAL };
+    let refusal = Refusal {
+        group: CgroupPath::root(),
+        controller: controller.to_owned(),
+        errno: Errno::EINVAL,
+    };
     ruin.tree().refusals.push(refusal);
-    let none = || Blockers { tasks: Vec::new(), rt_group_sched: Some(true), stamp: None };
-    ruin.tree().blockers.get_or_insert_with(none).tasks.push(task);
+    let none = || Blockers {
+        tasks: Vec::new(),
+        rt_group_sched: Some(true),
+        stamp: None,
+    };
+    ruin.tree()
+        .blockers
+        .get_or_insert_with(none)
+        .tasks
+        .push(task);
 }
 
 fn settings(file: &str) -> Settings {
     let flags = flags::parse(&args::parse(file, &|_| None)).unwrap();
-    Settings::default().with_flags(&flags, Path::new("args/kubelet")).unwrap()
+    Settings::default()
+        .with_flags(&flags, Path::new("args/kubelet"))
+        .unwrap()
 }
 
 /// A healthy host with these settings: what they name is there, and passes everything on.
 fn healthy(settings: &Settings) -> Host {
-    let root = Root::captured(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/01-healthy/root")).unwrap();
-    let mut host = observe(&root, &Settings::default(), &Some(("6364".to_owned(), Some(Version(1, 29))))).unwrap();
+    let root =
+        Root::captured(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/01-healthy/root"))
+            .unwrap();
+    let mut host = observe(
+        &root,
+        &Settings::default(),
+        &Some(("6364".to_owned(), Some(Version(1, 29)))),
+    )
+    .unwrap();
     let tree = host.tree.as_mut().unwrap();
     let layout = settings.layout();
     let kubepods = tree.groups[&CgroupPath::parse("/kubepods").unwrap()].clone();
     for path in layout.own().chain(&layout.reserved) {
-        for path in path.ancestors().into_iter().chain([path.clone()]).filter(|path| !path.is_root()) {
+        for path in path
+            .ancestors()
+            .into_iter()
+            .chain([path.clone()])
+            .filter(|path| !path.is_root())
+        {
             let children = Vec::new();
-            tree.groups.insert(path.clone(), Group { path, children, ..kubepods.clone() });
+            tree.groups.insert(
+                path.clone(),
+                Group {
+                    path,
+                    children,
+                    ..kubepods.clone()
+                },
+            );
         }
     }
     for path in layout.slices() {
@@ -276,26 +383,49 @@ fn healthy(settings: &Settings) -> Host {
 }
 
 fn terms(chance: &mut Chance) -> Terms {
-    let occasions = [Occasion::ByHand, Occasion::PreStart, Occasion::PreStart, Occasion::Early, Occasion::Boot];
-    Terms { occasion: occasions[chance.below(occasions.len())], no_restart: chance.one_in(4) }
+    let occasions = [
+        Occasion::ByHand,
+        Occasion::PreStart,
+        Occasion::PreStart,
+        Occasion::Early,
+        Occasion::Boot,
+    ];
+    Terms {
+        occasion: occasions[chance.below(occasions.len())],
+        no_restart: chance.one_in(4),
+    }
 }
 
 const SETTINGS: [&str; 7] = [
     "",
     "--cgroup-root=/a/b",
-    "--cgroup-root=/a --kube-reserved-cgroup=/r/s --kube-reserved=cpu=1 --enforce-node-allocatable=pods,kube-reserved",
-    "--root-dir=/x --system-reserved-cgroup=/kubepods-x --system-reserved=cpu=1 --enforce-node-allocatable=system-reserved",
+    "--cgroup-root=/a --kube-reserved-cgroup=/r/s --kube-reserved=cpu=1 \
+     --enforce-node-allocatable=pods,kube-reserved",
+    "--root-dir=/x --system-reserved-cgroup=/kubepods-x --system-reserved=cpu=1 \
+     --enforce-node-allocatable=system-reserved",
     "--cgroups-per-qos=false --enforce-node-allocatable=",
     "--cgroup-driver=systemd",
-    "--cgroup-driver=systemd --cgroup-root=/a-b/c --kube-reserved-cgroup=/r.slice --kube-reserved=cpu=1 --enforce-node-allocatable=pods,kube-reserved",
+    "--cgroup-driver=systemd --cgroup-root=/a-b/c --kube-reserved-cgroup=/r.slice \
+     --kube-reserved=cpu=1 --enforce-node-allocatable=pods,kube-reserved",
 ];
 
 /// What depends on nothing but the faults, in a comparable form.
 fn summary(findings: &[Finding]) -> (BTreeSet<String>, BTreeSet<String>) {
-    let found = findings
-        .iter()
-        .map(|finding| format!("{:?} {} {}", finding.severity(), finding.fault.name(), finding.location));
-    (found.collect(), plan(findings).iter().map(|planned| format!("{:?}", planned.step)).collect())
+    let found = findings.iter().map(|finding| {
+        format!(
+            "{:?} {} {}",
+            finding.severity(),
+            finding.fault.name(),
+            finding.location
+        )
+    });
+    (
+        found.collect(),
+        plan(findings)
+            .iter()
+            .map(|planned| format!("{:?}", planned.step))
+            .collect(),
+    )
 }
 
 #[test]
@@ -304,12 +434,16 @@ fn every_plan_keeps_every_promise() {
     let (mut plans, mut longest, mut kinds) = (0, 0, BTreeSet::new());
     for round in 0..rounds(4_000) {
         let settings = settings(chance.pick(&SETTINGS));
-        let mut faults: Vec<(&Fault, usize)> =
-            (0..2 + chance.below(4)).map(|_| (&FAULTS[chance.below(FAULTS.len())], chance.below(3))).collect();
+        let mut faults: Vec<(&Fault, usize)> = (0..2 + chance.below(4))
+            .map(|_| (&FAULTS[chance.below(FAULTS.len())], chance.below(3)))
+            .collect();
         let terms = terms(&mut chance);
         let mut seen = None;
         for _ in 0..2 {
-            let mut ruin = Ruin { host: healthy_once(&settings), settings: settings.clone() };
+            let mut ruin = Ruin {
+                host: healthy_once(&settings),
+                settings: settings.clone(),
+            };
             ruin.tree().leave_cpu = terms.leaves_cpu(|| Some(true));
             for ((_, break_it), which) in &faults {
                 break_it(&mut ruin, *which);
@@ -317,7 +451,10 @@ fn every_plan_keeps_every_promise() {
             ruin.settle();
             let what = format!(
                 "round {round}: {:?}, {terms:?}, {:?}",
-                faults.iter().map(|((name, _), which)| (name, which)).collect::<Vec<_>>(),
+                faults
+                    .iter()
+                    .map(|((name, _), which)| (name, which))
+                    .collect::<Vec<_>>(),
                 settings.layout()
             );
             let findings = diagnose(&ruin.settings, &ruin.host, terms);
@@ -325,27 +462,45 @@ fn every_plan_keeps_every_promise() {
             let steps: Vec<&Step> = planned.iter().map(|planned| &planned.step).collect();
             assert!(steps.len() < 40, "{what}: {steps:#?}");
             assert_eq!(
-                Judge { settings: &ruin.settings, host: &ruin.host, terms }.broken(&steps),
+                Judge {
+                    settings: &ruin.settings,
+                    host: &ruin.host,
+                    terms
+                }
+                .broken(&steps),
                 None,
                 "{what}: {steps:#?}"
             );
             in_order(&steps, &what);
             nothing_is_built_in_vain(&findings, &steps, &what);
             (plans, longest) = (plans + 1, longest.max(steps.len()));
-            kinds.extend(steps.iter().map(|step| format!("{step:?}").split([' ', '(']).next().unwrap().to_owned()));
+            kinds.extend(steps.iter().map(|step| {
+                format!("{step:?}")
+                    .split([' ', '('])
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            }));
             if commute(&faults) {
                 let now = summary(&findings);
-                assert_eq!(*seen.get_or_insert(now.clone()), now, "the order of the faults counts, {what}");
+                assert_eq!(
+                    *seen.get_or_insert(now.clone()),
+                    now,
+                    "the order of the faults counts, {what}"
+                );
             }
             chance.shuffle(&mut faults);
         }
     }
-    println!("{plans} plans, the longest of {longest} steps, of {} kinds of step", kinds.len());
+    println!(
+        "{plans} plans, the longest of {longest} steps, of {} kinds of step",
+        kinds.len()
+    );
     assert!(kinds.len() >= 10, "too tame: {kinds:?}");
 }
 
-/// What a fault does to a group that another one has taken away, or given another type, depends on who was first; a second
-/// settings file would be no better.
+/// What a fault does to a group that another one has taken away, or given another type, depends on
+/// who was first; a second settings file would be no better.
 fn commute(faults: &[(&Fault, usize)]) -> bool {
     let any = |words: &[&str]| faults.iter().any(|((name, _), _)| words.contains(name));
     !any(&[
@@ -359,7 +514,11 @@ fn commute(faults: &[(&Fault, usize)]) -> bool {
         "a slice of somebody's own",
         "a masked slice",
         "another driver before",
-    ]) && faults.iter().filter(|((name, _), _)| matches!(*name, "a pinned task" | "a real-time task")).count() < 2
+    ]) && faults
+        .iter()
+        .filter(|((name, _), _)| matches!(*name, "a pinned task" | "a real-time task"))
+        .count()
+        < 2
 }
 
 fn healthy_once(settings: &Settings) -> Host {
@@ -367,11 +526,14 @@ fn healthy_once(settings: &Settings) -> Host {
     use std::collections::BTreeMap;
     thread_local!(static MADE: RefCell<BTreeMap<String, Host>> = const { RefCell::new(BTreeMap::new()) });
     MADE.with_borrow_mut(|made| {
-        made.entry(format!("{:?}", settings.layout())).or_insert_with(|| healthy(settings)).clone()
+        made.entry(format!("{:?}", settings.layout()))
+            .or_insert_with(|| healthy(settings))
+            .clone()
     })
 }
 
-/// First what is in the kubelet's way, then what builds, from the root down, then the thaw, and housekeeping last.
+/// First what is in the kubelet's way, then what builds, from the root down, then the thaw, and
+/// housekeeping last.
 fn in_order(steps: &[&Step], what: &str) {
     let phase = |step: &Step| match step {
         Step::Restart { .. } | Step::LiftLimit { .. } => 0,
@@ -379,29 +541,53 @@ fn in_order(steps: &[&Step], what: &str) {
         Step::MoveProcesses { .. } => 2,
         Step::MakeAnew(_) => 3,
         Step::Mount { .. } | Step::Make(_) | Step::MakeQosGroup(_) => 4,
-        Step::AskForSlice { .. } | Step::StartSlice(_) | Step::Enable { .. } | Step::FillCpuset(_) => 4,
+        Step::AskForSlice { .. }
+        | Step::StartSlice(_)
+        | Step::Enable { .. }
+        | Step::FillCpuset(_) => 4,
         Step::Thaw(_) => 5,
         Step::SetAside { .. } => 6,
         Step::RemoveStraysGroup(_) => 7,
         Step::RemovePods(_) | Step::RemoveTree(_) => 8,
     };
-    let depth = |step: &Step| if step.builds() { step.group().map_or(0, CgroupPath::depth) } else { 0 };
+    let depth = |step: &Step| {
+        if step.builds() {
+            step.group().map_or(0, CgroupPath::depth)
+        } else {
+            0
+        }
+    };
     // Stale pods go first where they take the room of what has to be made.
-    let steps = if let [Step::RemovePods(_), rest @ ..] = steps { rest } else { steps };
-    assert!(steps.is_sorted_by_key(|step| (phase(step), depth(step))), "{what}: {steps:#?}");
+    let steps = if let [Step::RemovePods(_), rest @ ..] = steps {
+        rest
+    } else {
+        steps
+    };
+    assert!(
+        steps.is_sorted_by_key(|step| (phase(step), depth(step))),
+        "{what}: {steps:#?}"
+    );
 }
 
 /// While something of the tree's own stands in the way for good, nothing is built.
 fn nothing_is_built_in_vain(findings: &[Finding], steps: &[&Step], what: &str) {
     let of_the_tree = |finding: &&Finding| !finding.fault.name().starts_with("checkpoint");
-    let blocked = findings.iter().filter(of_the_tree).any(Finding::is_beyond_repair);
-    assert!(!blocked || !steps.iter().any(|step| step.builds()), "{what}: {steps:#?}");
+    let blocked = findings
+        .iter()
+        .filter(of_the_tree)
+        .any(Finding::is_beyond_repair);
+    assert!(
+        !blocked || !steps.iter().any(|step| step.builds()),
+        "{what}: {steps:#?}"
+    );
     for finding in findings {
         let told = matches!(&finding.remedy, Remedy::Tell(how) if !how.is_empty());
-        let waits_for_one_that_is_there =
-            matches!(finding.remedy, Remedy::Waits(fault) if findings.iter().any(|other| other.fault == fault));
+        let waits_for_one_that_is_there = matches!(finding.remedy, Remedy::Waits(fault) if findings.iter().any(|other| other.fault == fault));
         let has_steps = matches!(&finding.remedy, Remedy::Steps(steps) if !steps.is_empty());
-        assert!(told || waits_for_one_that_is_there || has_steps, "{what}: {finding:?}");
+        assert!(
+            told || waits_for_one_that_is_there || has_steps,
+            "{what}: {finding:?}"
+        );
     }
 }
 
@@ -410,10 +596,27 @@ fn a_healthy_host_has_no_plan_whatever_it_is_told() {
     for text in SETTINGS {
         let settings = settings(text);
         let host = healthy(&settings);
-        for occasion in [Occasion::ByHand, Occasion::PreStart, Occasion::Early, Occasion::Boot] {
-            let findings = diagnose(&settings, &host, Terms { occasion, no_restart: false });
+        for occasion in [
+            Occasion::ByHand,
+            Occasion::PreStart,
+            Occasion::Early,
+            Occasion::Boot,
+        ] {
+            let findings = diagnose(
+                &settings,
+                &host,
+                Terms {
+                    occasion,
+                    no_restart: false,
+                },
+            );
             assert!(plan(&findings).is_empty(), "{text}: {findings:#?}");
-            assert!(findings.iter().all(|finding| finding.severity() == Severity::Notice), "{text}: {findings:#?}");
+            assert!(
+                findings
+                    .iter()
+                    .all(|finding| finding.severity() == Severity::Notice),
+                "{text}: {findings:#?}"
+            );
         }
     }
 }

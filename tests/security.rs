@@ -1,4 +1,5 @@
-//! SECURITY.md's claims about captured hosts and the report; those about a running machine are scenarios (`hostile-*`).
+//! SECURITY.md's claims about captured hosts and the report; those about a running machine are
+//! scenarios (`hostile-*`).
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -7,22 +8,36 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Sets a terminal's title, colours what follows, turns the direction of writing, and begins a line of its own.
+/// Sets a terminal's title, colours what follows, turns the direction of writing, and begins a line
+/// of its own.
 const NAME: &str = "a\u{1b}]0;b\u{7}\u{9b}1m\u{202e}\n<0>c";
 
 /// A copy of a captured host that can be changed.
 fn copy_of(case: &str, name: &str) -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(case).join("root");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/cases")
+        .join(case)
+        .join("root");
     let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("security-{name}"));
     let _ = fs::remove_dir_all(&to);
-    let copied = Command::new("cp").arg("-a").args([&from, &to]).status().unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([&from, &to])
+        .status()
+        .unwrap();
     assert!(copied.success());
     to
 }
 
 fn run(root: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
-    command.arg("--root").arg(root).args(args).env_remove("JOURNAL_STREAM").output().unwrap()
+    command
+        .arg("--root")
+        .arg(root)
+        .args(args)
+        .env_remove("JOURNAL_STREAM")
+        .output()
+        .unwrap()
 }
 
 fn is_deceptive(c: char) -> bool {
@@ -36,11 +51,21 @@ fn names_of_others_cannot_deceive_a_terminal() {
     let (text, json) = (run(&root, &[]), run(&root, &["--json"]));
     for output in [&text, &json] {
         let told = std::str::from_utf8(&output.stdout).unwrap();
-        assert!(told.contains("1322") && !told.contains(is_deceptive), "{told:?}");
-        assert!(!told.lines().any(|line| line.starts_with("<0>")), "{told:?}");
+        assert!(
+            told.contains("1322") && !told.contains(is_deceptive),
+            "{told:?}"
+        );
+        assert!(
+            !told.lines().any(|line| line.starts_with("<0>")),
+            "{told:?}"
+        );
     }
     let document: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    let evidence = document["findings"].as_array().unwrap().iter().map(|finding| finding["evidence"].as_str().unwrap());
+    let evidence = document["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["evidence"].as_str().unwrap());
     assert!(
         evidence.into_iter().any(|evidence| evidence.contains(NAME)),
         "a program gets the name as it is: {document}"

@@ -1,4 +1,5 @@
-//! One thing that is not as the kubelet needs it: where it is, what it does to the kubelet, and what is done about it.
+//! One thing that is not as the kubelet needs it: where it is, what it does to the kubelet, and
+//! what is done about it.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -44,17 +45,27 @@ pub struct Impact {
 impl Impact {
     /// The kubelet does not start; `sentence` says so, without a full stop.
     pub fn fatal(sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Fatal, sentence: sentence.into() }
+        Self {
+            severity: Severity::Fatal,
+            sentence: sentence.into(),
+        }
     }
 
     /// The kubelet starts and pods suffer; `sentence` says from what, without a full stop.
     pub fn degraded(sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Degraded, sentence: sentence.into() }
+        Self {
+            severity: Severity::Degraded,
+            sentence: sentence.into(),
+        }
     }
 
-    /// The kubelet heals this itself, or nothing suffers; `sentence` says which, without a full stop.
+    /// The kubelet heals this itself, or nothing suffers; `sentence` says which, without a full
+    /// stop.
     pub fn notice(sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Notice, sentence: sentence.into() }
+        Self {
+            severity: Severity::Notice,
+            sentence: sentence.into(),
+        }
     }
 
     /// What the kubelet makes of it.
@@ -89,7 +100,9 @@ impl Location {
     /// The directory of the group that it is or lies in; `None` for what is no cgroup.
     pub fn directory(&self) -> Option<PathBuf> {
         match self {
-            Self::Cgroup(mount, group) | Self::CgroupFile(mount, group, _) => Some(group.under(mount)),
+            Self::Cgroup(mount, group) | Self::CgroupFile(mount, group, _) => {
+                Some(group.under(mount))
+            }
             Self::Everywhere(group) => Some(group.under(Path::new("/"))),
             Self::Mount(_) | Self::File(_) | Self::Setting(_) => None,
         }
@@ -128,8 +141,22 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(fault: Fault, impact: Impact, location: Location, evidence: String, remedy: Remedy) -> Self {
-        Self { fault, impact, location, evidence, remedy, controllers: Controllers::default(), errno: None }
+    pub(super) fn new(
+        fault: Fault,
+        impact: Impact,
+        location: Location,
+        evidence: String,
+        remedy: Remedy,
+    ) -> Self {
+        Self {
+            fault,
+            impact,
+            location,
+            evidence,
+            remedy,
+            controllers: Controllers::default(),
+            errno: None,
+        }
     }
 
     /// What the kubelet makes of it.
@@ -144,7 +171,10 @@ impl Finding {
 
     /// The worst first, and a cause before what waits for its cure.
     pub fn rank(&self) -> (Reverse<Severity>, bool) {
-        (Reverse(self.severity()), matches!(self.remedy, Remedy::Waits(_)))
+        (
+            Reverse(self.severity()),
+            matches!(self.remedy, Remedy::Waits(_)),
+        )
     }
 
     /// Whether the kubelet dies of this and no step of ours cures it.

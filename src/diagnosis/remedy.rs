@@ -35,8 +35,9 @@ pub const NO_LIMIT: &str = "-1";
 /// One change to the machine. What is not here cannot be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Writes `max` to `cgroup.max.descendants` or `cgroup.max.depth` of a group of the kubelet's own, or to its `memory.max`,
-    /// which the kubelet sets anew at each start; on version 1 [`NO_LIMIT`] to `memory.limit_in_bytes`.
+    /// Writes `max` to `cgroup.max.descendants` or `cgroup.max.depth` of a group of the kubelet's
+    /// own, or to its `memory.max`, which the kubelet sets anew at each start; on version 1
+    /// [`NO_LIMIT`] to `memory.limit_in_bytes`.
     LiftLimit {
         /// Whose.
         group: CgroupPath,
@@ -47,7 +48,8 @@ pub enum Step {
     RemovePods(Rc<[AbandonedPod]>),
     /// Removes the tree that another cgroup driver left, if nothing lives in it.
     RemoveTree(CgroupPath),
-    /// Removes the group of a QoS class that the kubelet would die of updating, if nothing lives in it.
+    /// Removes the group of a QoS class that the kubelet would die of updating, if nothing lives in
+    /// it.
     RemoveQosGroup(CgroupPath),
     /// Moves every process that sits directly in `from`.
     MoveProcesses {
@@ -58,7 +60,8 @@ pub enum Step {
         /// Whether they are frozen; then `to` is frozen before they come.
         frozen: bool,
     },
-    /// Removes a threaded group, empty of processes, with the empty groups below, and makes it again.
+    /// Removes a threaded group, empty of processes, with the empty groups below, and makes it
+    /// again.
     MakeAnew(CgroupPath),
     /// Makes a group; on version 1 in every hierarchy that lacks it.
     Make(CgroupPath),
@@ -66,7 +69,8 @@ pub enum Step {
     MakeQosGroup(CgroupPath),
     /// Starts a slice that has a unit file of its own, and tells systemd nothing else about it.
     StartSlice(CgroupPath),
-    /// Asks systemd for a slice as libcontainer does, and such that it keeps controllers on above it.
+    /// Asks systemd for a slice as libcontainer does, and such that it keeps controllers on above
+    /// it.
     AskForSlice {
         /// Which.
         slice: CgroupPath,
@@ -87,7 +91,8 @@ pub enum Step {
         /// An empty directory.
         point: PathBuf,
     },
-    /// Copies `cpuset.cpus` and `cpuset.mems` of a version 1 group from its parent, where they are empty.
+    /// Copies `cpuset.cpus` and `cpuset.mems` of a version 1 group from its parent, where they are
+    /// empty.
     FillCpuset(CgroupPath),
     /// Thaws a group that nothing lives in.
     Thaw(CgroupPath),
@@ -115,40 +120,87 @@ impl Step {
         let dir = |group: &CgroupPath| group.under(mount).display().to_string();
         let (done, plain, object) = match self {
             Self::LiftLimit { group, file } => {
-                let none = if *file == MEMORY_LIMIT { NO_LIMIT } else { "max" };
+                let none = if *file == MEMORY_LIMIT {
+                    NO_LIMIT
+                } else {
+                    "max"
+                };
                 ("wrote", "write", format!("{none} to {}/{file}", dir(group)))
             }
             Self::RemovePods(pods) => match &**pods {
-                [only] => ("removed", "remove", format!("the stale pod group {}", dir(&only.group))),
-                pods => ("removed", "remove", format!("{} stale pod groups", pods.len())),
+                [only] => (
+                    "removed",
+                    "remove",
+                    format!("the stale pod group {}", dir(&only.group)),
+                ),
+                pods => (
+                    "removed",
+                    "remove",
+                    format!("{} stale pod groups", pods.len()),
+                ),
             },
-            Self::RemoveTree(group) => ("removed", "remove", format!("{} with all below", dir(group))),
+            Self::RemoveTree(group) => (
+                "removed",
+                "remove",
+                format!("{} with all below", dir(group)),
+            ),
             Self::MoveProcesses { from, to, frozen } => {
                 let frozen = if *frozen { "frozen " } else { "" };
-                ("moved", "move", format!("the {frozen}processes of {} to {}", dir(from), dir(to)))
+                (
+                    "moved",
+                    "move",
+                    format!("the {frozen}processes of {} to {}", dir(from), dir(to)),
+                )
             }
             Self::MakeAnew(group) => ("made", "make", format!("{} anew", dir(group))),
             Self::Make(group) | Self::MakeQosGroup(group) => ("made", "make", dir(group)),
             Self::RemoveQosGroup(group) => ("removed", "remove", dir(group)),
             Self::StartSlice(slice) => ("started", "start", slice.name().display().to_string()),
             Self::AskForSlice { slice, keeping } => {
-                let keeping = if keeping.is_empty() { String::new() } else { format!(", keeping {keeping}") };
-                ("asked systemd for", "ask systemd for", format!("{}{keeping}", slice.name().display()))
+                let keeping = if keeping.is_empty() {
+                    String::new()
+                } else {
+                    format!(", keeping {keeping}")
+                };
+                (
+                    "asked systemd for",
+                    "ask systemd for",
+                    format!("{}{keeping}", slice.name().display()),
+                )
             }
             Self::Enable { group, controllers } => {
                 let file = group.under(mount).join("cgroup.subtree_control");
-                ("switched on", "switch on", format!("{controllers} in {}", file.display()))
+                (
+                    "switched on",
+                    "switch on",
+                    format!("{controllers} in {}", file.display()),
+                )
             }
-            Self::Mount { options, point } => ("mounted", "mount", format!("{options} on {}", point.display())),
-            Self::FillCpuset(group) => {
-                ("filled", "fill", format!("the CPUs and memory nodes of {} from its parent", dir(group)))
-            }
+            Self::Mount { options, point } => (
+                "mounted",
+                "mount",
+                format!("{options} on {}", point.display()),
+            ),
+            Self::FillCpuset(group) => (
+                "filled",
+                "fill",
+                format!(
+                    "the CPUs and memory nodes of {} from its parent",
+                    dir(group)
+                ),
+            ),
             Self::Thaw(group) => ("thawed", "thaw", dir(group)),
             Self::Restart { unit, .. } => ("restarted", "restart", unit.clone()),
             Self::SetAside { file, .. } => ("set aside", "set aside", file.display().to_string()),
-            Self::RemoveStraysGroup(group) => ("removed", "remove", format!("the empty {}", dir(group))),
+            Self::RemoveStraysGroup(group) => {
+                ("removed", "remove", format!("the empty {}", dir(group)))
+            }
         };
-        Words { done, plain, object }
+        Words {
+            done,
+            plain,
+            object,
+        }
     }
 
     /// Whether this adds to the tree; the others only take away what is in the way.
@@ -166,19 +218,25 @@ impl Step {
         )
     }
 
-    /// Whether the kubelet starts without this step, too: it is taken last and has a time limit of its own.
+    /// Whether the kubelet starts without this step, too: it is taken last and has a time limit of
+    /// its own.
     pub fn is_housekeeping(&self) -> bool {
-        matches!(self, Self::RemovePods(_) | Self::RemoveTree(_) | Self::RemoveStraysGroup(_))
+        matches!(
+            self,
+            Self::RemovePods(_) | Self::RemoveTree(_) | Self::RemoveStraysGroup(_)
+        )
     }
 
     /// The group that is changed (of many pods, the first one's).
     pub fn group(&self) -> Option<&CgroupPath> {
         match self {
-            Self::LiftLimit { group, .. } | Self::Enable { group, .. } | Self::MoveProcesses { from: group, .. } => {
+            Self::LiftLimit { group, .. }
+            | Self::Enable { group, .. }
+            | Self::MoveProcesses { from: group, .. } => Some(group),
+            Self::MakeAnew(group) | Self::Make(group) | Self::MakeQosGroup(group) => Some(group),
+            Self::RemoveTree(group) | Self::RemoveQosGroup(group) | Self::FillCpuset(group) => {
                 Some(group)
             }
-            Self::MakeAnew(group) | Self::Make(group) | Self::MakeQosGroup(group) => Some(group),
-            Self::RemoveTree(group) | Self::RemoveQosGroup(group) | Self::FillCpuset(group) => Some(group),
             Self::StartSlice(group) => Some(group),
             Self::Thaw(group) | Self::RemoveStraysGroup(group) => Some(group),
             Self::AskForSlice { slice, .. } => Some(slice),

@@ -1,7 +1,8 @@
 //! This boot, how the one before it ended, and what has changed between them.
 //!
-//! The marker is this program's own: `--boot` writes "running" at the start of every boot, `--shutdown` writes "clean" when
-//! one of systemd's shutdown targets is really under way. Nothing is ever decided by it.
+//! The marker is this program's own: `--boot` writes "running" at the start of every boot,
+//! `--shutdown` writes "clean" when one of systemd's shutdown targets is really under way. Nothing
+//! is ever decided by it.
 
 use std::fmt;
 use std::path::Path;
@@ -15,7 +16,8 @@ use crate::root::keep::text;
 /// Where the marker lies; made by `StateDirectory=` of kubepods-repair.service.
 pub const MARKER: &str = "/var/lib/kubepods-repair/boot";
 
-/// How many runs have changed something since the boot: a number in a line of its own, gone with the boot.
+/// How many runs have changed something since the boot: a number in a line of its own, gone with
+/// the boot.
 pub const REPAIRS: &str = "/run/kubepods-repair.repairs";
 
 const FIRST_LINE: &str = "kubepods-repair-boot 1";
@@ -99,10 +101,20 @@ impl Marker {
     /// As it is written.
     pub fn render(&self) -> String {
         let mut text = format!("{FIRST_LINE}\nboot-id {}\n", self.boot_id);
-        text.push_str(if self.ended { "ended cleanly\n" } else { "ended not-yet\n" });
-        text.push_str(&format!("previous {}\nkernel {}\n", self.previous, self.kernel));
-        let optional =
-            [("kernel-before", &self.kernel_before), ("revision", &self.revision), ("version", &self.version)];
+        text.push_str(if self.ended {
+            "ended cleanly\n"
+        } else {
+            "ended not-yet\n"
+        });
+        text.push_str(&format!(
+            "previous {}\nkernel {}\n",
+            self.previous, self.kernel
+        ));
+        let optional = [
+            ("kernel-before", &self.kernel_before),
+            ("revision", &self.revision),
+            ("version", &self.version),
+        ];
         for (key, value) in optional {
             if let Some(value) = value {
                 text.push_str(&format!("{key} {value}\n"));
@@ -111,7 +123,8 @@ impl Marker {
         text + "end\n"
     }
 
-    /// The marker of the boot that begins now. A container shares its host's boot id, so nothing is known in one.
+    /// The marker of the boot that begins now. A container shares its host's boot id, so nothing is
+    /// known in one.
     pub fn at_boot(
         before: Option<&Self>,
         now: &Boot,
@@ -120,7 +133,10 @@ impl Marker {
         version: Option<Version>,
     ) -> Self {
         if let Some(same) = before.filter(|before| before.boot_id == now.id) {
-            return Self { ended: false, ..same.clone() };
+            return Self {
+                ended: false,
+                ..same.clone()
+            };
         }
         Self {
             boot_id: now.id.clone(),
@@ -131,7 +147,9 @@ impl Marker {
                 _ => Shutdown::Unknown,
             },
             kernel: kernel.to_owned(),
-            kernel_before: before.map(|before| before.kernel.clone()).filter(|before| before != kernel),
+            kernel_before: before
+                .map(|before| before.kernel.clone())
+                .filter(|before| before != kernel),
             revision,
             version: version.map(|version| version.to_string()),
         }
@@ -156,25 +174,54 @@ pub struct Boot {
 impl Boot {
     /// How the boot before this one ended.
     pub fn previous_shutdown(&self) -> Shutdown {
-        self.marker.as_ref().map(|marker| marker.previous).unwrap_or_default()
+        self.marker
+            .as_ref()
+            .map(|marker| marker.previous)
+            .unwrap_or_default()
     }
 }
 
 /// Reads the marker; whatever is wrong with it, nothing is known and nothing fails.
 pub fn observe(root: &Root, running: &Kernel) -> Boot {
-    let known = |text: &str| Some(text).filter(|text| text.len() <= LARGEST_MARKER).and_then(Marker::parse);
-    let keep = text(|text| known(text).map(|marker| marker.render()).unwrap_or_default());
+    let known = |text: &str| {
+        Some(text)
+            .filter(|text| text.len() <= LARGEST_MARKER)
+            .and_then(Marker::parse)
+    };
+    let keep = text(|text| {
+        known(text)
+            .map(|marker| marker.render())
+            .unwrap_or_default()
+    });
     let id = kernel::value(root, "/proc/sys/kernel/random/boot_id");
-    let last_marker = root.keeping(&keep).read(Path::new(MARKER)).ok().and_then(|text| known(&text));
-    let marker = last_marker.clone().filter(|marker| !id.is_empty() && marker.boot_id == id);
-    Boot { id, container: container::observe(root, running), marker, last_marker, repairs: repairs(root) }
+    let last_marker = root
+        .keeping(&keep)
+        .read(Path::new(MARKER))
+        .ok()
+        .and_then(|text| known(&text));
+    let marker = last_marker
+        .clone()
+        .filter(|marker| !id.is_empty() && marker.boot_id == id);
+    Boot {
+        id,
+        container: container::observe(root, running),
+        marker,
+        last_marker,
+        repairs: repairs(root),
+    }
 }
 
 /// What [`REPAIRS`] says: none without it, and nothing is known where it is not a number.
 pub fn repairs(root: &Root) -> Option<u64> {
     let number = |text: &str| text.strip_suffix('\n')?.parse::<u64>().ok();
-    let keep = text(|text| number(text).map(|number| format!("{number}\n")).unwrap_or_default());
-    let Some(text) = root.keeping(&keep).read_if_there(Path::new(REPAIRS)).ok()? else { return Some(0) };
+    let keep = text(|text| {
+        number(text)
+            .map(|number| format!("{number}\n"))
+            .unwrap_or_default()
+    });
+    let Some(text) = root.keeping(&keep).read_if_there(Path::new(REPAIRS)).ok()? else {
+        return Some(0);
+    };
     number(&text)
 }
 
@@ -183,11 +230,20 @@ mod tests {
     use super::*;
 
     fn boot(id: &str) -> Boot {
-        Boot { id: id.to_owned(), ..Boot::default() }
+        Boot {
+            id: id.to_owned(),
+            ..Boot::default()
+        }
     }
 
     fn next(before: Option<&Marker>, id: &str) -> Marker {
-        Marker::at_boot(before, &boot(id), "6.1", Some("7".to_owned()), Some(Version(1, 29)))
+        Marker::at_boot(
+            before,
+            &boot(id),
+            "6.1",
+            Some("7".to_owned()),
+            Some(Version(1, 29)),
+        )
     }
 
     #[test]
@@ -195,23 +251,43 @@ mod tests {
         let first = next(None, "a");
         assert_eq!(first.previous, Shutdown::Unknown);
         assert_eq!(next(Some(&first), "b").previous, Shutdown::Unclean);
-        let ended = Marker { ended: true, ..first };
+        let ended = Marker {
+            ended: true,
+            ..first
+        };
         let second = next(Some(&ended), "b");
         assert_eq!(second.previous, Shutdown::Clean);
-        assert_eq!(next(Some(&second), "b").previous, Shutdown::Clean, "the service ran twice in one boot");
-        let in_container = Boot { container: Some(Manager::Lxc), ..boot("b") };
-        assert_eq!(Marker::at_boot(Some(&ended), &in_container, "6.1", None, None).previous, Shutdown::Unknown);
+        assert_eq!(
+            next(Some(&second), "b").previous,
+            Shutdown::Clean,
+            "the service ran twice in one boot"
+        );
+        let in_container = Boot {
+            container: Some(Manager::Lxc),
+            ..boot("b")
+        };
+        assert_eq!(
+            Marker::at_boot(Some(&ended), &in_container, "6.1", None, None).previous,
+            Shutdown::Unknown
+        );
     }
 
     #[test]
     fn a_marker_is_read_whole_or_not_at_all() {
-        let marker = Marker { kernel_before: Some("5.10 x".to_owned()), ..next(None, "a") };
+        let marker = Marker {
+            kernel_before: Some("5.10 x".to_owned()),
+            ..next(None, "a")
+        };
         let text = marker.render();
         assert_eq!(Marker::parse(&text), Some(marker));
         for length in 0..text.len() {
             assert_eq!(Marker::parse(&text[..length]), None, "cut to {length}");
         }
-        for wrong in [text.replace("boot 1", "boot 2"), text.replace("kernel ", "colour "), "\0".repeat(200)] {
+        for wrong in [
+            text.replace("boot 1", "boot 2"),
+            text.replace("kernel ", "colour "),
+            "\0".repeat(200),
+        ] {
             assert_eq!(Marker::parse(&wrong), None, "{wrong:?}");
         }
     }

@@ -1,8 +1,10 @@
-//! The state files that the kubelet reads before it does anything else, and dies of when they are damaged.
+//! The state files that the kubelet reads before it does anything else, and dies of when they are
+//! damaged.
 //!
-//! Rests on `pkg/kubelet/checkpointmanager` (a file is written whole, as one line of JSON) and on the managers that use it:
-//! `cm/cpumanager/state`, `cm/memorymanager/state`, `allocation/state`, `cm/dra/state`. All of them recreate a file that is
-//! missing. `device-plugins/kubelet_internal_checkpoint` is not here: the kubelet goes on without it.
+//! Rests on `pkg/kubelet/checkpointmanager` (a file is written whole, as one line of JSON) and on
+//! the managers that use it: `cm/cpumanager/state`, `cm/memorymanager/state`, `allocation/state`,
+//! `cm/dra/state`. All of them recreate a file that is missing.
+//! `device-plugins/kubelet_internal_checkpoint` is not here: the kubelet goes on without it.
 
 use std::path::{Path, PathBuf};
 
@@ -22,11 +24,26 @@ pub struct Kind {
 
 /// All that are fatal when they are damaged.
 pub const KINDS: [Kind; 5] = [
-    Kind { name: CPU_MANAGER, since: Version(1, 20) },
-    Kind { name: MEMORY_MANAGER, since: Version(1, 22) },
-    Kind { name: "allocated_pods_state", since: Version(1, 33) },
-    Kind { name: "actuated_pods_state", since: Version(1, 33) },
-    Kind { name: "dra_manager_state", since: Version(1, 34) },
+    Kind {
+        name: CPU_MANAGER,
+        since: Version(1, 20),
+    },
+    Kind {
+        name: MEMORY_MANAGER,
+        since: Version(1, 22),
+    },
+    Kind {
+        name: "allocated_pods_state",
+        since: Version(1, 33),
+    },
+    Kind {
+        name: "actuated_pods_state",
+        since: Version(1, 33),
+    },
+    Kind {
+        name: "dra_manager_state",
+        since: Version(1, 34),
+    },
 ];
 
 /// The CPU manager's.
@@ -73,7 +90,11 @@ pub fn observe(root: &Root, kubelet_root: &Path) -> Result<Vec<Checkpoint>, Read
     for kind in &KINDS {
         let path = kubelet_root.join(kind.name);
         if let Some(text) = root.keeping(&keep).read_if_there(&path)? {
-            found.push(Checkpoint { kind, path, content: judge(kind, &text) });
+            found.push(Checkpoint {
+                kind,
+                path,
+                content: judge(kind, &text),
+            });
         }
     }
     Ok(found)
@@ -95,20 +116,25 @@ fn judge(kind: &Kind, text: &str) -> Content {
         Ok(Value::Object(fields)) => match fields.get("policyName").and_then(Value::as_str) {
             None | Some("") if names_policy => Content::Damaged("it names no policy".to_owned()),
             _ if fields.is_empty() => Content::Damaged("it is an empty object".to_owned()),
-            policy => Content::Whole { policy: policy.map(str::to_owned) },
+            policy => Content::Whole {
+                policy: policy.map(str::to_owned),
+            },
         },
         Ok(_) => Content::Damaged("it is JSON, but no object".to_owned()),
     }
 }
 
-/// What a capture keeps of a state file: of one that the kubelet can parse all, since it holds CPUs and the uids of pods. What a
-/// power cut leaves may be of another file, and only what is wrong with it is kept.
+/// What a capture keeps of a state file: of one that the kubelet can parse all, since it holds CPUs
+/// and the uids of pods. What a power cut leaves may be of another file, and only what is wrong
+/// with it is kept.
 fn keep(content: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(content);
     match serde_json::from_str(&text) {
         Ok(Value::Object(_)) => content.to_vec(),
         Ok(_) => b"null".to_vec(),
-        Err(_) if text.is_empty() || text.starts_with('\0') => content.iter().copied().take(1).collect(),
+        Err(_) if text.is_empty() || text.starts_with('\0') => {
+            content.iter().copied().take(1).collect()
+        }
         Err(error) => keep::fault(&error.to_string()).into_bytes(),
     }
 }
@@ -129,7 +155,10 @@ mod tests {
         for (kind, text) in KINDS.iter().zip(HEALTHY) {
             assert!(matches!(judge(kind, text), Content::Whole { .. }), "{text}");
             for length in 0..text.len() {
-                assert!(matches!(judge(kind, &text[..length]), Content::Damaged(_)), "{text} cut to {length}");
+                assert!(
+                    matches!(judge(kind, &text[..length]), Content::Damaged(_)),
+                    "{text} cut to {length}"
+                );
             }
         }
     }
@@ -150,7 +179,11 @@ mod tests {
             "",
         ] {
             let kept = String::from_utf8(keep(text.as_bytes())).unwrap();
-            assert_eq!(judge(&KINDS[0], &kept), judge(&KINDS[0], text), "{text:?} becomes {kept:?}");
+            assert_eq!(
+                judge(&KINDS[0], &kept),
+                judge(&KINDS[0], text),
+                "{text:?} becomes {kept:?}"
+            );
             assert!(!kept.contains("SECRET"), "{kept:?}");
         }
         for text in HEALTHY {
@@ -160,8 +193,19 @@ mod tests {
 
     #[test]
     fn what_parses_and_still_kills_the_kubelet() {
-        for text in ["{}", "null", "[]", "5", "\0\0\0", "{\"policyName\":\"\"}", "{\"policyName\":\"none\"}\0\0"] {
-            assert!(matches!(judge(&KINDS[0], text), Content::Damaged(_)), "{text:?}");
+        for text in [
+            "{}",
+            "null",
+            "[]",
+            "5",
+            "\0\0\0",
+            "{\"policyName\":\"\"}",
+            "{\"policyName\":\"none\"}\0\0",
+        ] {
+            assert!(
+                matches!(judge(&KINDS[0], text), Content::Damaged(_)),
+                "{text:?}"
+            );
         }
         assert!(matches!(judge(&KINDS[2], "{}"), Content::Damaged(_)));
     }

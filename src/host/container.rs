@@ -21,7 +21,8 @@ pub enum Manager {
     Podman,
     /// systemd-nspawn.
     Nspawn,
-    /// The Windows Subsystem for Linux: a virtual machine, and a container in it for each distribution.
+    /// The Windows Subsystem for Linux: a virtual machine, and a container in it for each
+    /// distribution.
     Wsl,
     /// Another one, by its own name.
     Other(String),
@@ -45,7 +46,10 @@ impl fmt::Display for Manager {
 const NOTES: [&str; 2] = ["/run/systemd/container", "/run/host/container-manager"];
 
 /// Files that only these managers make.
-const SIGNS: [(&str, Manager); 2] = [("/run/.containerenv", Manager::Podman), ("/.dockerenv", Manager::Docker)];
+const SIGNS: [(&str, Manager); 2] = [
+    ("/run/.containerenv", Manager::Podman),
+    ("/.dockerenv", Manager::Docker),
+];
 
 /// LXD's and Incus' doors into their containers.
 const DOORS: [&str; 2] = ["/dev/lxd", "/dev/incus"];
@@ -61,7 +65,10 @@ pub fn observe(root: &Root, kernel: &Kernel) -> Option<Manager> {
         .find_map(|path| root.keeping(&all).read(Path::new(path)).ok())
         .or_else(|| environment_of_init(root));
     match noted.as_deref().map(str::trim_end) {
-        None | Some("") => SIGNS.into_iter().find(|(path, _)| there(path)).map(|(_, manager)| manager),
+        None | Some("") => SIGNS
+            .into_iter()
+            .find(|(path, _)| there(path))
+            .map(|(_, manager)| manager),
         Some("lxc") if DOORS.iter().any(|path| there(path)) => Some(Manager::Lxd),
         Some("lxc") => Some(Manager::Lxc),
         Some("docker") => Some(Manager::Docker),
@@ -75,13 +82,20 @@ pub fn observe(root: &Root, kernel: &Kernel) -> Option<Manager> {
 /// `container=` of process 1, which only root may see.
 fn environment_of_init(root: &Root) -> Option<String> {
     let keep = text(|environment| variable(environment).unwrap_or_default().to_owned());
-    let environment = root.keeping(&keep).read_value(Path::new("/proc/1/environ")).ok()??;
-    variable(&environment)?.strip_prefix(VARIABLE).map(str::to_owned)
+    let environment = root
+        .keeping(&keep)
+        .read_value(Path::new("/proc/1/environ"))
+        .ok()??;
+    variable(&environment)?
+        .strip_prefix(VARIABLE)
+        .map(str::to_owned)
 }
 
 /// Of the environment of process 1, all that is read, and that a capture keeps.
 const VARIABLE: &str = "container=";
 
 fn variable(environment: &str) -> Option<&str> {
-    environment.split('\0').find(|variable| variable.starts_with(VARIABLE))
+    environment
+        .split('\0')
+        .find(|variable| variable.starts_with(VARIABLE))
 }

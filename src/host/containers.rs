@@ -1,8 +1,10 @@
 //! Whether a container of the kubelet's own containerd lives.
 //!
-//! Each container, or each pod, has a shim, and containerd starts it with `-address` and the socket that it serves itself
-//! (containerd's `pkg/shim/util_unix.go` and `cmd/containerd-shim-runc-v2/manager`; before 2.0 `runtime/v2/shim/util.go`). Docker's
-//! containerd and any other one have sockets of their own, and their containers are no business of this kubelet.
+//! Each container, or each pod, has a shim, and containerd starts it with `-address` and the socket
+//! that it serves itself (containerd's `pkg/shim/util_unix.go` and
+//! `cmd/containerd-shim-runc-v2/manager`; before 2.0 `runtime/v2/shim/util.go`). Docker's
+//! containerd and any other one have sockets of their own, and their containers are no business of
+//! this kubelet.
 
 use std::path::Path;
 
@@ -15,14 +17,21 @@ const SHIM: &str = "containerd-shim";
 /// Whether a shim of a containerd runs whose socket `is_meant`.
 ///
 /// # Errors
-/// When `/proc` cannot be listed, or what a process is cannot be known; one that ends meanwhile is passed over.
+/// When `/proc` cannot be listed, or what a process is cannot be known; one that ends meanwhile is
+/// passed over.
 pub fn live(root: &Root, is_meant: impl Fn(&str) -> bool) -> Result<bool, ReadError> {
     for pid in root.pids()? {
         let file = |name: &str| Path::new("/proc").join(&pid).join(name);
-        if root.read_value(&file("comm"))?.is_none_or(|comm| comm.trim_end() != SHIM) {
+        if root
+            .read_value(&file("comm"))?
+            .is_none_or(|comm| comm.trim_end() != SHIM)
+        {
             continue;
         }
-        let arguments = root.keeping(&text(keep)).read_if_there(&file("cmdline"))?.unwrap_or_default();
+        let arguments = root
+            .keeping(&text(keep))
+            .read_if_there(&file("cmdline"))?
+            .unwrap_or_default();
         if address(&arguments).is_some_and(&is_meant) {
             return Ok(true);
         }
@@ -30,11 +39,14 @@ pub fn live(root: &Root, is_meant: impl Fn(&str) -> bool) -> Result<bool, ReadEr
     Ok(false)
 }
 
-/// The value of `-address`, in arguments that each end with a NUL: Go's `flag` takes one dash or two, and `=` or a blank.
+/// The value of `-address`, in arguments that each end with a NUL: Go's `flag` takes one dash or
+/// two, and `=` or a blank.
 fn address(arguments: &str) -> Option<&str> {
     let mut arguments = arguments.split('\0').skip(1);
     while let Some(argument) = arguments.next() {
-        let name = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'));
+        let name = argument
+            .strip_prefix("--")
+            .or_else(|| argument.strip_prefix('-'));
         match name.map(|name| name.split_once('=').unwrap_or((name, ""))) {
             Some(("address", "")) => return arguments.next(),
             Some(("address", value)) => return Some(value),
@@ -48,7 +60,9 @@ fn address(arguments: &str) -> Option<&str> {
 fn keep(arguments: &str) -> String {
     // Anything but a path is no socket, and may be what another flag was meant to keep from view.
     let address = address(arguments).filter(|address| address.starts_with('/'));
-    address.map(|address| format!("{SHIM}\0-address\0{address}\0")).unwrap_or_default()
+    address
+        .map(|address| format!("{SHIM}\0-address\0{address}\0"))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -57,17 +71,34 @@ mod tests {
 
     #[test]
     fn whose_shim_it_is() {
-        let shim = |rest: &str| format!("/snap/microk8s/1/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0{rest}");
-        assert_eq!(address(&shim("-id\0a\0-address\0/run/a.sock\0")), Some("/run/a.sock"));
-        assert_eq!(address(&shim("--address=/run/a.sock\0-id\0a\0")), Some("/run/a.sock"));
-        for rest in ["", "-address", "-id\0a\0", "-addresses\0/run/a.sock\0", "address\0/run/a.sock\0"] {
+        let shim = |rest: &str| {
+            format!("/snap/microk8s/1/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0{rest}")
+        };
+        assert_eq!(
+            address(&shim("-id\0a\0-address\0/run/a.sock\0")),
+            Some("/run/a.sock")
+        );
+        assert_eq!(
+            address(&shim("--address=/run/a.sock\0-id\0a\0")),
+            Some("/run/a.sock")
+        );
+        for rest in [
+            "",
+            "-address",
+            "-id\0a\0",
+            "-addresses\0/run/a.sock\0",
+            "address\0/run/a.sock\0",
+        ] {
             assert_eq!(address(&shim(rest)), None, "{rest:?}");
         }
     }
 
     #[test]
     fn a_capture_keeps_the_address_and_no_other_argument() {
-        for arguments in ["x\0-id\0S\0-address\0/run/a.sock\0S\0", "S\0--address=/run/a.sock\0S"] {
+        for arguments in [
+            "x\0-id\0S\0-address\0/run/a.sock\0S\0",
+            "S\0--address=/run/a.sock\0S",
+        ] {
             assert_eq!(keep(arguments), "containerd-shim\0-address\0/run/a.sock\0");
             assert_eq!(keep(&keep(arguments)), keep(arguments));
         }

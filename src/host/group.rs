@@ -1,7 +1,8 @@
 //! One cgroup of the version 2 hierarchy as it stands.
 //!
-//! Which files there are depends on the kernel and on what the parent enables; each that is absent has the value the
-//! kernel would act by. Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Core Interface Files".
+//! Which files there are depends on the kernel and on what the parent enables; each that is absent
+//! has the value the kernel would act by. Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Core
+//! Interface Files".
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -106,11 +107,13 @@ pub struct Group {
     pub max_depth: Option<u64>,
     /// `nr_descendants` of `cgroup.stat`; only read where there is a limit on it.
     pub descendants: u64,
-    /// `memory.max`, where it is a number; only looked up where something has to be made below, see [`memory_limit`].
+    /// `memory.max`, where it is a number; only looked up where something has to be made below, see
+    /// [`memory_limit`].
     pub memory: Option<MemoryLimit>,
     /// What the kubelet never sets back.
     pub leftovers: Vec<Setting>,
-    /// Whether it has the cpu controller and yet no `cpu.max` (no CONFIG_CFS_BANDWIDTH); only looked at in kubepods.
+    /// Whether it has the cpu controller and yet no `cpu.max` (no CONFIG_CFS_BANDWIDTH); only
+    /// looked at in kubepods.
     pub lacks_cpu_max: bool,
     /// The names of the groups directly below; only read of the kubelet's own.
     pub children: Vec<OsString>,
@@ -124,7 +127,8 @@ pub const NAMED: usize = 8;
 /// A memory limit from here on is none: version 1 rounds its largest number down to whole pages.
 pub const NO_MEMORY_LIMIT: u64 = 1 << 62;
 
-/// What the kubelet never writes on a group of its own, and the value it expects to find (facts of 1.20 … 1.36).
+/// What the kubelet never writes on a group of its own, and the value it expects to find (facts of
+/// 1.20 … 1.36).
 const LEFTOVERS: [(&str, &str); 6] = [
     ("cpu.max", "max "),
     ("cpu.idle", "0"),
@@ -133,29 +137,51 @@ const LEFTOVERS: [(&str, &str); 6] = [
     ("cpuset.mems", ""),
     ("cpuset.cpus.partition", "member"),
 ];
-const LEFTOVERS_OF_QOS: [(&str, &str); 3] = [("memory.max", "max"), ("pids.max", "max"), ("cpuset.cpus", "")];
+const LEFTOVERS_OF_QOS: [(&str, &str); 3] = [
+    ("memory.max", "max"),
+    ("pids.max", "max"),
+    ("cpuset.cpus", ""),
+];
 
 /// Reads the group at `path`; `None` where there is none.
 ///
 /// # Errors
 /// When a file that is there cannot be read.
-pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Result<Option<Group>, ReadError> {
-    let files = Files { root, dir: &path.under(mount) };
-    let Some(controllers) = files.read("cgroup.controllers")? else { return Ok(None) };
-    let kind = files.read("cgroup.type")?.map_or(Kind::Root, |text| parse_kind(&text));
+pub fn observe(
+    root: &Root,
+    mount: &Path,
+    path: &CgroupPath,
+    depth: Depth,
+) -> Result<Option<Group>, ReadError> {
+    let files = Files {
+        root,
+        dir: &path.under(mount),
+    };
+    let Some(controllers) = files.read("cgroup.controllers")? else {
+        return Ok(None);
+    };
+    let kind = files
+        .read("cgroup.type")?
+        .map_or(Kind::Root, |text| parse_kind(&text));
     let max_descendants = files.limit("cgroup.max.descendants")?;
     let max_depth = files.limit("cgroup.max.depth")?;
     let mut group = Group {
         path: path.clone(),
         kind,
         controllers: Controllers::parse(&controllers),
-        subtree_control: Controllers::parse(&files.read("cgroup.subtree_control")?.unwrap_or_default()),
+        subtree_control: Controllers::parse(
+            &files.read("cgroup.subtree_control")?.unwrap_or_default(),
+        ),
         processes: Vec::new(),
         populated: true,
         frozen: false,
         max_descendants,
         max_depth,
-        descendants: if max_descendants.is_some() { files.keyed("cgroup.stat", "nr_descendants")? } else { 0 },
+        descendants: if max_descendants.is_some() {
+            files.keyed("cgroup.stat", "nr_descendants")?
+        } else {
+            0
+        },
         memory: None,
         leftovers: Vec::new(),
         lacks_cpu_max: false,
@@ -184,15 +210,31 @@ pub fn observe(root: &Root, mount: &Path, path: &CgroupPath, depth: Depth) -> Re
     Ok(Some(group))
 }
 
-/// The limit in `limit`, with what `current` says is in use; both are files of one group. `None` where there is no limit.
+/// The limit in `limit`, with what `current` says is in use; both are files of one group. `None`
+/// where there is no limit.
 ///
 /// # Errors
 /// When one of them, or the list of CPUs, cannot be read.
-pub fn memory_limit(root: &Root, limit: &Path, current: &Path) -> Result<Option<MemoryLimit>, ReadError> {
-    let number = |path: &Path| Ok(root.keeping(&all).read_value(path)?.and_then(|text| text.trim_end().parse().ok()));
-    let Some(limit) = number(limit)?.filter(|limit| *limit < NO_MEMORY_LIMIT) else { return Ok(None) };
+pub fn memory_limit(
+    root: &Root,
+    limit: &Path,
+    current: &Path,
+) -> Result<Option<MemoryLimit>, ReadError> {
+    let number = |path: &Path| {
+        Ok(root
+            .keeping(&all)
+            .read_value(path)?
+            .and_then(|text| text.trim_end().parse().ok()))
+    };
+    let Some(limit) = number(limit)?.filter(|limit| *limit < NO_MEMORY_LIMIT) else {
+        return Ok(None);
+    };
     let cpus = partitions::possible_cpus(root)?.map_or(1, |cpus| cpus.count());
-    Ok(Some(MemoryLimit { limit, current: number(current)?.unwrap_or(0), cpus }))
+    Ok(Some(MemoryLimit {
+        limit,
+        current: number(current)?.unwrap_or(0),
+        cpus,
+    }))
 }
 
 /// Whether a process lives in the group at `path` or below; false where there is no such group.
@@ -200,12 +242,16 @@ pub fn memory_limit(root: &Root, limit: &Path, current: &Path) -> Result<Option<
 /// # Errors
 /// When its `cgroup.events` cannot be read.
 pub fn populated(root: &Root, mount: &Path, path: &CgroupPath) -> Result<bool, ReadError> {
-    let files = Files { root, dir: &path.under(mount) };
+    let files = Files {
+        root,
+        dir: &path.under(mount),
+    };
     Ok(files.keyed("cgroup.events", "populated")? != 0)
 }
 
-/// The file that lists who is directly in a group. `cgroup.procs` of a threaded group answers EOPNOTSUPP, and that of the
-/// root of a threaded subtree lists all who live in the subtree; any thread's id moves the whole process all the same.
+/// The file that lists who is directly in a group. `cgroup.procs` of a threaded group answers
+/// EOPNOTSUPP, and that of the root of a threaded subtree lists all who live in the subtree; any
+/// thread's id moves the whole process all the same.
 pub fn members_file(kind: Kind) -> &'static str {
     match kind {
         Kind::Threaded | Kind::DomainThreaded => "cgroup.threads",
@@ -224,21 +270,29 @@ impl Files<'_> {
     }
 
     fn limit(&self, name: &str) -> Result<Option<u64>, ReadError> {
-        Ok(self.read(name)?.and_then(|text| text.trim_end().parse().ok()))
+        Ok(self
+            .read(name)?
+            .and_then(|text| text.trim_end().parse().ok()))
     }
 
     /// The number behind `key` in a file of `key value` lines; 0 where it is not said.
     fn keyed(&self, name: &str, key: &str) -> Result<u64, ReadError> {
-        Ok(self.read(name)?.and_then(|text| value_of(&text, key)).unwrap_or(0))
+        Ok(self
+            .read(name)?
+            .and_then(|text| value_of(&text, key))
+            .unwrap_or(0))
     }
 
-    /// An empty group that is frozen says `frozen 1`; so does one whose parent is, hence the second file.
+    /// An empty group that is frozen says `frozen 1`; so does one whose parent is, hence the second
+    /// file.
     fn events(&self, group: &mut Group) -> Result<(), ReadError> {
         let events = self.read("cgroup.events")?.unwrap_or_default();
         group.populated = value_of(&events, "populated") == Some(1);
         // `frozen 0` is also what a group says that is asked to freeze and has not got there.
         if value_of(&events, "frozen") == Some(1) || group.populated {
-            group.frozen = self.read("cgroup.freeze")?.is_some_and(|text| text.trim_end() == "1");
+            group.frozen = self
+                .read("cgroup.freeze")?
+                .is_some_and(|text| text.trim_end() == "1");
         }
         Ok(())
     }
@@ -249,21 +303,39 @@ impl Files<'_> {
             Err(error) if error.errno == Errno::EOPNOTSUPP => None,
             answer => answer?,
         };
-        let pids = list.as_deref().unwrap_or_default().lines().filter_map(|line| line.parse().ok());
-        Ok(pids.enumerate().map(|(index, pid)| self.process(index, pid)).collect())
+        let pids = list
+            .as_deref()
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| line.parse().ok());
+        Ok(pids
+            .enumerate()
+            .map(|(index, pid)| self.process(index, pid))
+            .collect())
     }
 
     fn process(&self, index: usize, pid: i32) -> Process {
         let comm = match index < NAMED {
-            true => self.root.read(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default(),
+            true => self
+                .root
+                .read(Path::new(&format!("/proc/{pid}/comm")))
+                .unwrap_or_default(),
             false => String::new(),
         };
-        Process { pid, comm: comm.trim_end_matches('\n').to_owned() }
+        Process {
+            pid,
+            comm: comm.trim_end_matches('\n').to_owned(),
+        }
     }
 
-    /// kubepods always has some below; of the others the kernel's own count, where it keeps one, spares the look.
+    /// kubepods always has some below; of the others the kernel's own count, where it keeps one,
+    /// spares the look.
     fn children(&self, depth: Depth) -> Result<Vec<OsString>, ReadError> {
-        let counted = if depth == Depth::Qos { self.read("cgroup.stat")? } else { None };
+        let counted = if depth == Depth::Qos {
+            self.read("cgroup.stat")?
+        } else {
+            None
+        };
         match counted.and_then(|text| value_of(&text, "nr_descendants")) {
             Some(0) => Ok(Vec::new()),
             _ => Ok(self.root.directories(self.dir)?.unwrap_or_default()),
@@ -285,17 +357,29 @@ impl Files<'_> {
         if !controllers.contains("cpu") || self.root.exists(&self.dir.join("cpu.max"))? {
             return Ok(false);
         }
-        Ok(self.read("cgroup.controllers")?.is_some_and(|now| Controllers::parse(&now).contains("cpu")))
+        Ok(self
+            .read("cgroup.controllers")?
+            .is_some_and(|now| Controllers::parse(&now).contains("cpu")))
     }
 
     fn leftovers(&self, expected: &[(&'static str, &str)]) -> Result<Vec<Setting>, ReadError> {
         let mut found = Vec::new();
         for (file, usual) in expected {
-            let Some(value) = self.read(file)? else { continue };
+            let Some(value) = self.read(file)? else {
+                continue;
+            };
             let value = value.trim_end();
-            let is_usual = if usual.ends_with(' ') { value.starts_with(usual) } else { value == *usual };
+            let is_usual = if usual.ends_with(' ') {
+                value.starts_with(usual)
+            } else {
+                value == *usual
+            };
             if !is_usual {
-                found.push(Setting { file, value: value.to_owned(), default: usual.trim_end().to_owned() });
+                found.push(Setting {
+                    file,
+                    value: value.to_owned(),
+                    default: usual.trim_end().to_owned(),
+                });
             }
         }
         Ok(found)
@@ -303,7 +387,9 @@ impl Files<'_> {
 }
 
 fn value_of(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim_end().parse().ok()
 }
 
@@ -312,7 +398,9 @@ fn value_of(text: &str, key: &str) -> Option<u64> {
 /// # Errors
 /// When it cannot be read.
 pub fn kind(root: &Root, directory: &Path) -> Result<Kind, ReadError> {
-    Ok(root.read_value(&directory.join("cgroup.type"))?.map_or(Kind::Domain, |text| parse_kind(&text)))
+    Ok(root
+        .read_value(&directory.join("cgroup.type"))?
+        .map_or(Kind::Domain, |text| parse_kind(&text)))
 }
 
 fn parse_kind(text: &str) -> Kind {

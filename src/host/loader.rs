@@ -32,7 +32,8 @@ pub struct Source {
     pub text: String,
 }
 
-/// The first one that is there counts: Raspberry Pi OS keeps a `/boot/cmdline.txt` that says where the real one is.
+/// The first one that is there counts: Raspberry Pi OS keeps a `/boot/cmdline.txt` that says where
+/// the real one is.
 const FILES: [(Loader, &str); 6] = [
     (Loader::RaspberryPi, "/boot/firmware/cmdline.txt"),
     (Loader::RaspberryPi, "/boot/cmdline.txt"),
@@ -45,17 +46,27 @@ const FILES: [(Loader, &str); 6] = [
 /// What Ubuntu's images add to GRUB's own file.
 const GRUB_FOLDER: &str = "/etc/default/grub.d";
 
-/// The file of this host's boot loader, and those beside it that it reads, too. Empty where none is known.
+/// The file of this host's boot loader, and those beside it that it reads, too. Empty where none is
+/// known.
 pub fn observe(root: &Root) -> Vec<Source> {
     let there = |file: &str| root.exists(Path::new(file)).unwrap_or(false);
-    let Some((loader, file)) = FILES.into_iter().find(|(_, file)| there(file)) else { return Vec::new() };
+    let Some((loader, file)) = FILES.into_iter().find(|(_, file)| there(file)) else {
+        return Vec::new();
+    };
     let mut files = vec![PathBuf::from(file)];
     if loader == Loader::Grub {
         files.extend(root.files_below(Path::new(GRUB_FOLDER)).unwrap_or_default());
     }
     let keep = text(keep);
     let read = |file: &Path| root.keeping(&keep).read(file).unwrap_or_default();
-    files.into_iter().map(|file| Source { loader, text: read(&file), file }).collect()
+    files
+        .into_iter()
+        .map(|file| Source {
+            loader,
+            text: read(&file),
+            file,
+        })
+        .collect()
 }
 
 /// What stands between the words of a command line, here and in a shell's variable.
@@ -70,7 +81,8 @@ impl Source {
     }
 }
 
-/// What a capture keeps of such a file: quotes and lines, the words that matter, and of the others the names.
+/// What a capture keeps of such a file: quotes and lines, the words that matter, and of the others
+/// the names.
 fn keep(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     for piece in text.split_inclusive(ends_word) {
@@ -92,8 +104,8 @@ mod tests {
     #[test]
     fn a_capture_keeps_the_words_that_matter() {
         let text = "# S S=S\nGRUB_X=\"root=S S cgroup_disable=memory\" 'S'\nexport S\n";
-        let kept =
-            "# BLANKED S=BLANKED\nGRUB_X=\"root=BLANKED BLANKED cgroup_disable=memory\" 'BLANKED'\nBLANKED BLANKED\n";
+        let kept = "# BLANKED S=BLANKED\nGRUB_X=\"root=BLANKED BLANKED cgroup_disable=memory\" \
+                    'BLANKED'\nBLANKED BLANKED\n";
         assert_eq!(keep(text), kept);
         assert_eq!(keep(kept), kept);
     }

@@ -42,7 +42,8 @@ use tasks::Task;
 use units::{SliceUnit, Unmade};
 use v1::Hierarchies;
 
-/// The mounts of this host, its kernel, and (on version 2) the part of the tree that the kubelet cares about.
+/// The mounts of this host, its kernel, and (on version 2) the part of the tree that the kubelet
+/// cares about.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// How the hierarchies are laid out.
@@ -63,8 +64,9 @@ pub struct Host {
     pub version: Option<Version>,
     /// The state files that the kubelet reads at its start, those that exist.
     pub checkpoints: Vec<Checkpoint>,
-    /// Whether a container of the kubelet's own containerd lives, or any process in a group below kubepods (on version 1 also in
-    /// kubepods itself), where a damaged state file made it worth a look.
+    /// Whether a container of the kubelet's own containerd lives, or any process in a group below
+    /// kubepods (on version 1 also in kubepods itself), where a damaged state file made it worth a
+    /// look.
     pub containers_run: bool,
     /// What kubelite's unit confines itself with.
     pub sandbox: Sandbox,
@@ -117,7 +119,11 @@ pub struct OtherTree {
 impl OtherTree {
     fn new(root: &Root, kubepods: CgroupPath, populated: bool) -> Result<Self, ReadError> {
         let kubelet_runs = !populated && tasks::runs(root, &KUBELETS)?;
-        Ok(Self { kubepods, populated, kubelet_runs })
+        Ok(Self {
+            kubepods,
+            populated,
+            kubelet_runs,
+        })
     }
 }
 
@@ -126,14 +132,15 @@ impl OtherTree {
 pub struct Blockers {
     /// Real-time or pinned, and outside the root cgroup.
     pub tasks: Vec<Task>,
-    /// CONFIG_RT_GROUP_SCHED, without which real-time tasks block nothing; `None` when it cannot be known.
+    /// CONFIG_RT_GROUP_SCHED, without which real-time tasks block nothing; `None` when it cannot be
+    /// known.
     pub rt_group_sched: Option<bool>,
     /// What was noted when the unit that may be restarted was, since the boot.
     pub stamp: Option<RestartStamp>,
 }
 
-/// The note that the unit was asked to restart for the sake of these tasks. While one of them still lives, the restart has not
-/// come about.
+/// The note that the unit was asked to restart for the sake of these tasks. While one of them still
+/// lives, the restart has not come about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartStamp {
     /// A line for each task: its id and when it was started.
@@ -148,13 +155,23 @@ impl RestartStamp {
 
     /// What a capture keeps of a note: the lines that are as [`Self::line`] makes them.
     fn keep(tasks: &str) -> String {
-        let is_line = |line: &str| line.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ');
-        tasks.lines().flat_map(|line| [if is_line(line) { line } else { keep::BLANK }, "\n"]).collect()
+        let is_line = |line: &str| {
+            line.bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b' ')
+        };
+        tasks
+            .lines()
+            .flat_map(|line| [if is_line(line) { line } else { keep::BLANK }, "\n"])
+            .collect()
     }
 
-    /// Whether none of these tasks was there when the note was made: they are new, so the unit was restarted.
+    /// Whether none of these tasks was there when the note was made: they are new, so the unit was
+    /// restarted.
     pub fn is_older_than(&self, tasks: &[&Task]) -> bool {
-        !self.tasks.is_empty() && !tasks.iter().any(|task| self.tasks.contains(&Self::line(task)))
+        !self.tasks.is_empty()
+            && !tasks
+                .iter()
+                .any(|task| self.tasks.contains(&Self::line(task)))
     }
 }
 
@@ -185,18 +202,23 @@ impl Tree {
         group.under(&self.mount).join(name)
     }
 
-    /// Whether the root offers this controller and kubepods, or a group on the way to what the kubelet demands, does not pass it
-    /// on or does not exist.
+    /// Whether the root offers this controller and kubepods, or a group on the way to what the
+    /// kubelet demands, does not pass it on or does not exist.
     pub fn lacks(&self, controller: &str, layout: &Layout) -> bool {
         let demanded = layout.reserved.iter().chain([&layout.kubepods]);
-        let mut through = demanded.flat_map(CgroupPath::ancestors).chain([layout.kubepods.clone()]);
+        let mut through = demanded
+            .flat_map(CgroupPath::ancestors)
+            .chain([layout.kubepods.clone()]);
         let passes_on = |group: &Group| group.subtree_control.contains(controller);
-        self.offered().contains(controller) && !through.all(|path| self.group(&path).is_some_and(passes_on))
+        self.offered().contains(controller)
+            && !through.all(|path| self.group(&path).is_some_and(passes_on))
     }
 
     /// What the root of the hierarchy offers.
     pub fn offered(&self) -> Controllers {
-        self.group(&CgroupPath::root()).map(|root| root.controllers.clone()).unwrap_or_default()
+        self.group(&CgroupPath::root())
+            .map(|root| root.controllers.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -211,7 +233,9 @@ pub type Snap = Option<(String, Option<Version>)>;
 /// # Errors
 /// When something that a judgement would rest on cannot be read.
 pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, ReadError> {
-    let mountinfo = root.keeping(&mounts::kept()).read(Path::new("/proc/self/mountinfo"))?;
+    let mountinfo = root
+        .keeping(&mounts::kept())
+        .read(Path::new("/proc/self/mountinfo"))?;
     let mounts = mounts::parse(&mountinfo);
     let mode = mounts::mode(&mountinfo, &mounts);
     let kernel = kernel::observe(root);
@@ -223,16 +247,30 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         Mode::Hybrid | Mode::Legacy => Some(v1::observe(root, &mounts, &kernel, settings)?),
         _ => None,
     };
-    let lacks = tree.as_ref().is_some_and(|tree| !layout::desirable().minus(&tree.offered()).is_empty())
-        || v1.as_ref().is_some_and(|v1| v1.unmounted.iter().any(|unmounted| unmounted.obstacle.is_some()));
+    let lacks = tree
+        .as_ref()
+        .is_some_and(|tree| !layout::desirable().minus(&tree.offered()).is_empty())
+        || v1.as_ref().is_some_and(|v1| {
+            v1.unmounted
+                .iter()
+                .any(|unmounted| unmounted.obstacle.is_some())
+        });
     let checkpoints = checkpoints::observe(root, &settings.root_dir.value)?;
     let damaged = checkpoints.iter().any(Checkpoint::is_damaged);
     let sandbox = sandbox::observe(root)?;
     Ok(Host {
         mode,
         mounts,
-        offer: if lacks { kernel::offer(root, &kernel) } else { Offer::default() },
-        sources: if lacks { loader::observe(root) } else { Vec::new() },
+        offer: if lacks {
+            kernel::offer(root, &kernel)
+        } else {
+            Offer::default()
+        },
+        sources: if lacks {
+            loader::observe(root)
+        } else {
+            Vec::new()
+        },
         boot: boot::observe(root, &kernel),
         kernel,
         revision: snap.as_ref().map(|(revision, _)| revision.clone()),
@@ -245,8 +283,8 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
     })
 }
 
-/// Below kubepods the tree itself tells; but with `--cgroups-per-qos=false`, or after a change of the cgroup driver, containers
-/// live elsewhere.
+/// Below kubepods the tree itself tells; but with `--cgroups-per-qos=false`, or after a change of
+/// the cgroup driver, containers live elsewhere.
 fn containers_run(
     root: &Root,
     settings: &Settings,
@@ -259,19 +297,38 @@ fn containers_run(
         (None, Some(v1)) => v1.is_populated(root, &layout.kubepods)?,
         (None, None) => false,
     };
-    let endpoint = settings.runtime_endpoint.value.as_deref().unwrap_or_default();
+    let endpoint = settings
+        .runtime_endpoint
+        .value
+        .as_deref()
+        .unwrap_or_default();
     let is_asked = |socket: &str| socket == endpoint.trim_start_matches("unix://");
-    Ok(lives_in_kubepods || containers::live(root, |socket| MICROK8S.is_own_socket(socket) || is_asked(socket))?)
+    Ok(lives_in_kubepods
+        || containers::live(root, |socket| {
+            MICROK8S.is_own_socket(socket) || is_asked(socket)
+        })?)
 }
 
-/// Whether a process lives in a group below kubepods or a QoS group. Those directly in these groups are strays and no container.
+/// Whether a process lives in a group below kubepods or a QoS group. Those directly in these groups
+/// are strays and no container.
 fn lives_below(root: &Root, tree: &Tree, layout: &Layout) -> Result<bool, ReadError> {
     let mut own = layout.own().filter_map(|path| tree.group(path));
     if own.all(|group| group.processes.is_empty()) {
-        return Ok(tree.group(&layout.kubepods).is_some_and(|kubepods| kubepods.populated));
+        return Ok(tree
+            .group(&layout.kubepods)
+            .is_some_and(|kubepods| kubepods.populated));
     }
-    for group in layout.own().filter_map(|path| tree.group(path)).filter(|group| group.populated) {
-        for path in group.children.iter().map(|name| group.path.join(name)).filter(|path| !layout.is_own(path)) {
+    for group in layout
+        .own()
+        .filter_map(|path| tree.group(path))
+        .filter(|group| group.populated)
+    {
+        for path in group
+            .children
+            .iter()
+            .map(|name| group.path.join(name))
+            .filter(|path| !layout.is_own(path))
+        {
             if group::populated(root, &tree.mount, &path)? {
                 return Ok(true);
             }
@@ -286,9 +343,15 @@ fn lives_below(root: &Root, tree: &Tree, layout: &Layout) -> Result<bool, ReadEr
 /// When `/proc` cannot be listed, or it cannot be known whether the unit was restarted before.
 pub fn observe_blockers(root: &Root, kernel: &Kernel) -> Result<Blockers, ReadError> {
     let keep = keep::text(RestartStamp::keep);
-    let stamp = root.keeping(&keep).read_if_there(&restart_stamp(MICROK8S.restartable_unit))?;
+    let stamp = root
+        .keeping(&keep)
+        .read_if_there(&restart_stamp(MICROK8S.restartable_unit))?;
     let stamp = stamp.map(|tasks| RestartStamp { tasks });
-    Ok(Blockers { tasks: tasks::observe(root)?, rt_group_sched: kernel.has_rt_group_sched(root), stamp })
+    Ok(Blockers {
+        tasks: tasks::observe(root)?,
+        rt_group_sched: kernel.has_rt_group_sched(root),
+        stamp,
+    })
 }
 
 fn observe_tree(
@@ -306,22 +369,32 @@ fn observe_tree(
         } else if path.is_root() {
             // A mount without its own files is no hierarchy that could be judged.
             let path = mount.point.join("cgroup.controllers");
-            return Err(ReadError { operation: "read", path, errno: Errno::ENOENT });
+            return Err(ReadError {
+                operation: "read",
+                path,
+                errno: Errno::ENOENT,
+            });
         }
     }
     observe_memory(root, mount, &layout, &mut groups)?;
     let own = layout.own().filter_map(|path| groups.get(path));
     let pod_groups = layout.pod_groups(own.map(|group: &Group| (&group.path, &group.children)));
     // Where nothing lives below the parent, no pod has to be asked.
-    let may_live =
-        |pod: &CgroupPath| pod.parent().is_none_or(|above| groups.get(&above).is_none_or(|above| above.populated));
+    let may_live = |pod: &CgroupPath| {
+        pod.parent()
+            .is_none_or(|above| groups.get(&above).is_none_or(|above| above.populated))
+    };
     let lives = |pod: &CgroupPath| Ok(may_live(pod) && group::populated(root, &mount.point, pod)?);
     let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
     let other = observe_other(root, mount, settings.other_kubepods())?;
     let has_cpu_weight = has_cpu_weight(root, kernel, groups.get(&layout.kubepods), mount)?;
     let mut slices = units::observe_all(root, &layout)?;
-    for (slice, unit) in slices.iter_mut().filter(|(_, unit)| !unit.keeps.contains("cpuset")) {
-        unit.no_cpus_left = partitions::free_cpus(root, &mount.point, slice)?.is_some_and(|free| free.is_empty());
+    for (slice, unit) in slices
+        .iter_mut()
+        .filter(|(_, unit)| !unit.keeps.contains("cpuset"))
+    {
+        unit.no_cpus_left =
+            partitions::free_cpus(root, &mount.point, slice)?.is_some_and(|free| free.is_empty());
     }
     let mut tree = Tree {
         mount: mount.point.clone(),
@@ -341,20 +414,24 @@ fn observe_tree(
     Ok(tree)
 }
 
-/// A kernel without CONFIG_FAIR_GROUP_SCHED has neither `cpu.weight` nor `cpu.max` (`kernel/sched/core.c`, `cpu_files`), so the
-/// first is only looked for where the second is missing.
+/// A kernel without CONFIG_FAIR_GROUP_SCHED has neither `cpu.weight` nor `cpu.max`
+/// (`kernel/sched/core.c`, `cpu_files`), so the first is only looked for where the second is
+/// missing.
 fn has_cpu_weight(
     root: &Root,
     kernel: &Kernel,
     kubepods: Option<&Group>,
     mount: &CgroupMount,
 ) -> Result<bool, ReadError> {
-    let Some(kubepods) = kubepods.filter(|group| group.lacks_cpu_max) else { return Ok(true) };
+    let Some(kubepods) = kubepods.filter(|group| group.lacks_cpu_max) else {
+        return Ok(true);
+    };
     let file = kubepods.path.under(&mount.point).join("cpu.weight");
     Ok(root.exists(&file)? || kernel.has(root, "CONFIG_FAIR_GROUP_SCHED") == Some(true))
 }
 
-/// Where a group has to be made, or be given the memory controller, the kernel charges its counters to the groups above.
+/// Where a group has to be made, or be given the memory controller, the kernel charges its counters
+/// to the groups above.
 fn observe_memory(
     root: &Root,
     mount: &CgroupMount,
@@ -363,7 +440,9 @@ fn observe_memory(
 ) -> Result<(), ReadError> {
     let lacks = |path: &CgroupPath| groups.get(path).is_none();
     let is_incomplete = layout.own().chain(&layout.reserved).any(lacks)
-        || groups.get(&layout.kubepods).is_some_and(|kubepods| !kubepods.subtree_control.contains("memory"));
+        || groups
+            .get(&layout.kubepods)
+            .is_some_and(|kubepods| !kubepods.subtree_control.contains("memory"));
     if !is_incomplete {
         return Ok(());
     }
@@ -374,20 +453,37 @@ fn observe_memory(
     Ok(())
 }
 
-fn observe_other(root: &Root, mount: &CgroupMount, kubepods: CgroupPath) -> Result<Option<OtherTree>, ReadError> {
-    let Some(Group { populated, .. }) = group::observe(root, &mount.point, &kubepods, Depth::Foreign)? else {
+fn observe_other(
+    root: &Root,
+    mount: &CgroupMount,
+    kubepods: CgroupPath,
+) -> Result<Option<OtherTree>, ReadError> {
+    let Some(Group { populated, .. }) =
+        group::observe(root, &mount.point, &kubepods, Depth::Foreign)?
+    else {
         return Ok(None);
     };
     OtherTree::new(root, kubepods, populated).map(Some)
 }
 
-/// Later entries win, so that a group that is also an ancestor is looked at as closely as its own role asks.
+/// Later entries win, so that a group that is also an ancestor is looked at as closely as its own
+/// role asks.
 fn groups_to_look_at(layout: &Layout) -> BTreeMap<CgroupPath, Depth> {
     let mut wanted = BTreeMap::new();
     for expected in layout.reserved.iter().chain([&layout.kubepods]) {
-        wanted.extend(expected.ancestors().into_iter().map(|path| (path, Depth::Foreign)));
+        wanted.extend(
+            expected
+                .ancestors()
+                .into_iter()
+                .map(|path| (path, Depth::Foreign)),
+        );
     }
-    wanted.extend(layout.reserved.iter().map(|path| (path.clone(), Depth::Foreign)));
+    wanted.extend(
+        layout
+            .reserved
+            .iter()
+            .map(|path| (path.clone(), Depth::Foreign)),
+    );
     wanted.insert(layout.strays.clone(), Depth::Foreign);
     wanted.insert(layout.kubepods.clone(), Depth::Kubepods);
     wanted.extend(layout.qos.iter().map(|path| (path.clone(), Depth::Qos)));

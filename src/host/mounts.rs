@@ -1,6 +1,7 @@
 //! Which cgroup hierarchies are mounted, and where: `/proc/self/mountinfo`, proc(5).
 //!
-//! The kubelet decides by `statfs("/sys/fs/cgroup")`; of several mounts on one point the last one is what is seen.
+//! The kubelet decides by `statfs("/sys/fs/cgroup")`; of several mounts on one point the last one
+//! is what is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ pub struct CgroupMount {
     pub writable: bool,
     /// The file system's options: for version 1 they name the controllers.
     pub options: Vec<String>,
-    /// Which group of the hierarchy is seen at the mount point: `/`, or another one in a container or for a bind mount.
+    /// Which group of the hierarchy is seen at the mount point: `/`, or another one in a container
+    /// or for a bind mount.
     pub root: String,
     /// The mount that covers it, if one does, so that nobody can look into it.
     pub covered_by: Option<PathBuf>,
@@ -53,18 +55,35 @@ pub enum Mode {
 pub fn parse(mountinfo: &str) -> Vec<CgroupMount> {
     let all: Vec<Fields> = mountinfo.lines().filter_map(fields).collect();
     let stack = Stack::new(&all);
-    all.iter().filter_map(|mount| cgroup_mount(mount, &stack)).collect()
+    all.iter()
+        .filter_map(|mount| cgroup_mount(mount, &stack))
+        .collect()
 }
 
 /// The layout that these mounts make. `mountinfo` again, since a tmpfs over cgroup2 hides it.
 pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
     let top = Path::new(CGROUP_MOUNT);
-    let seen = mountinfo.lines().filter_map(fields).rfind(|fields| fields.point == top);
-    let unified = mounts.iter().rfind(|mount| mount.point == top && mount.version == Version::V2);
-    if let (Some(Fields { kind: "cgroup2", .. }), Some(mount)) = (seen, unified) {
+    let seen = mountinfo
+        .lines()
+        .filter_map(fields)
+        .rfind(|fields| fields.point == top);
+    let unified = mounts
+        .iter()
+        .rfind(|mount| mount.point == top && mount.version == Version::V2);
+    if let (
+        Some(Fields {
+            kind: "cgroup2", ..
+        }),
+        Some(mount),
+    ) = (seen, unified)
+    {
         return Mode::Unified(mount.clone());
     }
-    let has = |version| mounts.iter().any(|mount| mount.version == version && mount.point.starts_with(top));
+    let has = |version| {
+        mounts
+            .iter()
+            .any(|mount| mount.version == version && mount.point.starts_with(top))
+    };
     match (has(Version::V1), has(Version::V2)) {
         (true, true) => Mode::Hybrid,
         (true, false) => Mode::Legacy,
@@ -77,12 +96,23 @@ pub fn kept() -> impl Fn(&[u8]) -> Vec<u8> {
     keep::text(keep)
 }
 
-/// The cgroup mounts, and of the others those that they stand on or that may cover them, without source and options.
+/// The cgroup mounts, and of the others those that they stand on or that may cover them, without
+/// source and options.
 fn keep(mountinfo: &str) -> String {
-    let all: Vec<(&str, Fields)> = mountinfo.lines().filter_map(|line| Some((line, fields(line)?))).collect();
+    let all: Vec<(&str, Fields)> = mountinfo
+        .lines()
+        .filter_map(|line| Some((line, fields(line)?)))
+        .collect();
     let by_id: BTreeMap<&str, &Fields> = all.iter().map(|(_, mount)| (mount.id, mount)).collect();
-    let of_cgroups = || all.iter().map(|(_, mount)| mount).filter(|mount| mount.version().is_some());
-    let points: Vec<&Path> = of_cgroups().map(|mount| mount.point.as_path()).chain([Path::new(CGROUP_MOUNT)]).collect();
+    let of_cgroups = || {
+        all.iter()
+            .map(|(_, mount)| mount)
+            .filter(|mount| mount.version().is_some())
+    };
+    let points: Vec<&Path> = of_cgroups()
+        .map(|mount| mount.point.as_path())
+        .chain([Path::new(CGROUP_MOUNT)])
+        .collect();
     let mut below = BTreeSet::new();
     for mount in of_cgroups() {
         let mut id = mount.parent;
@@ -118,7 +148,15 @@ fn fields(line: &str) -> Option<Fields<'_>> {
     let (point, mount_options) = (mount.next()?, mount.next()?);
     let mut filesystem = filesystem.split(' ');
     let (kind, _source, options) = (filesystem.next()?, filesystem.next()?, filesystem.next()?);
-    Some(Fields { id, parent, root, point: PathBuf::from(unescape(point)), mount_options, kind, options })
+    Some(Fields {
+        id,
+        parent,
+        root,
+        point: PathBuf::from(unescape(point)),
+        mount_options,
+        kind,
+        options,
+    })
 }
 
 impl Fields<'_> {
@@ -130,10 +168,15 @@ impl Fields<'_> {
         }
     }
 
-    /// The line with what is read of it. A mount that covers nothing is there as what others stand on.
+    /// The line with what is read of it. A mount that covers nothing is there as what others stand
+    /// on.
     fn keep(&self, line: &str, covers: bool) -> String {
         let is_cgroup = self.version().is_some();
-        let point = line.split(' ').nth(4).filter(|_| covers || is_cgroup).unwrap_or("/BLANKED");
+        let point = line
+            .split(' ')
+            .nth(4)
+            .filter(|_| covers || is_cgroup)
+            .unwrap_or("/BLANKED");
         let root = if is_cgroup { self.root } else { "/" };
         // `fuse.` is followed by a name that somebody chose.
         let kind = self.kind.split('.').next().unwrap_or_default();
@@ -141,9 +184,21 @@ impl Fields<'_> {
             Some((name, _)) if name != "name" => format!("{name}={BLANK}"),
             _ => option.to_owned(),
         };
-        let options: Vec<String> = self.options.split(',').filter(|_| is_cgroup).map(option).collect();
-        let options = if is_cgroup { options.join(",") } else { "rw".to_owned() };
-        format!("{} {} 0:0 {root} {point} {} - {kind} none {options}\n", self.id, self.parent, self.mount_options)
+        let options: Vec<String> = self
+            .options
+            .split(',')
+            .filter(|_| is_cgroup)
+            .map(option)
+            .collect();
+        let options = if is_cgroup {
+            options.join(",")
+        } else {
+            "rw".to_owned()
+        };
+        format!(
+            "{} {} 0:0 {root} {point} {} - {kind} none {options}\n",
+            self.id, self.parent, self.mount_options
+        )
     }
 }
 
@@ -154,7 +209,12 @@ fn cgroup_mount<'a>(mount: &'a Fields<'a>, stack: &Stack<'a>) -> Option<CgroupMo
         point: mount.point.clone(),
         version,
         writable: !read_only(mount.mount_options) && !read_only(mount.options),
-        options: mount.options.split(',').filter(|option| *option != "rw").map(str::to_owned).collect(),
+        options: mount
+            .options
+            .split(',')
+            .filter(|option| *option != "rw")
+            .map(str::to_owned)
+            .collect(),
         root: unescape(mount.root),
         covered_by: stack.cover(mount),
     })
@@ -172,17 +232,34 @@ const DEEPEST: usize = 64;
 impl<'a> Stack<'a> {
     fn new(all: &'a [Fields<'a>]) -> Self {
         let by_id = all.iter().map(|mount| (mount.id, mount)).collect();
-        let by_place = all.iter().map(|mount| ((mount.parent, mount.point.as_path()), mount)).collect();
+        let by_place = all
+            .iter()
+            .map(|mount| ((mount.parent, mount.point.as_path()), mount))
+            .collect();
         Self { by_id, by_place }
     }
 
     /// Whatever is mounted over this point, or over a folder on the way to it, covers the mount.
     fn cover(&self, mount: &'a Fields<'a>) -> Option<PathBuf> {
-        let parent = |mount: &&'a Fields| self.by_id.get(mount.parent).copied().filter(|parent| parent.id != mount.id);
-        let below: Vec<&str> = std::iter::successors(Some(mount), parent).take(DEEPEST).map(|mount| mount.id).collect();
+        let parent = |mount: &&'a Fields| {
+            self.by_id
+                .get(mount.parent)
+                .copied()
+                .filter(|parent| parent.id != mount.id)
+        };
+        let below: Vec<&str> = std::iter::successors(Some(mount), parent)
+            .take(DEEPEST)
+            .map(|mount| mount.id)
+            .collect();
         let folders = mount.point.ancestors().take(DEEPEST);
-        let over = folders.flat_map(|folder| below.iter().filter_map(move |id| self.by_place.get(&(*id, folder))));
-        over.filter(|other| !below.contains(&other.id)).map(|other| other.point.clone()).next()
+        let over = folders.flat_map(|folder| {
+            below
+                .iter()
+                .filter_map(move |id| self.by_place.get(&(*id, folder)))
+        });
+        over.filter(|other| !below.contains(&other.id))
+            .map(|other| other.point.clone())
+            .next()
     }
 }
 
@@ -192,7 +269,9 @@ fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {
         plain.push_str(before);
-        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let code = after
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match (code, after.get(3..)) {
             (Some(code), Some(after)) => {
                 plain.push(char::from(code));
@@ -223,7 +302,8 @@ mod tests {
         let legacy = "31 30 0:27 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
                       32 31 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
         assert_eq!(mode_of(legacy), Mode::Legacy);
-        let hybrid = format!("{legacy}33 31 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
+        let hybrid =
+            format!("{legacy}33 31 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
         assert_eq!(mode_of(&hybrid), Mode::Hybrid);
     }
 
@@ -235,37 +315,43 @@ mod tests {
                     32 31 0:28 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n";
         let covers = |more: &str| {
             let mounts = parse(&format!("{tree}{more}"));
-            mounts.iter().map(|mount| mount.covered_by.clone()).collect::<Vec<_>>()
+            mounts
+                .iter()
+                .map(|mount| mount.covered_by.clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(covers(""), [None]);
         assert_eq!(covers("40 20 0:40 / /mnt rw - tmpfs tmpfs rw\n"), [None]);
-        assert_eq!(covers("40 31 0:40 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), [Some("/sys/fs/cgroup".into())]);
+        assert_eq!(
+            covers("40 31 0:40 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"),
+            [Some("/sys/fs/cgroup".into())]
+        );
         let twice = covers("40 32 0:28 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n");
         assert_eq!(twice, [Some("/sys/fs/cgroup/cpuset".into()), None]);
     }
 
     #[test]
     fn read_only_by_mount_or_by_file_system() {
-        for line in [UNIFIED.replacen("rw,nosuid", "ro,nosuid", 1), UNIFIED.replace("rw,nsdelegate", "ro")] {
+        for line in [
+            UNIFIED.replacen("rw,nosuid", "ro,nosuid", 1),
+            UNIFIED.replace("rw,nsdelegate", "ro"),
+        ] {
             assert!(parse(&line).iter().all(|mount| !mount.writable), "{line}");
         }
     }
 
     #[test]
     fn a_capture_keeps_cgroups_and_what_may_cover_them() {
-        let text = "20 1 8:1 /S / rw - ext4 /dev/S rw,S\n\
-                    21 20 0:20 / /sys rw - sysfs S rw\n\
-                    22 20 0:20 / /home/S rw - fuse.S S rw\n\
-                    23 20 0:21 / /home/T rw - tmpfs S rw\n\
-                    31 21 0:27 / /sys/fs/cgroup ro shared:1 - tmpfs S rw\n\
-                    32 31 0:28 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup S rw,cpuset,release_agent=/S,name=a\n\
-                    33 22 0:29 / /opt/c rw - cgroup2 S rw\n";
-        let kept = "20 1 0:0 / / rw - ext4 none rw\n\
-                    21 20 0:0 / /sys rw - sysfs none rw\n\
-                    22 20 0:0 / /BLANKED rw - fuse none rw\n\
-                    31 21 0:0 / /sys/fs/cgroup ro - tmpfs none rw\n\
-                    32 31 0:0 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup none rw,cpuset,release_agent=BLANKED,name=a\n\
-                    33 22 0:0 / /opt/c rw - cgroup2 none rw\n";
+        let text = "20 1 8:1 /S / rw - ext4 /dev/S rw,S\n21 20 0:20 / /sys rw - sysfs S rw\n22 20 \
+                    0:20 / /home/S rw - fuse.S S rw\n23 20 0:21 / /home/T rw - tmpfs S rw\n31 21 \
+                    0:27 / /sys/fs/cgroup ro shared:1 - tmpfs S rw\n32 31 0:28 /a\\040b \
+                    /sys/fs/cgroup/cpuset rw - cgroup S rw,cpuset,release_agent=/S,name=a\n33 22 \
+                    0:29 / /opt/c rw - cgroup2 S rw\n";
+        let kept = "20 1 0:0 / / rw - ext4 none rw\n21 20 0:0 / /sys rw - sysfs none rw\n22 20 0:0 \
+                    / /BLANKED rw - fuse none rw\n31 21 0:0 / /sys/fs/cgroup ro - tmpfs none \
+                    rw\n32 31 0:0 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup none \
+                    rw,cpuset,release_agent=BLANKED,name=a\n33 22 0:0 / /opt/c rw - cgroup2 none \
+                    rw\n";
         assert_eq!(keep(text), kept);
         assert_eq!(keep(kept), kept);
         assert_eq!(parse(kept), parse(&text.replace("=/S", "=BLANKED")));

@@ -1,8 +1,10 @@
 //! CPUs that belong to somebody else's cpuset partition.
 //!
-//! A partition (`cpuset.cpus.partition` is `root` or `isolated`) has its CPUs for itself: when a sibling's `cpuset.cpus` names
-//! one of them, the kernel makes the partition invalid (`Documentation/admin-guide/cgroup-v2.rst`, "Cpuset Interface Files";
-//! `validate_change` in `kernel/cgroup/cpuset.c`). From 6.7 on `cpuset.cpus.exclusive` claims them for partitions further down.
+//! A partition (`cpuset.cpus.partition` is `root` or `isolated`) has its CPUs for itself: when a
+//! sibling's `cpuset.cpus` names one of them, the kernel makes the partition invalid
+//! (`Documentation/admin-guide/cgroup-v2.rst`, "Cpuset Interface Files"; `validate_change` in
+//! `kernel/cgroup/cpuset.c`). From 6.7 on `cpuset.cpus.exclusive` claims them for partitions
+//! further down.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -64,17 +66,21 @@ impl Cpus {
 /// # Errors
 /// When the list is there and cannot be read.
 pub fn possible_cpus(root: &Root) -> Result<Option<Cpus>, ReadError> {
-    Ok(root.read_value(Path::new(POSSIBLE_CPUS))?.map(|list| Cpus::parse(&list)))
+    Ok(root
+        .read_value(Path::new(POSSIBLE_CPUS))?
+        .map(|list| Cpus::parse(&list)))
 }
 
-/// The CPUs that a slice may have: all but those that a group beside it, or beside a group above it, has in a partition of its
-/// own. An invalid partition counts, too: it becomes valid again once nothing is in its way. `None` where nothing says which
-/// CPUs there are.
+/// The CPUs that a slice may have: all but those that a group beside it, or beside a group above
+/// it, has in a partition of its own. An invalid partition counts, too: it becomes valid again once
+/// nothing is in its way. `None` where nothing says which CPUs there are.
 ///
 /// # Errors
 /// When a list that is there cannot be read.
 pub fn free_cpus(root: &Root, mount: &Path, slice: &CgroupPath) -> Result<Option<Cpus>, ReadError> {
-    let Some(mut free) = possible_cpus(root)? else { return Ok(None) };
+    let Some(mut free) = possible_cpus(root)? else {
+        return Ok(None);
+    };
     let mut way = slice.ancestors();
     way.push(slice.clone());
     for (above, own) in way.iter().zip(way.iter().skip(1)) {
@@ -94,7 +100,9 @@ fn claimed(root: &Root, group: &Path) -> Result<Cpus, ReadError> {
     let mut claimed = Cpus::parse(&read("cpuset.cpus.exclusive")?.unwrap_or_default());
     let is_partition = |state: String| state.starts_with("root") || state.starts_with("isolated");
     if read("cpuset.cpus.partition")?.is_some_and(is_partition) {
-        claimed.0.extend(Cpus::parse(&read("cpuset.cpus")?.unwrap_or_default()).0);
+        claimed
+            .0
+            .extend(Cpus::parse(&read("cpuset.cpus")?.unwrap_or_default()).0);
     }
     Ok(claimed)
 }
@@ -128,7 +136,8 @@ mod tests {
 
     #[test]
     fn partitions_beside_the_slice_and_beside_those_above() {
-        let folder = std::env::temp_dir().join(format!("kubepods-repair-partitions-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("kubepods-repair-partitions-{}", std::process::id()));
         let file = |path: &str, text: &str| {
             let path = folder.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -137,7 +146,11 @@ mod tests {
         file("sys/devices/system/cpu/possible", "0-15\n");
         for (group, partition, cpus) in [
             ("valid", "root\n", "1\n"),
-            ("invalid", "isolated invalid (Cpu list in cpuset.cpus not exclusive)\n", "2-3\n"),
+            (
+                "invalid",
+                "isolated invalid (Cpu list in cpuset.cpus not exclusive)\n",
+                "2-3\n",
+            ),
             ("member", "member\n", "4\n"),
             // The slice's own, and what lies beside no group on the way to it.
             ("foo.slice", "root\n", "0-15\n"),

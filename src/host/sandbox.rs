@@ -1,8 +1,9 @@
 //! What kubelite's unit confines itself with: the raw settings in its unit file and its drop-ins.
 //!
-//! A service may see other mounts than this program, whose ExecStartPre has full privileges (`+`): what is writable here may be
-//! read-only to the kubelet. Rests on systemd.exec(5), "Sandboxing", systemd.unit(5) for where drop-ins lie and which of two
-//! with one name counts (`unit_file_find_dropin_paths` in systemd's `src/shared/dropin.c`), and systemd.syntax(7).
+//! A service may see other mounts than this program, whose ExecStartPre has full privileges (`+`):
+//! what is writable here may be read-only to the kubelet. Rests on systemd.exec(5), "Sandboxing",
+//! systemd.unit(5) for where drop-ins lie and which of two with one name counts
+//! (`unit_file_find_dropin_paths` in systemd's `src/shared/dropin.c`), and systemd.syntax(7).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,7 +19,12 @@ use crate::root::{ReadError, Root, keep};
 const OF_SNAPD: &str = "/etc/systemd/system";
 
 /// Where people and packages put drop-ins, the first of two with one name wins.
-const FOLDERS: [&str; 4] = [OF_SNAPD, "/run/systemd/system", SELDOM_THERE, "/usr/lib/systemd/system"];
+const FOLDERS: [&str; 4] = [
+    OF_SNAPD,
+    "/run/systemd/system",
+    SELDOM_THERE,
+    "/usr/lib/systemd/system",
+];
 
 /// Asked for once instead of for each folder in it.
 const SELDOM_THERE: &str = "/usr/local/lib/systemd/system";
@@ -32,8 +38,8 @@ const OTHER_SECTION: &str = "[X-Other]";
 /// This program's own drop-in, which confines nothing.
 const OF_OURS: &str = "20-kubepods-repair.conf";
 
-/// Settings of one value, and what they may be beside yes and no: the last one counts that systemd can read, and an empty one
-/// is none. `private` and `strict` for cgroups came with systemd 257.
+/// Settings of one value, and what they may be beside yes and no: the last one counts that systemd
+/// can read, and an empty one is none. `private` and `strict` for cgroups came with systemd 257.
 const SCALARS: [(&str, &[&str]); 5] = [
     ("PrivateDevices", &[]),
     ("ProtectControlGroups", &["private", "strict"]),
@@ -48,15 +54,16 @@ const TEXTS: [&str; 1] = [SUBGROUP];
 /// The group below its own that a service's processes run in (systemd 254 and later).
 const SUBGROUP: &str = "DelegateSubgroup";
 
-/// Settings that grow with each line until an empty one, with the names they had before systemd 231.
+/// Settings that grow with each line until an empty one, with the names they had before systemd
+/// 231.
 const LISTS: [(&str, &str); 3] = [
     ("InaccessiblePaths", "InaccessibleDirectories"),
     ("ReadOnlyPaths", "ReadOnlyDirectories"),
     ("ReadWritePaths", "ReadWriteDirectories"),
 ];
 
-/// The sysctls that the kubelet sets at its start, where they are something else (`setupKernelTunables` in
-/// `pkg/kubelet/cm/container_manager_linux.go`).
+/// The sysctls that the kubelet sets at its start, where they are something else
+/// (`setupKernelTunables` in `pkg/kubelet/cm/container_manager_linux.go`).
 pub const SYSCTLS: [(&str, &str); 6] = [
     ("/proc/sys/vm/overcommit_memory", "1"),
     ("/proc/sys/vm/panic_on_oom", "0"),
@@ -67,7 +74,11 @@ pub const SYSCTLS: [(&str, &str); 6] = [
 ];
 
 /// What may keep the kubelet from setting them.
-const MAY_COVER_SYSCTLS: [&str; 3] = ["InaccessiblePaths", "ProtectKernelTunables", "ReadOnlyPaths"];
+const MAY_COVER_SYSCTLS: [&str; 3] = [
+    "InaccessiblePaths",
+    "ProtectKernelTunables",
+    "ReadOnlyPaths",
+];
 
 /// A line that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +96,8 @@ pub struct Assignment {
 pub struct Sandbox {
     /// The lines that count, in the order in which they are read.
     pub assignments: Vec<Assignment>,
-    /// Of [`SYSCTLS`], what they are now; only looked up where the unit may keep the kubelet from setting them.
+    /// Of [`SYSCTLS`], what they are now; only looked up where the unit may keep the kubelet from
+    /// setting them.
     pub sysctls: Vec<(&'static str, String)>,
 }
 
@@ -97,38 +109,62 @@ pub fn observe(root: &Root) -> Result<Sandbox, ReadError> {
     let unit = MICROK8S.kubelet_unit;
     let mut sandbox = Sandbox::default();
     let fragment = Path::new(OF_SNAPD).join(unit);
-    let Some(text) = text_of(root, &fragment)? else { return Ok(sandbox) };
+    let Some(text) = text_of(root, &fragment)? else {
+        return Ok(sandbox);
+    };
     note(&mut sandbox.assignments, &text, &fragment);
     for file in drop_ins(root, unit)?.values() {
-        note(&mut sandbox.assignments, &text_of(root, file)?.unwrap_or_default(), file);
+        note(
+            &mut sandbox.assignments,
+            &text_of(root, file)?.unwrap_or_default(),
+            file,
+        );
     }
-    if sandbox.assignments.iter().any(|assignment| MAY_COVER_SYSCTLS.contains(&assignment.key)) {
-        sandbox.sysctls = SYSCTLS.iter().map(|(file, _)| (*file, kernel::value(root, file))).collect();
+    if sandbox
+        .assignments
+        .iter()
+        .any(|assignment| MAY_COVER_SYSCTLS.contains(&assignment.key))
+    {
+        sandbox.sysctls = SYSCTLS
+            .iter()
+            .map(|(file, _)| (*file, kernel::value(root, file)))
+            .collect();
     }
     Ok(sandbox)
 }
 
 impl Sandbox {
-    /// Whether its processes run in a group below the service's own, so that this one can pass controllers on.
+    /// Whether its processes run in a group below the service's own, so that this one can pass
+    /// controllers on.
     pub fn has_subgroup(&self) -> bool {
-        self.assignments.iter().any(|assignment| assignment.key == SUBGROUP)
+        self.assignments
+            .iter()
+            .any(|assignment| assignment.key == SUBGROUP)
     }
 }
 
-/// What a capture keeps of a unit's file: the sections and the settings that are read. Others may hold secrets (`Environment=`).
+/// What a capture keeps of a unit's file: the sections and the settings that are read. Others may
+/// hold secrets (`Environment=`).
 fn keep(text: &str) -> String {
     let is_read = |line: &str| {
         let key = line.split_once('=').map_or("", |(key, _)| key.trim());
-        let is_list = LISTS.into_iter().any(|(now, before)| [now, before].contains(&key));
+        let is_list = LISTS
+            .into_iter()
+            .any(|(now, before)| [now, before].contains(&key));
         is_list || TEXTS.contains(&key) || SCALARS.into_iter().any(|(scalar, _)| scalar == key)
     };
     let is_section = |line: &str| SECTIONS.contains(&line);
-    let kept = lines(text).into_iter().map(|line| line.trim().to_owned()).map(|line| match line.as_str() {
-        _ if is_read(&line) || is_section(&line) => line,
-        section if section.starts_with('[') => OTHER_SECTION.to_owned(),
-        _ => String::new(),
-    });
-    kept.filter(|line| !line.is_empty()).map(|line| line + "\n").collect()
+    let kept = lines(text)
+        .into_iter()
+        .map(|line| line.trim().to_owned())
+        .map(|line| match line.as_str() {
+            _ if is_read(&line) || is_section(&line) => line,
+            section if section.starts_with('[') => OTHER_SECTION.to_owned(),
+            _ => String::new(),
+        });
+    kept.filter(|line| !line.is_empty())
+        .map(|line| line + "\n")
+        .collect()
 }
 
 /// A link to `/dev/null` masks a file, so that it says nothing.
@@ -141,12 +177,16 @@ fn text_of(root: &Root, file: &Path) -> Result<Option<String>, ReadError> {
 
 /// By name, which is the order they count in.
 fn drop_ins(root: &Root, unit: &str) -> Result<BTreeMap<OsString, PathBuf>, ReadError> {
-    let prefix = unit.rsplit_once('-').map_or(String::new(), |(prefix, _)| format!("{prefix}-.service"));
+    let prefix = unit
+        .rsplit_once('-')
+        .map_or(String::new(), |(prefix, _)| format!("{prefix}-.service"));
     let mut folders = FOLDERS.to_vec();
     if !root.exists(Path::new(SELDOM_THERE))? {
         folders.retain(|folder| *folder != SELDOM_THERE);
     }
-    let own = folders.iter().flat_map(|folder| [unit, prefix.as_str()].map(|owner| (*folder, owner)));
+    let own = folders
+        .iter()
+        .flat_map(|folder| [unit, prefix.as_str()].map(|owner| (*folder, owner)));
     let mut found = BTreeMap::new();
     for (folder, owner) in own.chain(folders.iter().map(|folder| (*folder, "service"))) {
         let folder = Path::new(folder).join(format!("{owner}.d"));
@@ -155,7 +195,10 @@ fn drop_ins(root: &Root, unit: &str) -> Result<BTreeMap<OsString, PathBuf>, Read
             answer => answer?,
         };
         for file in files {
-            if let (Some(name), Some("conf")) = (file.file_name(), file.extension().and_then(|end| end.to_str())) {
+            if let (Some(name), Some("conf")) = (
+                file.file_name(),
+                file.extension().and_then(|end| end.to_str()),
+            ) {
                 found.entry(name.to_owned()).or_insert(file);
             }
         }
@@ -172,18 +215,32 @@ fn note(assignments: &mut Vec<Assignment>, text: &str, file: &Path) {
         if line.starts_with('[') {
             is_service = line == "[Service]";
         }
-        let Some((key, value)) = line.split_once('=').filter(|_| is_service) else { continue };
+        let Some((key, value)) = line.split_once('=').filter(|_| is_service) else {
+            continue;
+        };
         let (key, value) = (key.trim_end(), value.trim_start());
-        let list = LISTS.into_iter().find(|(now, before)| [*now, *before].contains(&key)).map(|(now, _)| now);
+        let list = LISTS
+            .into_iter()
+            .find(|(now, before)| [*now, *before].contains(&key))
+            .map(|(now, _)| now);
         let is_value = |words: &[&str]| words.contains(&value) || boolean(value).is_some();
-        let scalar = SCALARS.into_iter().find(|(scalar, words)| *scalar == key && is_value(words)).map(|(key, _)| key);
+        let scalar = SCALARS
+            .into_iter()
+            .find(|(scalar, words)| *scalar == key && is_value(words))
+            .map(|(key, _)| key);
         let text = TEXTS.into_iter().find(|text| *text == key);
-        let Some(key) = list.or(scalar).or(text) else { continue };
+        let Some(key) = list.or(scalar).or(text) else {
+            continue;
+        };
         if list.is_none() || value.is_empty() {
             assignments.retain(|assignment| assignment.key != key);
         }
         if !value.is_empty() {
-            assignments.push(Assignment { key, value: value.to_owned(), file: file.to_owned() });
+            assignments.push(Assignment {
+                key,
+                value: value.to_owned(),
+                file: file.to_owned(),
+            });
         }
     }
 }
@@ -229,25 +286,45 @@ mod tests {
         for text in texts {
             note(&mut found, text, Path::new("/x"));
         }
-        found.into_iter().map(|assignment| (assignment.key, assignment.value)).collect()
+        found
+            .into_iter()
+            .map(|assignment| (assignment.key, assignment.value))
+            .collect()
     }
 
     #[test]
     fn the_last_one_counts_and_lists_grow() {
-        let scalar = read(&["[Service]\nProtectSystem=full\n", "[Service]\n ProtectSystem = strict \n"]);
+        let scalar = read(&[
+            "[Service]\nProtectSystem=full\n",
+            "[Service]\n ProtectSystem = strict \n",
+        ]);
         assert_eq!(scalar, [("ProtectSystem", "strict".to_owned())]);
-        let unread = read(&["[Service]\nPrivateDevices=yes\nPrivateDevices=\nPrivateDevices=perhaps\n"]);
+        let unread =
+            read(&["[Service]\nPrivateDevices=yes\nPrivateDevices=\nPrivateDevices=perhaps\n"]);
         assert_eq!(unread, [("PrivateDevices", "yes".to_owned())]);
         let list = read(&["[Service]\nReadOnlyPaths=/a /b\nReadOnlyDirectories=/c\n"]);
-        assert_eq!(list, [("ReadOnlyPaths", "/a /b".to_owned()), ("ReadOnlyPaths", "/c".to_owned())]);
-        assert!(read(&["[Service]\nReadOnlyDirectories=/c\n", "[Service]\nReadOnlyPaths=\n"]).is_empty());
+        assert_eq!(
+            list,
+            [
+                ("ReadOnlyPaths", "/a /b".to_owned()),
+                ("ReadOnlyPaths", "/c".to_owned())
+            ]
+        );
+        assert!(
+            read(&[
+                "[Service]\nReadOnlyDirectories=/c\n",
+                "[Service]\nReadOnlyPaths=\n"
+            ])
+            .is_empty()
+        );
     }
 
     #[test]
     fn only_lines_of_the_service_that_are_no_comments() {
         let text = "[Unit]\nPrivateDevices=yes\n[Service]\n#PrivateDevices=yes\n;ProtectSystem=full\nNonsense\n";
         assert!(read(&[text]).is_empty());
-        let text = "[Service]\nReadOnlyPaths=/a \\\n# between\n  /b\nExecStart=/x \\\nPrivateDevices=yes\n";
+        let text = "[Service]\nReadOnlyPaths=/a \\\n# between\n  /b\nExecStart=/x \
+                    \\\nPrivateDevices=yes\n";
         assert_eq!(read(&[text]), [("ReadOnlyPaths", "/a    /b".to_owned())]);
     }
 }

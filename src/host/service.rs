@@ -1,9 +1,11 @@
 //! Whether kubelite is about to start: what systemd and MicroK8s say of its service.
 //!
-//! Rests on systemd's `src/core/unit.c` (`unit_export_state_files`: the link in `/run/systemd/units` is there from a unit's
-//! first process until the unit is inactive or failed), on snapd, which writes the unit to `/etc/systemd/system` and enables
-//! it in `multi-user.target`, and on MicroK8s' wrappers: `microk8s stop` disables all services and leaves `stopped.lock`,
-//! which kubelite itself removes whenever it is started (`run-kubelite-with-args`). So the lock alone stops nothing.
+//! Rests on systemd's `src/core/unit.c` (`unit_export_state_files`: the link in
+//! `/run/systemd/units` is there from a unit's first process until the unit is inactive or failed),
+//! on snapd, which writes the unit to `/etc/systemd/system` and enables it in `multi-user.target`,
+//! and on MicroK8s' wrappers: `microk8s stop` disables all services and leaves `stopped.lock`,
+//! which kubelite itself removes whenever it is started (`run-kubelite-with-args`). So the lock
+//! alone stops nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +40,11 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     let unit = MICROK8S.kubelet_unit;
     let enabled = is_link(root, &Path::new(ENABLED).join(unit))?;
     // What systemd starts anyway needs no second look.
-    let active = !enabled && is_link(root, &PathBuf::from(format!("{INVOCATIONS}/invocation:{unit}")))?;
+    let active = !enabled
+        && is_link(
+            root,
+            &PathBuf::from(format!("{INVOCATIONS}/invocation:{unit}")),
+        )?;
     let rests = !enabled && !active;
     Ok(Service {
         installed: rests && root.exists(&Path::new(UNITS).join(unit))?,

@@ -1,9 +1,10 @@
 //! The tasks that make the kernel refuse a controller.
 //!
-//! `cpu_cgroup_can_attach` refuses real-time tasks on kernels with CONFIG_RT_GROUP_SCHED, `cpuset_can_attach` those with
-//! PF_NO_SETAFFINITY (`include/linux/sched.h`): in either case one such task anywhere below the group fails the write to
-//! its `cgroup.subtree_control` with EINVAL. They are told by priority and by flag, never by name. What counts is the
-//! effective priority, so a task that only holds a lock which a real-time task waits for is refused, too.
+//! `cpu_cgroup_can_attach` refuses real-time tasks on kernels with CONFIG_RT_GROUP_SCHED,
+//! `cpuset_can_attach` those with PF_NO_SETAFFINITY (`include/linux/sched.h`): in either case one
+//! such task anywhere below the group fails the write to its `cgroup.subtree_control` with EINVAL.
+//! They are told by priority and by flag, never by name. What counts is the effective priority, so
+//! a task that only holds a lock which a real-time task waits for is refused, too.
 
 use std::path::Path;
 
@@ -44,7 +45,8 @@ pub struct Task {
     pub priority: u32,
     /// Whether the scheduler treats it as real-time now.
     pub realtime: bool,
-    /// When it was started, in clock ticks since the boot: together with [`Self::tid`] it is unmistakable.
+    /// When it was started, in clock ticks since the boot: together with [`Self::tid`] it is
+    /// unmistakable.
     pub started: u64,
     /// Whether the kernel nails it to its CPUs.
     pub pinned: bool,
@@ -53,11 +55,15 @@ pub struct Task {
 }
 
 impl Task {
-    /// The unit of this machine's own manager that it belongs to: a service or scope below nothing but slices. What lives
-    /// under another manager (a user's, a container's) has a second unit below the first, and is none of ours.
+    /// The unit of this machine's own manager that it belongs to: a service or scope below nothing
+    /// but slices. What lives under another manager (a user's, a container's) has a second unit
+    /// below the first, and is none of ours.
     pub fn unit(&self) -> Option<&str> {
         let is_unit = |part: &str| part.ends_with(".service") || part.ends_with(".scope");
-        let parts = self.cgroup.components().map(|part| part.to_str().unwrap_or_default());
+        let parts = self
+            .cgroup
+            .components()
+            .map(|part| part.to_str().unwrap_or_default());
         let mut parts = parts.skip_while(|part| part.ends_with(".slice"));
         let unit = parts.next().filter(|part| is_unit(part))?;
         (!parts.any(is_unit)).then_some(unit)
@@ -93,22 +99,35 @@ pub fn runs(root: &Root, names: &[&str]) -> Result<bool, ReadError> {
 /// `None` for one that is in nobody's way, or has ended.
 fn read_task(root: &Root, pid: &str, dir: &Path) -> Result<Option<Task>, ReadError> {
     let stat = root.read_value(&dir.join("stat"))?;
-    let Some(task) = stat.and_then(|text| parse_stat(&text)).filter(|task| task.pinned || task.realtime) else {
+    let Some(task) = stat
+        .and_then(|text| parse_stat(&text))
+        .filter(|task| task.pinned || task.realtime)
+    else {
         return Ok(None);
     };
-    let cgroup = root.read_if_there(&dir.join("cgroup"))?.and_then(|text| unified_path(&text));
-    let in_group = |cgroup: CgroupPath| Some(Task { pid: pid.parse().ok()?, cgroup, ..task });
+    let cgroup = root
+        .read_if_there(&dir.join("cgroup"))?
+        .and_then(|text| unified_path(&text));
+    let in_group = |cgroup: CgroupPath| {
+        Some(Task {
+            pid: pid.parse().ok()?,
+            cgroup,
+            ..task
+        })
+    };
     Ok(cgroup.filter(|cgroup| !cgroup.is_root()).and_then(in_group))
 }
 
-/// The path in the unified hierarchy: the line `0::/path`. A deleted group's processes are ` (deleted)`.
+/// The path in the unified hierarchy: the line `0::/path`. A deleted group's processes are `
+/// (deleted)`.
 fn unified_path(text: &str) -> Option<CgroupPath> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     CgroupPath::parse(path.strip_suffix(" (deleted)").unwrap_or(path))
 }
 
-/// proc_pid_stat(5): the name stands in parentheses and may hold any character, so the last one ends it.
-/// Of the rest: field 9 flags, 18 effective priority (real-time below 0), 22 start, 40 real-time priority, 41 policy.
+/// proc_pid_stat(5): the name stands in parentheses and may hold any character, so the last one
+/// ends it. Of the rest: field 9 flags, 18 effective priority (real-time below 0), 22 start, 40
+/// real-time priority, 41 policy.
 fn parse_stat(text: &str) -> Option<Task> {
     let (tid, rest) = text.split_once(" (")?;
     let (comm, rest) = rest.rsplit_once(") ")?;
@@ -141,7 +160,10 @@ mod tests {
     fn stat(comm: &str, flags: u64, effective: i64, priority: u32, policy: u32) -> String {
         let between = |fields: usize| "0 ".repeat(fields);
         let (before, after) = (between(8), between(21));
-        format!("7 ({comm}) S 1 7 7 0 -1 {flags} {before}{effective} {after}{priority} {policy} 0 0 0 0 0\n")
+        format!(
+            "7 ({comm}) S 1 7 7 0 -1 {flags} {before}{effective} {after}{priority} {policy} 0 0 0 \
+             0 0\n"
+        )
     }
 
     #[test]
@@ -158,27 +180,61 @@ mod tests {
             let task = parse_stat(&stat("x", flags, effective, priority, policy))?;
             Some((task.policy, task.priority, task.realtime))
         };
-        assert_eq!(read(0x40, -100, 99, 2), Some((Policy::RoundRobin, 99, true)));
+        assert_eq!(
+            read(0x40, -100, 99, 2),
+            Some((Policy::RoundRobin, 99, true))
+        );
         assert_eq!(read(0x40, -101, 0, 6), Some((Policy::Deadline, 0, true)));
-        assert_eq!(read(0x40, -51, 0, 0), Some((Policy::Other, 0, true)), "boosted");
+        assert_eq!(
+            read(0x40, -51, 0, 0),
+            Some((Policy::Other, 0, true)),
+            "boosted"
+        );
         assert_eq!(read(0x40, 20, 0, 0), Some((Policy::Other, 0, false)));
-        assert_eq!(read(0x44, -100, 99, 2), Some((Policy::RoundRobin, 99, false)), "exiting");
+        assert_eq!(
+            read(0x44, -100, 99, 2),
+            Some((Policy::RoundRobin, 99, false)),
+            "exiting"
+        );
     }
 
     #[test]
     fn only_a_unit_of_the_own_manager_is_one() {
         let unit_of = |path: &str| {
             let task = parse_stat(&stat("x", 0, 20, 0, 0))?;
-            let task = Task { cgroup: CgroupPath::parse(path)?, ..task };
+            let task = Task {
+                cgroup: CgroupPath::parse(path)?,
+                ..task
+            };
             task.unit().map(str::to_owned)
         };
         let dqlite = "/snap.x.slice/snap.microk8s.daemon-k8s-dqlite.service";
-        assert_eq!(unit_of(dqlite).as_deref(), Some("snap.microk8s.daemon-k8s-dqlite.service"));
-        assert_eq!(unit_of("/user.slice/user-0.slice/session-1\\x2db.scope").as_deref(), Some("session-1\\x2db.scope"));
-        assert_eq!(unit_of("/user.slice/user-0.slice/user@0.service/app.slice/a.service"), None);
+        assert_eq!(
+            unit_of(dqlite).as_deref(),
+            Some("snap.microk8s.daemon-k8s-dqlite.service")
+        );
+        assert_eq!(
+            unit_of("/user.slice/user-0.slice/session-1\\x2db.scope").as_deref(),
+            Some("session-1\\x2db.scope")
+        );
+        assert_eq!(
+            unit_of("/user.slice/user-0.slice/user@0.service/app.slice/a.service"),
+            None
+        );
         assert_eq!(unit_of("/custom"), None);
-        assert_eq!(unit_of("/system.slice/a.service/sub/b").as_deref(), Some("a.service"));
-        assert_eq!(unit_of("/lxc.payload.node/system.slice/snap.microk8s.daemon-k8s-dqlite.service"), None);
-        assert_eq!(unit_of("/machine.slice/node.scope/system.slice/snap.microk8s.daemon-k8s-dqlite.service"), None);
+        assert_eq!(
+            unit_of("/system.slice/a.service/sub/b").as_deref(),
+            Some("a.service")
+        );
+        assert_eq!(
+            unit_of("/lxc.payload.node/system.slice/snap.microk8s.daemon-k8s-dqlite.service"),
+            None
+        );
+        assert_eq!(
+            unit_of(
+                "/machine.slice/node.scope/system.slice/snap.microk8s.daemon-k8s-dqlite.service"
+            ),
+            None
+        );
     }
 }

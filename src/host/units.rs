@@ -1,7 +1,8 @@
 //! What lies on disk of a slice: its unit file and what its drop-ins set.
 //!
-//! Everything that has to be known of a unit stands in these files (systemd.unit(5), "Unit File Load Path"), a transient
-//! one included, so that systemd itself is only asked when something has to be done.
+//! Everything that has to be known of a unit stands in these files (systemd.unit(5), "Unit File
+//! Load Path"), a transient one included, so that systemd itself is only asked when something has
+//! to be done.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,8 @@ pub struct SliceUnit {
     pub fragment: Fragment,
     /// The controllers that its files make systemd keep.
     pub keeps: Controllers,
-    /// Whether all CPUs belong to partitions of others, so that `AllowedCPUs=` cannot be set. Only looked up on version 2, where
-    /// the files do not make systemd keep cpuset.
+    /// Whether all CPUs belong to partitions of others, so that `AllowedCPUs=` cannot be set. Only
+    /// looked up on version 2, where the files do not make systemd keep cpuset.
     pub no_cpus_left: bool,
 }
 
@@ -72,16 +73,23 @@ pub type Unmade = (CgroupPath, String);
 
 /// Why systemd did not make this slice, where it was asked.
 pub fn refusal<'a>(unmade: &'a [Unmade], slice: &CgroupPath) -> Option<&'a str> {
-    unmade.iter().find(|(path, _)| path == slice).map(|(_, words)| words.as_str())
+    unmade
+        .iter()
+        .find(|(path, _)| path == slice)
+        .map(|(_, words)| words.as_str())
 }
 
 /// The files of all slices here; none with the cgroupfs driver.
 ///
 /// # Errors
 /// When one that is there cannot be read.
-pub fn observe_all(root: &Root, layout: &Layout) -> Result<BTreeMap<CgroupPath, SliceUnit>, ReadError> {
+pub fn observe_all(
+    root: &Root,
+    layout: &Layout,
+) -> Result<BTreeMap<CgroupPath, SliceUnit>, ReadError> {
     // Their names come from settings, and so are text.
-    let observed = |path: CgroupPath| Ok((path.clone(), observe(root, &path.name().to_string_lossy())?));
+    let observed =
+        |path: CgroupPath| Ok((path.clone(), observe(root, &path.name().to_string_lossy())?));
     layout.slices().into_iter().map(observed).collect()
 }
 
@@ -90,7 +98,9 @@ fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
     let mut values = BTreeMap::new();
     for folder in FOLDERS.map(Path::new) {
         let path = folder.join(name);
-        let Some(text) = fragment(root, &path)? else { continue };
+        let Some(text) = fragment(root, &path)? else {
+            continue;
+        };
         note(&mut values, &text);
         unit.fragment = match (text.is_empty(), folder == Path::new(TRANSIENT)) {
             (true, _) => Fragment::Masked(path),
@@ -102,7 +112,9 @@ fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
     for path in dropins(root, name)?.values() {
         note(&mut values, &fragment(root, path)?.unwrap_or_default());
     }
-    let kept = KEEPERS.into_iter().filter(|(key, _)| values.get(key).is_some_and(|is_set| *is_set));
+    let kept = KEEPERS
+        .into_iter()
+        .filter(|(key, _)| values.get(key).is_some_and(|is_set| *is_set));
     unit.keeps = kept.map(|(_, controller)| controller).collect();
     Ok(unit)
 }
@@ -128,7 +140,10 @@ fn dropins(root: &Root, name: &str) -> Result<BTreeMap<PathBuf, PathBuf>, ReadEr
                 answer => answer?,
             };
             for path in files {
-                if let (Some(name), Some("conf")) = (path.file_name(), path.extension().and_then(|end| end.to_str())) {
+                if let (Some(name), Some("conf")) = (
+                    path.file_name(),
+                    path.extension().and_then(|end| end.to_str()),
+                ) {
                     found.entry(PathBuf::from(name)).or_insert(path);
                 }
             }
@@ -137,21 +152,33 @@ fn dropins(root: &Root, name: &str) -> Result<BTreeMap<PathBuf, PathBuf>, ReadEr
     Ok(found)
 }
 
-/// Whose drop-ins count: its own, those of every prefix that ends with a dash, and those of all slices.
+/// Whose drop-ins count: its own, those of every prefix that ends with a dash, and those of all
+/// slices.
 fn owners(name: &str) -> Vec<String> {
-    let dashes = name.rmatch_indices('-').filter_map(|(at, _)| name.get(..=at));
+    let dashes = name
+        .rmatch_indices('-')
+        .filter_map(|(at, _)| name.get(..=at));
     let prefixes = dashes.map(|prefix| format!("{prefix}.slice"));
-    std::iter::once(name.to_owned()).chain(prefixes).chain(["slice".to_owned()]).collect()
+    std::iter::once(name.to_owned())
+        .chain(prefixes)
+        .chain(["slice".to_owned()])
+        .collect()
 }
 
-/// What a capture keeps of a unit's file: sections, the lines that are read, and of other settings the names.
+/// What a capture keeps of a unit's file: sections, the lines that are read, and of other settings
+/// the names.
 fn keep(text: &str) -> String {
     let mut continues = false;
     let mut kept = String::with_capacity(text.len());
     for line in text.lines() {
-        let (key, is_setting) = line.split_once('=').map_or((line, false), |(key, _)| (key, true));
+        let (key, is_setting) = line
+            .split_once('=')
+            .map_or((line, false), |(key, _)| (key, true));
         let key = key.trim();
-        let section = line.trim().strip_prefix('[').and_then(|line| line.strip_suffix(']'));
+        let section = line
+            .trim()
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'));
         if is_setting && KEEPERS.iter().any(|(name, _)| *name == key) {
             kept.push_str(line);
         } else if !continues && section.is_some_and(is_name) {
@@ -170,7 +197,9 @@ fn keep(text: &str) -> String {
 /// Whether each keeper is set, by the last line that says so; an empty value takes it back.
 fn note(values: &mut BTreeMap<&'static str, bool>, text: &str) {
     for line in text.lines() {
-        let Some((key, value)) = line.split_once('=') else { continue };
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
         if let Some((key, _)) = KEEPERS.iter().find(|(name, _)| *name == key.trim()) {
             values.insert(key, !value.trim().is_empty());
         }
@@ -190,7 +219,10 @@ mod tests {
     #[test]
     fn a_capture_keeps_what_is_read() {
         let text = "# S\n[Slice]\nAllowedCPUs = 0-3\nEnvironment=A=S \\\n  B=S\n[S\nS\n\n";
-        assert_eq!(keep(text), "#\n[Slice]\nAllowedCPUs = 0-3\nEnvironment=BLANKED\n#\n#\n#\n\n");
+        assert_eq!(
+            keep(text),
+            "#\n[Slice]\nAllowedCPUs = 0-3\nEnvironment=BLANKED\n#\n#\n#\n\n"
+        );
         assert_eq!(keep(""), "");
         assert_eq!(keep("S"), "#\n");
     }
@@ -198,8 +230,14 @@ mod tests {
     #[test]
     fn the_last_word_counts() {
         let mut values = BTreeMap::new();
-        note(&mut values, "[Slice]\nAllowedCPUs=0-3\nCPUWeight = 100\n# CPUWeight=\n");
-        assert_eq!(values, BTreeMap::from([("AllowedCPUs", true), ("CPUWeight", true)]));
+        note(
+            &mut values,
+            "[Slice]\nAllowedCPUs=0-3\nCPUWeight = 100\n# CPUWeight=\n",
+        );
+        assert_eq!(
+            values,
+            BTreeMap::from([("AllowedCPUs", true), ("CPUWeight", true)])
+        );
         note(&mut values, "AllowedCPUs=\n");
         assert_eq!(values.get("AllowedCPUs"), Some(&false));
     }

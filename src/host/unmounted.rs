@@ -1,8 +1,9 @@
 //! Version 1 hierarchies that should be mounted and are not, and where systemd would mount them.
 //!
-//! Rests on systemd's `src/shared/mount-setup.c` (`mount_cgroup_controllers`: which controllers share a hierarchy), proc_cgroups(5)
-//! and the kernel's `kernel/cgroup/cgroup-v1.c`: a hierarchy with groups outlives its last mount, and can then only be
-//! mounted with exactly the controllers it has.
+//! Rests on systemd's `src/shared/mount-setup.c` (`mount_cgroup_controllers`: which controllers
+//! share a hierarchy), proc_cgroups(5) and the kernel's `kernel/cgroup/cgroup-v1.c`: a hierarchy
+//! with groups outlives its last mount, and can then only be mounted with exactly the controllers
+//! it has.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,8 @@ use crate::root::{ReadError, Root};
 /// The kubelet does not start without these (`validateSystemRequirements`).
 pub const DEMANDED: [&str; 4] = ["cpu", "cpuacct", "cpuset", "memory"];
 
-/// Without these it starts, and runc can make no container (devices) or the kubelet set no limit (pids).
+/// Without these it starts, and runc can make no container (devices) or the kubelet set no limit
+/// (pids).
 pub const MISSED: [&str; 2] = ["devices", "pids"];
 
 /// What systemd mounts together.
@@ -59,31 +61,49 @@ pub enum Obstacle {
     UsedByV2(PathBuf),
 }
 
-/// Those that matter: whatever the kubelet and runc cannot do without, and all whose mount point stands there and is empty.
+/// Those that matter: whatever the kubelet and runc cannot do without, and all whose mount point
+/// stands there and is empty.
 ///
 /// # Errors
 /// When the list of the kernel's controllers or a mount point cannot be read.
-pub fn observe(root: &Root, mounts: &[CgroupMount], kernel: &Kernel) -> Result<Vec<Unmounted>, ReadError> {
+pub fn observe(
+    root: &Root,
+    mounts: &[CgroupMount],
+    kernel: &Kernel,
+) -> Result<Vec<Unmounted>, ReadError> {
     let subsystems = subsystems_of_v1(root, mounts, kernel)?;
     let mut found: Vec<Unmounted> = Vec::new();
     for name in USED {
-        let is_known = found.iter().any(|unmounted| unmounted.controllers.iter().any(|known| known == name));
+        let is_known = found
+            .iter()
+            .any(|unmounted| unmounted.controllers.iter().any(|known| known == name));
         if is_mounted(mounts, name) || is_known {
             continue;
         }
         let (controllers, point) = shared(root, mounts, &subsystems, name)?;
         let place = place(root, &point)?;
         let v2 = used_by_v2(root, mounts)?;
-        let obstacle = controllers.iter().find_map(|name| obstacle(&subsystems, kernel, &v2, name));
+        let obstacle = controllers
+            .iter()
+            .find_map(|name| obstacle(&subsystems, kernel, &v2, name));
         if place == Place::Empty || controllers.iter().any(|name| is_needed(name)) {
-            found.push(Unmounted { controllers, point, place, obstacle });
+            found.push(Unmounted {
+                controllers,
+                point,
+                place,
+                obstacle,
+            });
         }
     }
     Ok(found)
 }
 
 /// What can be mounted as version 1.
-fn subsystems_of_v1(root: &Root, mounts: &[CgroupMount], kernel: &Kernel) -> Result<Vec<Subsystem>, ReadError> {
+fn subsystems_of_v1(
+    root: &Root,
+    mounts: &[CgroupMount],
+    kernel: &Kernel,
+) -> Result<Vec<Subsystem>, ReadError> {
     let mut subsystems = kernel::subsystems(root)?;
     if V1_OPTIONS.iter().any(|(name, _)| !is_mounted(mounts, name)) {
         let not_built = kernel.not_built_for_v1(root);
@@ -111,16 +131,24 @@ fn shared(
     if name == NAMED {
         return Ok((vec![name.to_owned()], below("systemd")));
     }
-    let alive = subsystems.iter().find(|subsystem| subsystem.name == name).map_or(0, |subsystem| subsystem.hierarchy);
+    let alive = subsystems
+        .iter()
+        .find(|subsystem| subsystem.name == name)
+        .map_or(0, |subsystem| subsystem.hierarchy);
     if alive != 0 {
-        let same = subsystems.iter().filter(|subsystem| subsystem.hierarchy == alive);
+        let same = subsystems
+            .iter()
+            .filter(|subsystem| subsystem.hierarchy == alive);
         let names: Vec<String> = same.map(|subsystem| subsystem.name.to_owned()).collect();
         let point = below(&names.join(","));
         return Ok((names, point));
     }
-    let pair = TOGETHER.iter().find(|pair| pair.contains(&name) && !pair.iter().any(|name| is_mounted(mounts, name)));
+    let pair = TOGETHER
+        .iter()
+        .find(|pair| pair.contains(&name) && !pair.iter().any(|name| is_mounted(mounts, name)));
     match pair {
-        // Where each has a directory of its own (not a link into the common one), each has a hierarchy of its own.
+        // Where each has a directory of its own (not a link into the common one), each has a
+        // hierarchy of its own.
         Some(pair) if root.exists(&below(&pair.join(",")))? || !root.exists(&below(name))? => {
             Ok((pair.map(str::to_owned).to_vec(), below(&pair.join(","))))
         }
@@ -137,11 +165,19 @@ fn place(root: &Root, point: &Path) -> Result<Place, ReadError> {
 }
 
 /// What the version 2 hierarchy beside passes on, with its mount point.
-fn used_by_v2(root: &Root, mounts: &[CgroupMount]) -> Result<Option<(PathBuf, Controllers)>, ReadError> {
-    let Some(mount) = mounts.iter().find(|mount| mount.version == Version::V2 && mount.covered_by.is_none()) else {
+fn used_by_v2(
+    root: &Root,
+    mounts: &[CgroupMount],
+) -> Result<Option<(PathBuf, Controllers)>, ReadError> {
+    let Some(mount) = mounts
+        .iter()
+        .find(|mount| mount.version == Version::V2 && mount.covered_by.is_none())
+    else {
         return Ok(None);
     };
-    let passed_on = root.keeping(&all).read(&mount.point.join("cgroup.subtree_control"))?;
+    let passed_on = root
+        .keeping(&all)
+        .read(&mount.point.join("cgroup.subtree_control"))?;
     Ok(Some((mount.point.clone(), Controllers::parse(&passed_on))))
 }
 
@@ -151,7 +187,9 @@ fn obstacle(
     v2: &Option<(PathBuf, Controllers)>,
     name: &str,
 ) -> Option<Obstacle> {
-    let used = v2.as_ref().filter(|(_, passed_on)| passed_on.contains(name));
+    let used = v2
+        .as_ref()
+        .filter(|(_, passed_on)| passed_on.contains(name));
     let known = subsystems.iter().find(|subsystem| subsystem.name == name);
     match (known, kernel.barred_from_v1(name), used) {
         (_, Some(word), _) => Some(Obstacle::Barred(word.to_owned())),

@@ -1,8 +1,9 @@
 //! MicroK8s' args files, read as kubelite reads them.
 //!
-//! Rests on MicroK8s' `pkg/k8s/lite` (unchanged from 1.27 to 1.36): each line is trimmed and passed over when it is empty
-//! or begins with `#`; every quote, double or single, is taken out; the rest is split at single spaces, and each part goes
-//! through Go's `os.ExpandEnv`. So there are no comments behind an argument, tabs do not separate, and quotes group nothing.
+//! Rests on MicroK8s' `pkg/k8s/lite` (unchanged from 1.27 to 1.36): each line is trimmed and passed
+//! over when it is empty or begins with `#`; every quote, double or single, is taken out; the rest
+//! is split at single spaces, and each part goes through Go's `os.ExpandEnv`. So there are no
+//! comments behind an argument, tabs do not separate, and quotes group nothing.
 
 use crate::kubelet::flags::{Given, Reading, normal};
 use crate::root::keep::{BLANK, is_name};
@@ -30,7 +31,12 @@ pub fn parse(text: &str, variables: &dyn Fn(&str) -> Option<String>) -> Vec<Arg>
         }
         for (number, part) in line.split(' ').enumerate() {
             let (text, unknown_variable) = expand(&unquoted(part), variables);
-            args.push(Arg { text, line: index + 1, number: number + 1, unknown_variable });
+            args.push(Arg {
+                text,
+                line: index + 1,
+                number: number + 1,
+                unknown_variable,
+            });
         }
     }
     args
@@ -40,8 +46,8 @@ fn unquoted(part: &str) -> String {
     part.chars().filter(|c| !matches!(c, '"' | '\'')).collect()
 }
 
-/// What a capture keeps of `text`: the flags that `reading` knows, of the others the names, and that there is an argument. What
-/// is kept is parsed and refused as `text` is.
+/// What a capture keeps of `text`: the flags that `reading` knows, of the others the names, and
+/// that there is an argument. What is kept is parsed and refused as `text` is.
 pub fn keep(
     text: &str,
     variables: &dyn Fn(&str) -> Option<String>,
@@ -56,12 +62,21 @@ pub fn keep(
         if args.starts_with('#') {
             kept.push('#');
         } else if !args.is_empty() {
-            let parts = args
-                .split(' ')
-                .map(|part| keep_part(part, &expand(&unquoted(part), variables).0, reading, &mut before));
+            let parts = args.split(' ').map(|part| {
+                keep_part(
+                    part,
+                    &expand(&unquoted(part), variables).0,
+                    reading,
+                    &mut before,
+                )
+            });
             kept.push_str(&parts.collect::<Vec<_>>().join(" "));
         }
-        kept.push_str(line.strip_prefix(margin).and_then(|rest| rest.strip_prefix(args)).unwrap_or_default());
+        kept.push_str(
+            line.strip_prefix(margin)
+                .and_then(|rest| rest.strip_prefix(args))
+                .unwrap_or_default(),
+        );
     }
     kept
 }
@@ -77,12 +92,18 @@ enum Before {
 }
 
 /// One argument, as it stands in the file and as it is after expansion.
-fn keep_part(part: &str, text: &str, reading: &dyn Fn(&str) -> Option<Reading>, before: &mut Before) -> String {
+fn keep_part(
+    part: &str,
+    text: &str,
+    reading: &dyn Fn(&str) -> Option<Reading>,
+    before: &mut Before,
+) -> String {
     let is_value = matches!(before, Before::Name);
     if is_value {
         *before = Before::Flags;
     }
-    let or_less = |begin: &str, has_more: bool| format!("{begin}{}", if has_more { BLANK } else { "" });
+    let or_less =
+        |begin: &str, has_more: bool| format!("{begin}{}", if has_more { BLANK } else { "" });
     match Given::of(text) {
         Given::Empty if part.is_empty() => String::new(),
         Given::Empty => "\"\"".to_owned(),
@@ -98,7 +119,9 @@ fn keep_part(part: &str, text: &str, reading: &dyn Fn(&str) -> Option<Reading>, 
             None => format!(
                 "--{}{}",
                 if is_name(name) { name } else { BLANK },
-                value.map(|_| format!("={}", blank(part))).unwrap_or_default()
+                value
+                    .map(|_| format!("={}", blank(part)))
+                    .unwrap_or_default()
             ),
         },
         _ if is_value => part.to_owned(),
@@ -113,17 +136,26 @@ fn keep_part(part: &str, text: &str, reading: &dyn Fn(&str) -> Option<Reading>, 
     }
 }
 
-/// In place of a word, with the quote behind it: it ends nothing, and shows that somebody thought so.
+/// In place of a word, with the quote behind it: it ends nothing, and shows that somebody thought
+/// so.
 fn blank(part: &str) -> String {
     let is_quote = |c: char| matches!(c, '"' | '\'');
     if part.trim_matches('\0').is_empty() {
         part.to_owned()
     } else {
-        format!("{BLANK}{}", part.chars().last().filter(|c| is_quote(*c)).map(String::from).unwrap_or_default())
+        format!(
+            "{BLANK}{}",
+            part.chars()
+                .last()
+                .filter(|c| is_quote(*c))
+                .map(String::from)
+                .unwrap_or_default()
+        )
     }
 }
 
-/// Go's `os.Expand`: `$name` and `${name}`; what is not a name after `$` is kept or eaten exactly as there.
+/// Go's `os.Expand`: `$name` and `${name}`; what is not a name after `$` is kept or eaten exactly
+/// as there.
 fn expand(part: &str, variables: &dyn Fn(&str) -> Option<String>) -> (String, Option<String>) {
     let mut expanded = String::with_capacity(part.len());
     let mut unknown = None;
@@ -163,7 +195,9 @@ fn variable(after: &str) -> (Name<'_>, usize) {
     let is_special = |c: char| c.is_ascii_digit() || "*#$@!?-".contains(c);
     let width = match after.chars().next() {
         Some(first) if is_special(first) => 1,
-        _ => after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len()),
+        _ => after
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(after.len()),
     };
     match after.get(..width) {
         Some("") | None => (Name::None, 0),
@@ -178,7 +212,10 @@ mod tests {
 
     fn texts(file: &str) -> Vec<String> {
         let known = |name: &str| (name == "SNAP_DATA").then(|| "/var/snap/microk8s/7".to_owned());
-        parse(file, &known).into_iter().map(|arg| arg.text).collect()
+        parse(file, &known)
+            .into_iter()
+            .map(|arg| arg.text)
+            .collect()
     }
 
     #[test]
@@ -209,17 +246,33 @@ mod tests {
     #[test]
     fn a_capture_keeps_the_flags_that_are_read() {
         for (file, kept) in [
-            ("--cgroup-root=/a --token=S -v=4 -v 4\n", "--cgroup-root=/a --token=BLANKED -vBLANKED -v BLANKED\n"),
-            ("  # S\n\n\t--cgroup_root $HOME/S \r\n--x S", "  #\n\n\t--cgroup_root $HOME/S \r\n--x BLANKED"),
+            (
+                "--cgroup-root=/a --token=S -v=4 -v 4\n",
+                "--cgroup-root=/a --token=BLANKED -vBLANKED -v BLANKED\n",
+            ),
+            (
+                "  # S\n\n\t--cgroup_root $HOME/S \r\n--x S",
+                "  #\n\n\t--cgroup_root $HOME/S \r\n--x BLANKED",
+            ),
             ("--cgroups-per-qos S", "--cgroups-per-qos BLANKED"),
             ("--x=\"S T\" 'S'", "--x=BLANKED BLANKED\" BLANKED'"),
-            ("--cgroup-root --token=S T", "--cgroup-root --token=BLANKED BLANKED"),
-            ("--a  --b $S \"\" '$SNAP_DATA'", "--a  --b \"\" \"\" BLANKED'"),
-            ("--a\tS=1 ---S --=S --a- -", "--BLANKED=BLANKED ---BLANKED --=BLANKED --a- -"),
+            (
+                "--cgroup-root --token=S T",
+                "--cgroup-root --token=BLANKED BLANKED",
+            ),
+            (
+                "--a  --b $S \"\" '$SNAP_DATA'",
+                "--a  --b \"\" \"\" BLANKED'",
+            ),
+            (
+                "--a\tS=1 ---S --=S --a- -",
+                "--BLANKED=BLANKED ---BLANKED --=BLANKED --a- -",
+            ),
             ("-- --cgroup-root=S $S S", "-- BLANKED \"\" BLANKED"),
             ("\0\0", "\0\0"),
         ] {
-            let known = |name: &str| (name == "SNAP_DATA").then(|| "/var/snap/microk8s/7".to_owned());
+            let known =
+                |name: &str| (name == "SNAP_DATA").then(|| "/var/snap/microk8s/7".to_owned());
             let keep = |file| keep(file, &known, &flags::reading);
             assert_eq!(keep(file), kept);
             let judged = |file| flags::parse(&parse(file, &known)).map(|flags| flags.len());
@@ -232,6 +285,14 @@ mod tests {
     fn lines_are_counted_and_unknown_variables_named() {
         let args = parse("#\n--a=$HOME\n", &|_| None);
         let text = "--a=".into();
-        assert_eq!(args, [Arg { text, line: 2, number: 1, unknown_variable: Some("HOME".into()) }]);
+        assert_eq!(
+            args,
+            [Arg {
+                text,
+                line: 2,
+                number: 1,
+                unknown_variable: Some("HOME".into())
+            }]
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! `--config` and `--config-dir`: KubeletConfiguration files, those fields of them that matter here.
+//! `--config` and `--config-dir`: KubeletConfiguration files, those fields of them that matter
+//! here.
 //!
 //! Rests on `pkg/kubelet/kubeletconfig/configfiles` and `cmd/kubelet/app/server.go` (`loadConfig`,
-//! `mergeKubeletConfigurations`): YAML 1.1 or JSON, the first document only, case-sensitive keys, unknown keys ignored, of
-//! duplicate keys the last one; drop-ins are merged in lexical order as JSON merge patches, so null takes a value away.
+//! `mergeKubeletConfigurations`): YAML 1.1 or JSON, the first document only, case-sensitive keys,
+//! unknown keys ignored, of duplicate keys the last one; drop-ins are merged in lexical order as
+//! JSON merge patches, so null takes a value away.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -39,7 +41,11 @@ pub enum ConfigError {
 ///
 /// # Errors
 /// When a file cannot be read, or the kubelet would refuse it.
-pub fn read(root: &Root, config: Option<&Path>, dropins: Option<&Path>) -> Result<Settings, ConfigError> {
+pub fn read(
+    root: &Root,
+    config: Option<&Path>,
+    dropins: Option<&Path>,
+) -> Result<Settings, ConfigError> {
     let mut settings = Settings::default();
     let keys = keys();
     let keep = checked_text(|text| yaml::keep(text, &keys));
@@ -47,13 +53,19 @@ pub fn read(root: &Root, config: Option<&Path>, dropins: Option<&Path>) -> Resul
     if let Some(path) = config {
         parse(path, reader.read_bytes(path)?)?.apply(&mut settings, Role::Base)?;
     }
-    let Some(folder) = dropins else { return Ok(settings) };
-    // On its way to the drop-ins an empty list is left out (`omitempty`), and what is left out gets its default.
+    let Some(folder) = dropins else {
+        return Ok(settings);
+    };
+    // On its way to the drop-ins an empty list is left out (`omitempty`), and what is left out gets
+    // its default.
     if settings.enforced.value.is_empty() {
         settings.enforced = Settings::default().enforced;
     }
     for path in root.files_below(folder)? {
-        if path.extension().is_some_and(|extension| extension == "conf") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
             parse(&path, reader.read_bytes(&path)?)?.apply(&mut settings, Role::Dropin)?;
         }
     }
@@ -79,7 +91,11 @@ struct File<'a> {
 
 /// The keys that are read, by asking an empty file for them: a capture keeps their values.
 fn keys() -> Vec<&'static str> {
-    let nothing = File { path: Path::new(""), fields: BTreeMap::new(), asked: RefCell::default() };
+    let nothing = File {
+        path: Path::new(""),
+        fields: BTreeMap::new(),
+        asked: RefCell::default(),
+    };
     nothing.has_head();
     // There is nothing in it to refuse.
     let _ = nothing.apply(&mut Settings::default(), Role::Base);
@@ -87,21 +103,34 @@ fn keys() -> Vec<&'static str> {
 }
 
 fn parse(path: &Path, bytes: Vec<u8>) -> Result<File<'_>, ConfigError> {
-    let error = |reason: String, kind| ConfigError::Invalid { path: path.to_owned(), reason, kind };
-    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    let error = |reason: String, kind| ConfigError::Invalid {
+        path: path.to_owned(),
+        reason,
+        kind,
+    };
+    let text = String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0'));
     let text = text.ok_or_else(|| {
         let reason = "it is no text (NUL bytes, or not UTF-8), as a power cut may leave it";
         error(reason.to_owned(), ErrorKind::Refused)
     })?;
-    let document =
-        yaml::parse(&text).map_err(|fault| error(format!("line {}: {}", fault.line, fault.reason), fault.kind))?;
+    let document = yaml::parse(&text)
+        .map_err(|fault| error(format!("line {}: {}", fault.line, fault.reason), fault.kind))?;
     let fields = match &*document.value {
         Value::Map(fields) => fields.clone(),
         _ => BTreeMap::new(),
     };
-    let file = File { path, fields, asked: RefCell::default() };
+    let file = File {
+        path,
+        fields,
+        asked: RefCell::default(),
+    };
     if !file.has_head() {
-        let reason = format!("apiVersion {API_VERSION} and kind {KIND} are not both there, and the kubelet refuses it");
+        let reason = format!(
+            "apiVersion {API_VERSION} and kind {KIND} are not both there, and the kubelet refuses \
+             it"
+        );
         return Err(error(reason, ErrorKind::Refused));
     }
     Ok(file)
@@ -121,26 +150,96 @@ impl File<'_> {
 
     fn apply(&self, settings: &mut Settings, role: Role) -> Result<(), ConfigError> {
         let default = Settings::default();
-        self.set("cgroupsPerQOS", &mut settings.cgroups_per_qos, default.cgroups_per_qos, Field::boolean)?;
-        self.set("cgroupDriver", &mut settings.driver, default.driver, Field::driver)?;
-        self.set("cgroupRoot", &mut settings.cgroup_root, default.cgroup_root, Field::group)?;
-        self.set("enforceNodeAllocatable", &mut settings.enforced, default.enforced, Field::texts)?;
+        self.set(
+            "cgroupsPerQOS",
+            &mut settings.cgroups_per_qos,
+            default.cgroups_per_qos,
+            Field::boolean,
+        )?;
+        self.set(
+            "cgroupDriver",
+            &mut settings.driver,
+            default.driver,
+            Field::driver,
+        )?;
+        self.set(
+            "cgroupRoot",
+            &mut settings.cgroup_root,
+            default.cgroup_root,
+            Field::group,
+        )?;
+        self.set(
+            "enforceNodeAllocatable",
+            &mut settings.enforced,
+            default.enforced,
+            Field::texts,
+        )?;
         let some_group = |field: &Field| Ok(field.group()?.map(Some));
-        self.set("kubeReservedCgroup", &mut settings.kube_reserved, default.kube_reserved, some_group)?;
-        self.set("systemReservedCgroup", &mut settings.system_reserved, default.system_reserved, some_group)?;
+        self.set(
+            "kubeReservedCgroup",
+            &mut settings.kube_reserved,
+            default.kube_reserved,
+            some_group,
+        )?;
+        self.set(
+            "systemReservedCgroup",
+            &mut settings.system_reserved,
+            default.system_reserved,
+            some_group,
+        )?;
         let some_boolean = |field: &Field| Ok(field.boolean()?.map(Some));
-        self.set("failCgroupV1", &mut settings.fail_cgroup_v1, default.fail_cgroup_v1, some_boolean)?;
+        self.set(
+            "failCgroupV1",
+            &mut settings.fail_cgroup_v1,
+            default.fail_cgroup_v1,
+            some_boolean,
+        )?;
         let policy = &mut settings.cpu_manager_policy;
-        self.set("cpuManagerPolicy", policy, default.cpu_manager_policy, Field::text)?;
+        self.set(
+            "cpuManagerPolicy",
+            policy,
+            default.cpu_manager_policy,
+            Field::text,
+        )?;
         let policy = &mut settings.memory_manager_policy;
-        self.set("memoryManagerPolicy", policy, default.memory_manager_policy, Field::text)?;
+        self.set(
+            "memoryManagerPolicy",
+            policy,
+            default.memory_manager_policy,
+            Field::text,
+        )?;
         let some_text = |field: &Field| Ok(field.text()?.map(Some));
         let endpoint = &mut settings.runtime_endpoint;
-        self.set("containerRuntimeEndpoint", endpoint, default.runtime_endpoint, some_text)?;
-        self.set("reservedSystemCPUs", &mut settings.reserved_cpus, default.reserved_cpus, some_text)?;
-        self.merge("kubeReserved", &mut settings.kube_reservation, role, Field::text_or_empty)?;
-        self.merge("systemReserved", &mut settings.system_reservation, role, Field::text_or_empty)?;
-        self.merge("featureGates", &mut settings.feature_gates, role, Field::boolean_or_false)
+        self.set(
+            "containerRuntimeEndpoint",
+            endpoint,
+            default.runtime_endpoint,
+            some_text,
+        )?;
+        self.set(
+            "reservedSystemCPUs",
+            &mut settings.reserved_cpus,
+            default.reserved_cpus,
+            some_text,
+        )?;
+        self.merge(
+            "kubeReserved",
+            &mut settings.kube_reservation,
+            role,
+            Field::text_or_empty,
+        )?;
+        self.merge(
+            "systemReserved",
+            &mut settings.system_reservation,
+            role,
+            Field::text_or_empty,
+        )?;
+        self.merge(
+            "featureGates",
+            &mut settings.feature_gates,
+            role,
+            Field::boolean_or_false,
+        )
     }
 
     /// Absent keeps what was there; null, and a text that is empty, take it back to the default.
@@ -151,9 +250,19 @@ impl File<'_> {
         default: Sourced<V>,
         read: impl Fn(&Field<'a>) -> Result<Option<V>, ConfigError>,
     ) -> Result<(), ConfigError> {
-        let Some(node) = self.get(key) else { return Ok(()) };
-        let field = Field { path: self.path, key, node };
-        let value = if *node.value == Value::Null { None } else { read(&field)? };
+        let Some(node) = self.get(key) else {
+            return Ok(());
+        };
+        let field = Field {
+            path: self.path,
+            key,
+            node,
+        };
+        let value = if *node.value == Value::Null {
+            None
+        } else {
+            read(&field)?
+        };
         match value {
             Some(value) => setting.set(value, Origin::Config(self.path.to_owned(), key)),
             None => *setting = default,
@@ -161,7 +270,8 @@ impl File<'_> {
         Ok(())
     }
 
-    /// A map: in the first file it stands for itself, in a drop-in over the one before, and null takes a key away.
+    /// A map: in the first file it stands for itself, in a drop-in over the one before, and null
+    /// takes a key away.
     fn merge<'a, V: PartialEq>(
         &'a self,
         key: &'static str,
@@ -169,23 +279,43 @@ impl File<'_> {
         role: Role,
         read: impl Fn(&Field<'a>) -> Result<V, ConfigError>,
     ) -> Result<(), ConfigError> {
-        let Some(node) = self.get(key) else { return Ok(()) };
+        let Some(node) = self.get(key) else {
+            return Ok(());
+        };
         let entries = match &*node.value {
             Value::Null => {
                 setting.clear();
                 return Ok(());
             }
             Value::Map(entries) => entries,
-            _ => return Err(Field { path: self.path, key, node }.is_not("a map")),
+            _ => {
+                return Err(Field {
+                    path: self.path,
+                    key,
+                    node,
+                }
+                .is_not("a map"));
+            }
         };
         for (name, node) in entries {
             if role == Role::Dropin && *node.value == Value::Null {
                 setting.remove(name);
                 continue;
             }
-            let value = read(&Field { path: self.path, key, node })?;
+            let value = read(&Field {
+                path: self.path,
+                key,
+                node,
+            })?;
             let origin = Origin::Config(self.path.to_owned(), key);
-            setting.insert(name.clone(), Sourced { value, origin, overruled: None });
+            setting.insert(
+                name.clone(),
+                Sourced {
+                    value,
+                    origin,
+                    overruled: None,
+                },
+            );
         }
         Ok(())
     }
@@ -201,7 +331,11 @@ struct Field<'a> {
 impl Field<'_> {
     fn error(&self, reason: &str, kind: ErrorKind) -> ConfigError {
         let reason = format!("line {}: {} {reason}", self.node.line, self.key);
-        ConfigError::Invalid { path: self.path.to_owned(), reason, kind }
+        ConfigError::Invalid {
+            path: self.path.to_owned(),
+            reason,
+            kind,
+        }
     }
 
     /// The kubelet's decoder takes a value of another type for nothing.
@@ -211,7 +345,10 @@ impl Field<'_> {
             ("a boolean", Value::Text(_)) => "; a boolean stands without quotes",
             _ => "",
         };
-        let reason = format!("is {}, and the kubelet takes {expected} there{quotes}", self.node.value.describe());
+        let reason = format!(
+            "is {}, and the kubelet takes {expected} there{quotes}",
+            self.node.value.describe()
+        );
         self.error(&reason, ErrorKind::Refused)
     }
 
@@ -241,15 +378,24 @@ impl Field<'_> {
     }
 
     fn texts(&self) -> Result<Option<Vec<String>>, ConfigError> {
-        let Value::List(items) = &*self.node.value else { return Err(self.is_not("a list of texts")) };
+        let Value::List(items) = &*self.node.value else {
+            return Err(self.is_not("a list of texts"));
+        };
         let text = |node| Field { node, ..*self }.text_or_empty();
-        items.iter().map(text).collect::<Result<Vec<_>, _>>().map(Some)
+        items
+            .iter()
+            .map(text)
+            .collect::<Result<Vec<_>, _>>()
+            .map(Some)
     }
 
     fn group(&self) -> Result<Option<CgroupPath>, ConfigError> {
-        let Some(text) = self.text()? else { return Ok(None) };
+        let Some(text) = self.text()? else {
+            return Ok(None);
+        };
         let path = CgroupPath::parse(&text).ok_or_else(|| {
-            let reason = format!("{text:?} is no path of a cgroup that could be made or found as it stands");
+            let reason =
+                format!("{text:?} is no path of a cgroup that could be made or found as it stands");
             self.error(&reason, ErrorKind::Unknown)
         })?;
         Ok(Some(path))
@@ -260,7 +406,10 @@ impl Field<'_> {
             None => Ok(None),
             Some("cgroupfs") => Ok(Some(Driver::Cgroupfs)),
             Some("systemd") => Ok(Some(Driver::Systemd)),
-            Some(other) => Err(self.error(&format!("{other:?} is neither cgroupfs nor systemd"), ErrorKind::Unknown)),
+            Some(other) => Err(self.error(
+                &format!("{other:?} is neither cgroupfs nor systemd"),
+                ErrorKind::Unknown,
+            )),
         }
     }
 }
@@ -273,7 +422,11 @@ mod tests {
         let mut settings = Settings::default();
         for (number, text) in files.iter().enumerate() {
             let path = PathBuf::from(format!("/{number}"));
-            let role = if number == 0 { Role::Base } else { Role::Dropin };
+            let role = if number == 0 {
+                Role::Base
+            } else {
+                Role::Dropin
+            };
             parse(&path, text.as_bytes().to_vec())?.apply(&mut settings, role)?;
         }
         Ok(settings)
@@ -313,31 +466,68 @@ mod tests {
 
     #[test]
     fn keys_are_case_sensitive_unknown_ones_pass_and_the_last_of_two_wins() {
-        assert!(one("cgroupsPerQos: false\nfeatureGates: {A: true}\nfoo: [1, {b: c}]").cgroups_per_qos.value);
-        assert_eq!(one("cgroupRoot: /a\ncgroupRoot: /b").cgroup_root.value.to_string(), "/b");
+        assert!(
+            one("cgroupsPerQos: false\nfeatureGates: {A: true}\nfoo: [1, {b: c}]")
+                .cgroups_per_qos
+                .value
+        );
+        assert_eq!(
+            one("cgroupRoot: /a\ncgroupRoot: /b")
+                .cgroup_root
+                .value
+                .to_string(),
+            "/b"
+        );
     }
 
     #[test]
     fn json_and_only_the_first_document() {
-        let json = format!("{{\"apiVersion\":\"{API_VERSION}\",\"kind\":\"{KIND}\",\"cgroupDriver\":\"systemd\"}}");
+        let json = format!(
+            "{{\"apiVersion\":\"{API_VERSION}\",\"kind\":\"{KIND}\",\"cgroupDriver\":\"systemd\"}}"
+        );
         assert_eq!(settings(&[&json]).unwrap().driver.value, Driver::Systemd);
-        assert_eq!(one("cgroupRoot: /a\n---\ncgroupRoot: /b").cgroup_root.value.to_string(), "/a");
-        assert_eq!(one("cgroupRoot: /a\n---\n[this is: broken").cgroup_root.value.to_string(), "/a");
+        assert_eq!(
+            one("cgroupRoot: /a\n---\ncgroupRoot: /b")
+                .cgroup_root
+                .value
+                .to_string(),
+            "/a"
+        );
+        assert_eq!(
+            one("cgroupRoot: /a\n---\n[this is: broken")
+                .cgroup_root
+                .value
+                .to_string(),
+            "/a"
+        );
     }
 
     #[test]
     fn empty_values_are_defaults_but_an_empty_list_is_one() {
-        let read = one("cgroupDriver: ''\ncgroupRoot: ''\nenforceNodeAllocatable: []\ncpuManagerPolicy: static");
-        assert_eq!((read.driver, read.cgroup_root), (Settings::default().driver, Settings::default().cgroup_root));
+        let read = one(
+            "cgroupDriver: ''\ncgroupRoot: ''\nenforceNodeAllocatable: []\ncpuManagerPolicy: \
+             static",
+        );
+        assert_eq!(
+            (read.driver, read.cgroup_root),
+            (Settings::default().driver, Settings::default().cgroup_root)
+        );
         assert!(read.enforced.value.is_empty());
-        assert_eq!(read.cpu_manager_policy.origin.to_string(), "/0, cpuManagerPolicy");
+        assert_eq!(
+            read.cpu_manager_policy.origin.to_string(),
+            "/0, cpuManagerPolicy"
+        );
         assert_eq!(one("enforceNodeAllocatable: null").enforced.value, ["pods"]);
     }
 
     #[test]
     fn values_of_another_type_are_refused_in_plain_words() {
         for (body, line, words) in [
-            ("cgroupRoot: 5", 3, "cgroupRoot is the number 5, and the kubelet takes text there; quotes make it text"),
+            (
+                "cgroupRoot: 5",
+                3,
+                "cgroupRoot is the number 5, and the kubelet takes text there; quotes make it text",
+            ),
             ("\ncgroupRoot: 0x1f", 4, "the number 0x1f"),
             ("cgroupRoot: 1_000", 3, "the number 1_000"),
             ("cgroupRoot: no", 3, "the boolean false"),
@@ -348,68 +538,149 @@ mod tests {
             ("cgroupDriver: y", 3, "the boolean true"),
             ("containerRuntimeEndpoint: 1", 3, "the number 1"),
             ("reservedSystemCPUs: 0", 3, "the number 0"),
-            ("enforceNodeAllocatable: pods", 3, "the text \"pods\", and the kubelet takes a list of texts there"),
+            (
+                "enforceNodeAllocatable: pods",
+                3,
+                "the text \"pods\", and the kubelet takes a list of texts there",
+            ),
             ("enforceNodeAllocatable:\n- pods\n- 5", 5, "the number 5"),
-            ("kubeReserved: 5", 3, "the number 5, and the kubelet takes a map there"),
+            (
+                "kubeReserved: 5",
+                3,
+                "the number 5, and the kubelet takes a map there",
+            ),
             ("kubeReserved:\n  cpu: 1", 4, "the number 1"),
-            ("featureGates: {A: \"true\"}", 3, "a boolean stands without quotes"),
-            ("cgroupsPerQOS: \"false\"", 3, "a boolean stands without quotes"),
+            (
+                "featureGates: {A: \"true\"}",
+                3,
+                "a boolean stands without quotes",
+            ),
+            (
+                "cgroupsPerQOS: \"false\"",
+                3,
+                "a boolean stands without quotes",
+            ),
             ("cgroupsPerQOS: 0", 3, "the number 0"),
             ("failCgroupV1: 'no'", 3, "the text \"no\""),
             ("other: .inf", 3, ".inf"),
         ] {
             let error = settings(&[&with_head(body)]).unwrap_err();
             let text = error.to_string();
-            assert!(text.contains(words) && text.starts_with(&format!("/0: line {line}: ")), "{body}: {text}");
-            assert!(matches!(error, ConfigError::Invalid { kind: ErrorKind::Refused, .. }), "{body}");
-            for word in ["Option", "struct", "String", "expected", "deserialize", "serde"] {
+            assert!(
+                text.contains(words) && text.starts_with(&format!("/0: line {line}: ")),
+                "{body}: {text}"
+            );
+            assert!(
+                matches!(
+                    error,
+                    ConfigError::Invalid {
+                        kind: ErrorKind::Refused,
+                        ..
+                    }
+                ),
+                "{body}"
+            );
+            for word in [
+                "Option",
+                "struct",
+                "String",
+                "expected",
+                "deserialize",
+                "serde",
+            ] {
                 assert!(!text.contains(word), "{body}: {text}");
             }
         }
-        for (body, root) in
-            [("cgroupRoot: '5'", "/5"), ("cgroupRoot: 2001-12-14", "/2001-12-14"), ("cgroupRoot: !!str 5", "/5")]
-        {
+        for (body, root) in [
+            ("cgroupRoot: '5'", "/5"),
+            ("cgroupRoot: 2001-12-14", "/2001-12-14"),
+            ("cgroupRoot: !!str 5", "/5"),
+        ] {
             assert_eq!(one(body).cgroup_root.value.to_string(), root, "{body}");
         }
-        assert_eq!(one("enforceNodeAllocatable: [pods, null]").enforced.value, ["pods", ""]);
+        assert_eq!(
+            one("enforceNodeAllocatable: [pods, null]").enforced.value,
+            ["pods", ""]
+        );
     }
 
     #[test]
     fn gates_reservations_and_the_endpoint() {
-        let read =
-            one("featureGates: {A: yes, B: null}\nkubeReserved: {cpu: 100m}\ncontainerRuntimeEndpoint: unix:///x\n\
-                        reservedSystemCPUs: 0-1");
-        let gates: Vec<_> = read.feature_gates.iter().map(|(name, gate)| (name.as_str(), gate.value)).collect();
+        let read = one(
+            "featureGates: {A: yes, B: null}\nkubeReserved: {cpu: 100m}\ncontainerRuntimeEndpoint: \
+             unix:///x\nreservedSystemCPUs: 0-1",
+        );
+        let gates: Vec<_> = read
+            .feature_gates
+            .iter()
+            .map(|(name, gate)| (name.as_str(), gate.value))
+            .collect();
         assert_eq!(gates, [("A", true), ("B", false)]);
         assert_eq!(read.kube_reservation["cpu"].value, "100m");
         assert_eq!(read.runtime_endpoint.value.as_deref(), Some("unix:///x"));
-        assert_eq!(read.reserved_cpus.origin.to_string(), "/0, reservedSystemCPUs");
+        assert_eq!(
+            read.reserved_cpus.origin.to_string(),
+            "/0, reservedSystemCPUs"
+        );
         let base = with_head("featureGates: {A: true, B: true}\nkubeReserved: {cpu: 1m, pid: '5'}");
         let over = with_head("featureGates: {A: null, C: false}\nkubeReserved: {cpu: 2m}");
         let read = settings(&[&base, &over]).unwrap();
-        let gates: Vec<_> = read.feature_gates.iter().map(|(name, gate)| (name.as_str(), gate.value)).collect();
+        let gates: Vec<_> = read
+            .feature_gates
+            .iter()
+            .map(|(name, gate)| (name.as_str(), gate.value))
+            .collect();
         assert_eq!(gates, [("B", true), ("C", false)]);
-        assert_eq!((read.kube_reservation["cpu"].value.as_str(), read.kube_reservation.len()), ("2m", 2));
-        assert!(settings(&[&base, &with_head("kubeReserved: null")]).unwrap().kube_reservation.is_empty());
+        assert_eq!(
+            (
+                read.kube_reservation["cpu"].value.as_str(),
+                read.kube_reservation.len()
+            ),
+            ("2m", 2)
+        );
+        assert!(
+            settings(&[&base, &with_head("kubeReserved: null")])
+                .unwrap()
+                .kube_reservation
+                .is_empty()
+        );
     }
 
     #[test]
     fn dropins_are_merge_patches() {
-        let base = with_head("cgroupRoot: /a\ncgroupDriver: systemd\nenforceNodeAllocatable: [pods, kube-reserved]");
+        let base = with_head(
+            "cgroupRoot: /a\ncgroupDriver: systemd\nenforceNodeAllocatable: [pods, kube-reserved]",
+        );
         let over = with_head("cgroupRoot: null\nenforceNodeAllocatable: [none]");
         let read = settings(&[&base, &over]).unwrap();
-        assert_eq!((read.cgroup_root.value.to_string(), read.driver.value), ("/".to_owned(), Driver::Systemd));
+        assert_eq!(
+            (read.cgroup_root.value.to_string(), read.driver.value),
+            ("/".to_owned(), Driver::Systemd)
+        );
         assert_eq!(read.enforced.value, ["none"]);
     }
 
     #[test]
     fn what_the_kubelet_refuses() {
-        let headless =
-            ["", "cgroupRoot: /a", "kind: KubeletConfiguration", "apiVersion: v1\nkind: Pod", "[]", "5", "{"];
+        let headless = [
+            "",
+            "cgroupRoot: /a",
+            "kind: KubeletConfiguration",
+            "apiVersion: v1\nkind: Pod",
+            "[]",
+            "5",
+            "{",
+        ];
         for text in headless {
             assert!(settings(&[text]).is_err(), "{text:?}");
         }
-        for body in ["cgroupDriver: docker", "cgroupRoot: /a/../b", "a: \"\0\"", "a: &a [b", "\tb: c"] {
+        for body in [
+            "cgroupDriver: docker",
+            "cgroupRoot: /a/../b",
+            "a: \"\0\"",
+            "a: &a [b",
+            "\tb: c",
+        ] {
             assert!(settings(&[&with_head(body)]).is_err(), "{body:?}");
         }
         assert!(parse(Path::new("/x"), vec![0xff, 0xfe, b'a']).is_err());

@@ -1,10 +1,12 @@
 //! The cgroup driver that containerd's own configuration asks for.
 //!
-//! From containerd 2 on the runtime tells the kubelet its driver (RuntimeConfig of the CRI), and kubelets from 1.31 on obey.
-//! The file is read rather than the runtime asked, which may not be up yet.
+//! From containerd 2 on the runtime tells the kubelet its driver (RuntimeConfig of the CRI), and
+//! kubelets from 1.31 on obey. The file is read rather than the runtime asked, which may not be up
+//! yet.
 //!
-//! Rests on containerd 2.0 to 2.3: `internal/cri/server/runtime_config_linux.go` and `GenerateRuntimeOptions` for the answer,
-//! `plugins/cri/runtime/plugin.go` (`configMigration`) and `cmd/containerd/server/config/config.go` for what is read.
+//! Rests on containerd 2.0 to 2.3: `internal/cri/server/runtime_config_linux.go` and
+//! `GenerateRuntimeOptions` for the answer, `plugins/cri/runtime/plugin.go` (`configMigration`) and
+//! `cmd/containerd/server/config/config.go` for what is read.
 
 mod imports;
 mod keep;
@@ -26,7 +28,8 @@ const SHORT_PLUGIN: &str = "cri";
 /// The version of the configuration that containerd 2 brought.
 const VERSION_OF_SECOND: i64 = 3;
 
-/// The runtime that is always there, with options of its own; MicroK8s' template names it by a variable.
+/// The runtime that is always there, with options of its own; MicroK8s' template names it by a
+/// variable.
 const USUAL_RUNTIME: &str = "runc";
 
 /// The only type of runtime whose options say a driver, and how MicroK8s' template names it.
@@ -67,7 +70,8 @@ pub struct Containerd {
     pub driver: Driver,
     /// The file that says so, or does not say otherwise.
     pub path: PathBuf,
-    /// Whether only a containerd 2 reads this file, which answers a kubelet that asks. One that both read tells nothing.
+    /// Whether only a containerd 2 reads this file, which answers a kubelet that asks. One that
+    /// both read tells nothing.
     pub is_second: bool,
 }
 
@@ -100,8 +104,9 @@ pub enum ContainerdError {
     },
     /// The default runtime is not there.
     #[error(
-        "{path}: default_runtime_name {name:?} names no runtime of this file; containerd then runs without its CRI plugin, \
-         and the kubelet finds no runtime (\"no corresponding runtime configured in `containerd.runtimes`\")",
+        "{path}: default_runtime_name {name:?} names no runtime of this file; containerd then runs \
+         without its CRI plugin, and the kubelet finds no runtime (\"no corresponding runtime \
+         configured in `containerd.runtimes`\")",
         path = path.display()
     )]
     NoDefaultRuntime {
@@ -111,7 +116,8 @@ pub enum ContainerdError {
         name: String,
     },
     /// It imports what may change the driver.
-    #[error("{path}: imports {import:?} {reason}, so that the cgroup driver is not known", path = path.display())]
+    #[error("{path}: imports {import:?} {reason}, so that the cgroup driver is not \
+             known", path = path.display())]
     Imports {
         /// The file.
         path: PathBuf,
@@ -135,7 +141,9 @@ impl ContainerdError {
     pub fn path(&self) -> &Path {
         match self {
             Self::Read(error) => &error.path,
-            Self::Invalid { path, .. } | Self::NoDefaultRuntime { path, .. } | Self::Imports { path, .. } => path,
+            Self::Invalid { path, .. }
+            | Self::NoDefaultRuntime { path, .. }
+            | Self::Imports { path, .. } => path,
         }
     }
 }
@@ -149,11 +157,20 @@ pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<ConfigFile>, C
         if let Some(text) = root.keeping(&text(keep::keep)).read_if_there(path)? {
             let table = parse(path, &text)?;
             let is_second = version(&table) >= VERSION_OF_SECOND;
-            let driver = imports::check(root, path, &table).and_then(|()| match driver(path, &table)? {
-                Some(driver) => Ok(driver),
-                None => Ok(if root.exists(Path::new(SYSTEMD_RUNS))? { Driver::Systemd } else { Driver::Cgroupfs }),
-            });
-            return Ok(Some(ConfigFile { path: path.clone(), is_second, driver }));
+            let driver =
+                imports::check(root, path, &table).and_then(|()| match driver(path, &table)? {
+                    Some(driver) => Ok(driver),
+                    None => Ok(if root.exists(Path::new(SYSTEMD_RUNS))? {
+                        Driver::Systemd
+                    } else {
+                        Driver::Cgroupfs
+                    }),
+                });
+            return Ok(Some(ConfigFile {
+                path: path.clone(),
+                is_second,
+                driver,
+            }));
         }
     }
     Ok(None)
@@ -172,7 +189,9 @@ fn parse(path: &Path, text: &str) -> Result<Table, ContainerdError> {
     text.parse().map_err(|error: toml::de::Error| {
         // The library quotes a number that is too large, and nothing else.
         let reason = match error.message() {
-            number if number.starts_with("invalid type: integer") => "an integer that does not fit into 64 bits",
+            number if number.starts_with("invalid type: integer") => {
+                "an integer that does not fit into 64 bits"
+            }
             reason => reason,
         };
         invalid(error.span().and_then(|span| line_of(span.start)), reason)
@@ -180,11 +199,14 @@ fn parse(path: &Path, text: &str) -> Result<Table, ContainerdError> {
 }
 
 fn version(table: &Table) -> i64 {
-    table.get("version").and_then(Value::as_integer).unwrap_or(1)
+    table
+        .get("version")
+        .and_then(Value::as_integer)
+        .unwrap_or(1)
 }
 
-/// A key of the CRI plugin's `containerd` table. Files before version 3 are migrated: what the newer plugin does not say,
-/// the older one does.
+/// A key of the CRI plugin's `containerd` table. Files before version 3 are migrated: what the
+/// newer plugin does not say, the older one does.
 fn setting<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     let plugins: &[&str] = match version(table) {
         VERSION_OF_SECOND.. => &[RUNTIME_PLUGIN],
@@ -192,28 +214,41 @@ fn setting<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
         _ => &[RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN],
     };
     let all = table.get("plugins")?;
-    plugins.iter().find_map(|plugin| all.get(plugin)?.get("containerd")?.get(key))
+    plugins
+        .iter()
+        .find_map(|plugin| all.get(plugin)?.get("containerd")?.get(key))
 }
 
-/// What containerd answers: the word of the first runtime that has one, the default first, then by name; `None` where none
-/// has and it looks whether systemd runs.
+/// What containerd answers: the word of the first runtime that has one, the default first, then by
+/// name; `None` where none has and it looks whether systemd runs.
 fn driver(path: &Path, table: &Table) -> Result<Option<Driver>, ContainerdError> {
     let empty = Table::new();
-    let runtimes = setting(table, "runtimes").and_then(Value::as_table).unwrap_or(&empty);
+    let runtimes = setting(table, "runtimes")
+        .and_then(Value::as_table)
+        .unwrap_or(&empty);
     let default = match setting(table, "default_runtime_name") {
         None => USUAL_RUNTIME,
         Some(Value::String(name)) if name.starts_with('$') => USUAL_RUNTIME,
         Some(Value::String(name)) if name == USUAL_RUNTIME || runtimes.contains_key(name) => name,
         Some(other) => {
             let name = other.as_str().unwrap_or(other.type_str()).to_owned();
-            return Err(ContainerdError::NoDefaultRuntime { path: path.to_owned(), name });
+            return Err(ContainerdError::NoDefaultRuntime {
+                path: path.to_owned(),
+                name,
+            });
         }
     };
-    let mut names: Vec<&str> = runtimes.keys().map(String::as_str).chain([USUAL_RUNTIME]).collect();
+    let mut names: Vec<&str> = runtimes
+        .keys()
+        .map(String::as_str)
+        .chain([USUAL_RUNTIME])
+        .collect();
     names.sort_unstable();
     names.dedup();
     names.sort_by_key(|name| *name != default);
-    Ok(names.into_iter().find_map(|name| driver_of(name, runtimes.get(name))))
+    Ok(names
+        .into_iter()
+        .find_map(|name| driver_of(name, runtimes.get(name))))
 }
 
 /// The driver by a runtime's options, if they are such that say one.
@@ -233,17 +268,27 @@ fn driver_of(name: &str, runtime: Option<&Value>) -> Option<Driver> {
     };
     let mut driver = Driver::Cgroupfs;
     for (name, value) in options {
-        let known = RUNC_OPTIONS.iter().find(|(option, _)| option.eq_ignore_ascii_case(name));
-        let Some((option, expected)) = known else { continue };
+        let known = RUNC_OPTIONS
+            .iter()
+            .find(|(option, _)| option.eq_ignore_ascii_case(name));
+        let Some((option, expected)) = known else {
+            continue;
+        };
         let fits = match expected {
             Expected::Boolean => value.is_bool(),
-            Expected::Number => value.as_integer().is_some_and(|number| u32::try_from(number).is_ok()),
+            Expected::Number => value
+                .as_integer()
+                .is_some_and(|number| u32::try_from(number).is_ok()),
             Expected::Text => value.is_str(),
         };
         match value.as_bool() {
             _ if !fits => return None,
             Some(value) if *option == SYSTEMD_CGROUP => {
-                driver = if value { Driver::Systemd } else { Driver::Cgroupfs };
+                driver = if value {
+                    Driver::Systemd
+                } else {
+                    Driver::Cgroupfs
+                };
             }
             _ => {}
         }
@@ -260,31 +305,48 @@ mod tests {
         let runtimes = format!("[plugins.\"{RUNTIME_PLUGIN}\".containerd.runtimes.");
         let containerd = format!("[plugins.\"{RUNTIME_PLUGIN}\".containerd]");
         let text = text.replace("[C]", &containerd).replace("[R.", &runtimes);
-        driver(Path::new("/x"), &parse(Path::new("/x"), &format!("version = 3\n{text}")).unwrap())
+        driver(
+            Path::new("/x"),
+            &parse(Path::new("/x"), &format!("version = 3\n{text}")).unwrap(),
+        )
     }
 
     #[test]
     fn the_default_runtime_decides() {
         let template = |plugin: &str, name: &str| {
             format!(
-                "version = 2\n[plugins.\"{plugin}\".containerd]\ndefault_runtime_name = \"{name}\"\n\
-                 [plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \"${{RUNTIME_TYPE}}\"\n\
-                 [plugins.\"{plugin}\".containerd.runtimes.runc.options]\nSystemdCgroup = true\n\
-                 [plugins.\"{plugin}\".containerd.runtimes.gpu]\nruntime_type = \"io.containerd.runc.v2\"\n\
-                 [plugins.\"{plugin}\".containerd.runtimes.gpu.options]\nSystemdCgroup = false\n"
+                "version = 2\n[plugins.\"{plugin}\".containerd]\ndefault_runtime_name = \
+                 \"{name}\"\n[plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \
+                 \"${{RUNTIME_TYPE}}\"\n[plugins.\"{plugin}\".containerd.runtimes.runc.options]\nSystemdCgroup \
+                 = true\n[plugins.\"{plugin}\".containerd.runtimes.gpu]\nruntime_type = \
+                 \"io.containerd.runc.v2\"\n[plugins.\"{plugin}\".containerd.runtimes.gpu.options]\nSystemdCgroup \
+                 = false\n"
             )
         };
         let driver = |text: &str| driver(Path::new("/x"), &parse(Path::new("/x"), text).unwrap());
         for plugin in [RUNTIME_PLUGIN, GRPC_PLUGIN] {
-            assert_eq!(driver(&template(plugin, "${RUNTIME}")), Ok(Some(Driver::Systemd)));
+            assert_eq!(
+                driver(&template(plugin, "${RUNTIME}")),
+                Ok(Some(Driver::Systemd))
+            );
             assert_eq!(driver(&template(plugin, "runc")), Ok(Some(Driver::Systemd)));
             assert_eq!(driver(&template(plugin, "gpu")), Ok(Some(Driver::Cgroupfs)));
         }
         let first = "[plugins.cri.containerd.runtimes.runc.options]\nSystemdCgroup = true\n";
-        assert_eq!(driver(first), Ok(Some(Driver::Systemd)), "a file without a version is of version 1");
-        assert_eq!(driver(&format!("version = 2\n{first}")), Ok(Some(Driver::Cgroupfs)));
+        assert_eq!(
+            driver(first),
+            Ok(Some(Driver::Systemd)),
+            "a file without a version is of version 1"
+        );
+        assert_eq!(
+            driver(&format!("version = 2\n{first}")),
+            Ok(Some(Driver::Cgroupfs))
+        );
         assert_eq!(driver(""), Ok(Some(Driver::Cgroupfs)));
-        assert_eq!(driver("# SystemdCgroup = true\n"), Ok(Some(Driver::Cgroupfs)));
+        assert_eq!(
+            driver("# SystemdCgroup = true\n"),
+            Ok(Some(Driver::Cgroupfs))
+        );
     }
 
     #[test]
@@ -294,35 +356,52 @@ mod tests {
         let table = [
             // runc has its options by default, whatever the file says of it.
             (format!("[R.runc]\n{v2}"), &cgroupfs),
-            ("[C]\ndefault_runtime_name = \"kata\"\n[R.kata]\nruntime_type = \"kata\"\n".into(), &cgroupfs),
+            (
+                "[C]\ndefault_runtime_name = \"kata\"\n[R.kata]\nruntime_type = \
+              \"kata\"\n"
+                    .into(),
+                &cgroupfs,
+            ),
             // The default without options, then the others by name.
             (
                 format!(
-                    "[C]\ndefault_runtime_name = \"z\"\n[R.z]\n{v2}[R.b]\n{v2}[R.b.options]\nSystemdCgroup = false\n\
-                     [R.a]\n{v2}[R.a.options]\nSystemdCgroup = true\n"
+                    "[C]\ndefault_runtime_name = \
+                     \"z\"\n[R.z]\n{v2}[R.b]\n{v2}[R.b.options]\nSystemdCgroup = \
+                     false\n[R.a]\n{v2}[R.a.options]\nSystemdCgroup = true\n"
                 ),
                 &systemd,
             ),
-            // Options of another type of runtime say nothing, nor do such that are not of their type.
+            // Options of another type of runtime say nothing, nor do such that are not of their
+            // type.
             (
-                "[C]\ndefault_runtime_name = \"k\"\n[R.k]\nruntime_type = \"k\"\n[R.k.options]\nSystemdCgroup = true\n\
-              [R.runc.options]\nSystemdCgroup = false\n"
+                "[C]\ndefault_runtime_name = \"k\"\n[R.k]\nruntime_type = \
+                 \"k\"\n[R.k.options]\nSystemdCgroup = true\n[R.runc.options]\nSystemdCgroup = \
+                 false\n"
                     .into(),
                 &cgroupfs,
             ),
             (
-                format!("[C]\ndefault_runtime_name = \"a\"\n[R.a]\n{v2}[R.a.options]\nSystemdCgroup = \"true\"\n"),
+                format!(
+                    "[C]\ndefault_runtime_name = \
+                         \"a\"\n[R.a]\n{v2}[R.a.options]\nSystemdCgroup = \"true\"\n"
+                ),
                 &cgroupfs,
             ),
             (
                 format!(
-                    "[C]\ndefault_runtime_name = \"a\"\n[R.a]\n{v2}[R.a.options]\nIoUid = -1\nSystemdCgroup = true\n"
+                    "[C]\ndefault_runtime_name = \"a\"\n[R.a]\n{v2}[R.a.options]\nIoUid = \
+                     -1\nSystemdCgroup = true\n"
                 ),
                 &cgroupfs,
             ),
-            (format!("[R.runc]\n{v2}[R.runc.options]\nsystemdcgroup = true\n"), &systemd),
             (
-                "[R.runc]\nruntime_type = \"io.containerd.runc.v1\"\n[R.runc.options]\nSystemdCgroup = false\n".into(),
+                format!("[R.runc]\n{v2}[R.runc.options]\nsystemdcgroup = true\n"),
+                &systemd,
+            ),
+            (
+                "[R.runc]\nruntime_type = \
+                 \"io.containerd.runc.v1\"\n[R.runc.options]\nSystemdCgroup = false\n"
+                    .into(),
                 &Ok(None),
             ),
         ];

@@ -1,7 +1,7 @@
 //! A command line, read as the kubelet's flag library reads it.
 //!
-//! Rests on spf13/pflag (`parseArgs`, `parseLongArg`, `parseSingleShortArg`) and on the kubelet's normalisation of names
-//! (`k8s.io/component-base/cli/flag.WordSepNormalizeFunc`: `_` is `-`).
+//! Rests on spf13/pflag (`parseArgs`, `parseLongArg`, `parseSingleShortArg`) and on the kubelet's
+//! normalisation of names (`k8s.io/component-base/cli/flag.WordSepNormalizeFunc`: `_` is `-`).
 
 use crate::kubelet::ErrorKind;
 use crate::kubelet::args::Arg;
@@ -34,12 +34,20 @@ pub struct FlagError {
 impl FlagError {
     /// The kubelet refuses what stands in this line.
     pub(super) fn refused(line: usize, reason: String) -> Self {
-        Self { line, reason, kind: ErrorKind::Refused }
+        Self {
+            line,
+            reason,
+            kind: ErrorKind::Refused,
+        }
     }
 
     /// What this line comes to cannot be known here.
     pub(super) fn unknown(line: usize, reason: String) -> Self {
-        Self { line, reason, kind: ErrorKind::Unknown }
+        Self {
+            line,
+            reason,
+            kind: ErrorKind::Unknown,
+        }
     }
 }
 
@@ -74,7 +82,8 @@ pub enum Reading {
     Valued,
 }
 
-/// How the kubelet's flag of this name is read; `None` where it is not, so that its value is not in a capture either.
+/// How the kubelet's flag of this name is read; `None` where it is not, so that its value is not in
+/// a capture either.
 pub fn reading(name: &str) -> Option<Reading> {
     let is_switch = BOOLEANS.contains(&name).then_some(Reading::Switch);
     is_switch.or_else(|| VALUED.contains(&name).then_some(Reading::Valued))
@@ -125,30 +134,42 @@ impl<'a> Given<'a> {
         if text.is_empty() {
             return Self::Empty;
         }
-        let Some(short) = text.strip_prefix('-') else { return Self::Word };
+        let Some(short) = text.strip_prefix('-') else {
+            return Self::Word;
+        };
         let Some(long) = short.strip_prefix('-') else {
             let mut letters = short.chars();
-            return letters
-                .next()
-                .map_or(Self::Dash, |flag| Self::Short { flag, has_more: !letters.as_str().is_empty() });
+            return letters.next().map_or(Self::Dash, |flag| Self::Short {
+                flag,
+                has_more: !letters.as_str().is_empty(),
+            });
         };
         for (sign, begin) in [('-', "---"), ('=', "--=")] {
             if let Some(more) = long.strip_prefix(sign) {
-                return Self::BadSyntax { begin, has_more: !more.is_empty() };
+                return Self::BadSyntax {
+                    begin,
+                    has_more: !more.is_empty(),
+                };
             }
         }
         match long.split_once('=') {
             _ if long.is_empty() => Self::End,
-            Some((name, value)) => Self::Long { name, value: Some(value) },
-            None => Self::Long { name: long, value: None },
+            Some((name, value)) => Self::Long {
+                name,
+                value: Some(value),
+            },
+            None => Self::Long {
+                name: long,
+                value: None,
+            },
         }
     }
 }
 
 /// The flags in `args`, in their order.
 ///
-/// Of flags that this program does not know, it cannot know either whether they take the next argument: they do here
-/// unless that begins with a dash.
+/// Of flags that this program does not know, it cannot know either whether they take the next
+/// argument: they do here unless that begins with a dash.
 ///
 /// # Errors
 /// What every kubelet refuses: arguments that are no flags, bad syntax, a missing value.
@@ -163,7 +184,8 @@ pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, FlagError> {
             Given::BadSyntax { begin, .. } => {
                 let number = arg.number;
                 return Err(error(format!(
-                    "argument {number} begins with {begin}, and the kubelet refuses it: bad flag syntax"
+                    "argument {number} begins with {begin}, and the kubelet refuses it: bad flag \
+                     syntax"
                 )));
             }
             // None matters here.
@@ -185,10 +207,14 @@ pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, FlagError> {
             let swallows_any = VALUED.contains(&flag.name.as_str());
             let next = args.next_if(|next| swallows_any || !next.text.starts_with('-'));
             if swallows_any && next.is_none() {
-                return Err(error(format!("--{name} needs an argument, and the kubelet refuses to start without it")));
+                return Err(error(format!(
+                    "--{name} needs an argument, and the kubelet refuses to start without it"
+                )));
             }
             flag.value = next.map(|next| next.text.clone());
-            flag.unknown_variable = next.and_then(|next| next.unknown_variable.clone()).or(flag.unknown_variable);
+            flag.unknown_variable = next
+                .and_then(|next| next.unknown_variable.clone())
+                .or(flag.unknown_variable);
         }
         flags.push(flag);
     }
@@ -200,9 +226,14 @@ pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, FlagError> {
 /// # Errors
 /// For anything that Go does not know as a boolean.
 pub fn boolean(flag: &Flag) -> Result<bool, FlagError> {
-    let Some(value) = flag.value.as_deref() else { return Ok(true) };
+    let Some(value) = flag.value.as_deref() else {
+        return Ok(true);
+    };
     parse_bool(value).ok_or_else(|| {
-        let reason = format!("--{}={value:?} is neither true nor false, and the kubelet refuses it", flag.name);
+        let reason = format!(
+            "--{}={value:?} is neither true nor false, and the kubelet refuses it",
+            flag.name
+        );
         FlagError::refused(flag.line, reason)
     })
 }
@@ -216,7 +247,8 @@ pub(super) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// A flag of pairs, `a=b,c=d` (`k8s.io/component-base/cli/flag`, `MapStringString` and `MapStringBool`).
+/// A flag of pairs, `a=b,c=d` (`k8s.io/component-base/cli/flag`, `MapStringString` and
+/// `MapStringBool`).
 ///
 /// # Errors
 /// For a piece without `=`.
@@ -225,7 +257,10 @@ pub(super) fn pairs<'a>(flag: &Flag, value: &'a str) -> Result<Vec<(&'a str, &'a
     let pair = |piece: &'a str| match piece.split_once('=') {
         Some((name, value)) => Ok((name.trim(), value.trim())),
         None => {
-            let reason = format!("--{}: {piece:?} is no pair name=value, and the kubelet refuses it", flag.name);
+            let reason = format!(
+                "--{}: {piece:?} is no pair name=value, and the kubelet refuses it",
+                flag.name
+            );
             Err(FlagError::refused(flag.line, reason))
         }
     };
@@ -236,9 +271,13 @@ pub(super) fn pairs<'a>(flag: &Flag, value: &'a str) -> Result<Vec<(&'a str, &'a
 fn stray(arg: &Arg) -> FlagError {
     let number = arg.number;
     let reason = if arg.text.is_empty() {
-        "an empty argument (two blanks in a row, or quotes around nothing), which the kubelet refuses".to_owned()
+        "an empty argument (two blanks in a row, or quotes around nothing), which the kubelet \
+         refuses"
+            .to_owned()
     } else {
-        format!("argument {number} belongs to no flag, and the kubelet refuses it as an unknown command")
+        format!(
+            "argument {number} belongs to no flag, and the kubelet refuses it as an unknown command"
+        )
     };
     FlagError::refused(arg.line, reason)
 }
@@ -250,7 +289,10 @@ mod tests {
 
     fn flags(file: &str) -> Result<Vec<(String, Option<String>)>, FlagError> {
         let flags = parse(&args::parse(file, &|_| None))?;
-        Ok(flags.into_iter().map(|flag| (flag.name, flag.value)).collect())
+        Ok(flags
+            .into_iter()
+            .map(|flag| (flag.name, flag.value))
+            .collect())
     }
 
     #[test]
@@ -285,7 +327,11 @@ mod tests {
             ("-", 1),
             ("-- a", 1),
         ] {
-            assert_eq!(flags(file).map_err(|error| error.line), Err(line), "{file:?}");
+            assert_eq!(
+                flags(file).map_err(|error| error.line),
+                Err(line),
+                "{file:?}"
+            );
         }
     }
 

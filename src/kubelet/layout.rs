@@ -1,8 +1,9 @@
 //! Which cgroups the kubelet will want, from its settings.
 //!
-//! Rests on `pkg/kubelet/cm/container_manager_linux.go` and `cgroup_manager_linux.go`: the cgroupfs driver joins names with
-//! `/` below the cgroup root (`ParseCgroupfsToCgroupName`), the systemd driver makes slices of them (`ToSystemd`,
-//! `ParseSystemdToCgroupName`, and libcontainer's `ExpandSlice`).
+//! Rests on `pkg/kubelet/cm/container_manager_linux.go` and `cgroup_manager_linux.go`: the cgroupfs
+//! driver joins names with `/` below the cgroup root (`ParseCgroupfsToCgroupName`), the systemd
+//! driver makes slices of them (`ToSystemd`, `ParseSystemdToCgroupName`, and libcontainer's
+//! `ExpandSlice`).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,8 @@ const KUBEPODS: &str = "kubepods";
 /// The two QoS classes with a group of their own; guaranteed pods live directly in kubepods.
 const QOS_CLASSES: [&str; 2] = ["burstable", "besteffort"];
 
-/// Where this program puts processes that must not be in kubepods: beside it, or, of slices, outside of what is systemd's.
+/// Where this program puts processes that must not be in kubepods: beside it, or, of slices,
+/// outside of what is systemd's.
 const STRAYS: &str = "kubepods-strays";
 
 const SLICE: &str = ".slice";
@@ -53,7 +55,10 @@ impl Layout {
                 Self {
                     driver,
                     cgroup_root: cgroup_root.clone(),
-                    qos: QOS_CLASSES.iter().map(|class| kubepods.join(class)).collect(),
+                    qos: QOS_CLASSES
+                        .iter()
+                        .map(|class| kubepods.join(class))
+                        .collect(),
                     kubepods,
                     reserved: reserved.to_vec(),
                     strays: cgroup_root.join(STRAYS),
@@ -62,12 +67,17 @@ impl Layout {
             Driver::Systemd => {
                 // A cgroup root is named by settings, and so is text.
                 let above = || cgroup_root.components().map(OsStr::to_string_lossy);
-                let below = |names: &[&'static str]| slice(above().chain(names.iter().copied().map(Cow::from)));
+                let below = |names: &[&'static str]| {
+                    slice(above().chain(names.iter().copied().map(Cow::from)))
+                };
                 Self {
                     driver,
                     cgroup_root: below(&[]),
                     kubepods: below(&[KUBEPODS]),
-                    qos: QOS_CLASSES.iter().map(|class| below(&[KUBEPODS, class])).collect(),
+                    qos: QOS_CLASSES
+                        .iter()
+                        .map(|class| below(&[KUBEPODS, class]))
+                        .collect(),
                     reserved: reserved.iter().map(reserved_slice).collect(),
                     strays: CgroupPath::root().join(STRAYS),
                 }
@@ -87,7 +97,11 @@ impl Layout {
 
     /// With the systemd driver: every slice here, the cgroup root and what is above it included.
     pub fn slices(&self) -> BTreeSet<CgroupPath> {
-        let ends = self.reserved.iter().chain(self.own()).filter(|_| self.driver == Driver::Systemd);
+        let ends = self
+            .reserved
+            .iter()
+            .chain(self.own())
+            .filter(|_| self.driver == Driver::Systemd);
         let with_above = ends.flat_map(|end| end.ancestors().into_iter().chain([end.clone()]));
         with_above.filter(|path| !path.is_root()).collect()
     }
@@ -97,19 +111,28 @@ impl Layout {
         &self,
         parents: impl Iterator<Item = (&'a CgroupPath, &'a Vec<OsString>)>,
     ) -> BTreeMap<CgroupPath, OsString> {
-        let children = parents.flat_map(|(parent, children)| children.iter().map(move |name| (parent, name)));
-        children.filter_map(|(parent, name)| Some((parent.join(name), self.pod_uid(parent, name)?))).collect()
+        let children =
+            parents.flat_map(|(parent, children)| children.iter().map(move |name| (parent, name)));
+        children
+            .filter_map(|(parent, name)| Some((parent.join(name), self.pod_uid(parent, name)?)))
+            .collect()
     }
 
-    /// The uid of the pod whose group has this name inside `parent`, which may be empty; `None` where it is no pod's.
+    /// The uid of the pod whose group has this name inside `parent`, which may be empty; `None`
+    /// where it is no pod's.
     pub fn pod_uid(&self, parent: &CgroupPath, name: &OsStr) -> Option<OsString> {
         let name = name.as_bytes();
         let uid = match self.driver {
             Driver::Cgroupfs => name.strip_prefix(b"pod")?.to_vec(),
             Driver::Systemd => {
                 let stem = parent.name().as_bytes().strip_suffix(SLICE.as_bytes())?;
-                let uid = name.strip_suffix(SLICE.as_bytes())?.strip_prefix(stem)?.strip_prefix(b"-pod")?;
-                uid.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()
+                let uid = name
+                    .strip_suffix(SLICE.as_bytes())?
+                    .strip_prefix(stem)?
+                    .strip_prefix(b"-pod")?;
+                uid.iter()
+                    .map(|byte| if *byte == b'_' { b'-' } else { *byte })
+                    .collect()
             }
         };
         Some(OsString::from_vec(uid))
@@ -126,10 +149,16 @@ fn slice<'a>(names: impl Iterator<Item = Cow<'a, str>>) -> CgroupPath {
     })
 }
 
-/// Of a reserved group only the last name counts, which is a slice's own, with its suffix or without.
+/// Of a reserved group only the last name counts, which is a slice's own, with its suffix or
+/// without.
 fn reserved_slice(path: &CgroupPath) -> CgroupPath {
     let name = path.name().to_string_lossy();
-    slice(name.strip_suffix(SLICE).unwrap_or(&name).split('-').map(Cow::from))
+    slice(
+        name.strip_suffix(SLICE)
+            .unwrap_or(&name)
+            .split('-')
+            .map(Cow::from),
+    )
 }
 
 /// What the kubelet will look for in `kubepods/cgroup.controllers`, of what the root offers.
@@ -137,9 +166,13 @@ pub fn needed(offered: &Controllers) -> Controllers {
     VALIDATED.into_iter().collect::<Controllers>().and(offered)
 }
 
-/// What pods are the worse for when the kernel does not offer it (a kernel without huge pages is no fault).
+/// What pods are the worse for when the kernel does not offer it (a kernel without huge pages is no
+/// fault).
 pub fn desirable() -> Controllers {
-    VALIDATED.into_iter().filter(|name| *name != "hugetlb").collect()
+    VALIDATED
+        .into_iter()
+        .filter(|name| *name != "hugetlb")
+        .collect()
 }
 
 #[cfg(test)]
@@ -158,7 +191,10 @@ mod tests {
     fn slices_carry_the_names_of_all_above() {
         for (root, kubepods) in [
             ("/", "/kubepods.slice"),
-            ("/foo/bar", "/foo.slice/foo-bar.slice/foo-bar-kubepods.slice"),
+            (
+                "/foo/bar",
+                "/foo.slice/foo-bar.slice/foo-bar-kubepods.slice",
+            ),
             ("/foo-bar", "/foo_bar.slice/foo_bar-kubepods.slice"),
             ("/foo.slice", "/foo.slice.slice/foo.slice-kubepods.slice"),
         ] {
@@ -166,7 +202,10 @@ mod tests {
         }
         let layout = slices("/foo", "/x");
         assert_eq!(layout.cgroup_root.to_string(), "/foo.slice");
-        assert_eq!(layout.qos[0].to_string(), "/foo.slice/foo-kubepods.slice/foo-kubepods-burstable.slice");
+        assert_eq!(
+            layout.qos[0].to_string(),
+            "/foo.slice/foo-kubepods.slice/foo-kubepods-burstable.slice"
+        );
     }
 
     #[test]
@@ -174,7 +213,10 @@ mod tests {
         for (given, is) in [
             ("/system.slice", "/system.slice"),
             ("podruntime", "/podruntime.slice"),
-            ("/foo.slice/foo-bar_baz.slice", "/foo.slice/foo-bar_baz.slice"),
+            (
+                "/foo.slice/foo-bar_baz.slice",
+                "/foo.slice/foo-bar_baz.slice",
+            ),
             ("/elsewhere/foo-bar.slice", "/foo.slice/foo-bar.slice"),
         ] {
             assert_eq!(slices("/", given).reserved[0].to_string(), is, "{given}");
@@ -185,16 +227,37 @@ mod tests {
     fn pods_by_the_names_of_their_groups() {
         let by_systemd = slices("/", "/x");
         let uid = |layout: &Layout, parent: &CgroupPath, name: &[u8]| {
-            layout.pod_uid(parent, OsStr::from_bytes(name)).map(OsString::into_vec)
+            layout
+                .pod_uid(parent, OsStr::from_bytes(name))
+                .map(OsString::into_vec)
         };
         let (kubepods, burstable) = (&by_systemd.kubepods, &by_systemd.qos[0]);
-        assert_eq!(uid(&by_systemd, burstable, b"kubepods-burstable-pod12_ab.slice"), Some(b"12-ab".to_vec()));
-        assert_eq!(uid(&by_systemd, kubepods, b"kubepods-burstable.slice"), None);
-        assert_eq!(uid(&by_systemd, kubepods, b"kubepods-pod7.slice"), Some(b"7".to_vec()));
-        assert_eq!(uid(&by_systemd, kubepods, b"kubepods-pod.slice"), Some(Vec::new()));
+        assert_eq!(
+            uid(&by_systemd, burstable, b"kubepods-burstable-pod12_ab.slice"),
+            Some(b"12-ab".to_vec())
+        );
+        assert_eq!(
+            uid(&by_systemd, kubepods, b"kubepods-burstable.slice"),
+            None
+        );
+        assert_eq!(
+            uid(&by_systemd, kubepods, b"kubepods-pod7.slice"),
+            Some(b"7".to_vec())
+        );
+        assert_eq!(
+            uid(&by_systemd, kubepods, b"kubepods-pod.slice"),
+            Some(Vec::new())
+        );
         let by_kubelet = Layout::new(Driver::Cgroupfs, &path("/"), &[]);
-        for (name, is) in [(b"pod7-8".as_slice(), b"7-8".as_slice()), (b"pod\xff", b"\xff"), (b"pod", b"")] {
-            assert_eq!(uid(&by_kubelet, &by_kubelet.kubepods, name), Some(is.to_vec()));
+        for (name, is) in [
+            (b"pod7-8".as_slice(), b"7-8".as_slice()),
+            (b"pod\xff", b"\xff"),
+            (b"pod", b""),
+        ] {
+            assert_eq!(
+                uid(&by_kubelet, &by_kubelet.kubepods, name),
+                Some(is.to_vec())
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Where MicroK8s keeps what matters here. Everything that is its own stands in this one table.
 //!
-//! Rests on MicroK8s' `snap/snapcraft.yaml` and snapd's layout: `current` links to the active revision and is taken away
-//! when the snap is disabled; `snap run` sets SNAP, SNAP_DATA and SNAP_COMMON for the service, but not for an ExecStartPre.
+//! Rests on MicroK8s' `snap/snapcraft.yaml` and snapd's layout: `current` links to the active
+//! revision and is taken away when the snap is disabled; `snap run` sets SNAP, SNAP_DATA and
+//! SNAP_COMMON for the service, but not for an ExecStartPre.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,14 +27,16 @@ pub struct Product {
     pub kubelite_args: &'static str,
     /// The flag in there that names another file than [`Self::kubelet_args`].
     pub kubelet_args_flag: &'static str,
-    /// containerd's configuration, below the data of the revision: the one in use, and its template.
+    /// containerd's configuration, below the data of the revision: the one in use, and its
+    /// template.
     pub containerd_args: [&'static str; 2],
     /// The socket of its own containerd, below what all revisions share.
     pub containerd_socket: &'static str,
     /// The unit that the kubelet is part of.
     pub kubelet_unit: &'static str,
-    /// The unit whose threads may be what the kernel refuses cpuset for, and that may be restarted for its sake: nothing is
-    /// ordered after it, the API server reconnects to it, and its own pre-start anchors the controller. (etcd opens no io_uring.)
+    /// The unit whose threads may be what the kernel refuses cpuset for, and that may be restarted
+    /// for its sake: nothing is ordered after it, the API server reconnects to it, and its own
+    /// pre-start anchors the controller. (etcd opens no io_uring.)
     pub restartable_unit: &'static str,
     /// The service as its users name it to `snap start`.
     pub kubelet_service: &'static str,
@@ -54,7 +57,8 @@ pub const MICROK8S: Product = Product {
     kubelet_service: "microk8s.daemon-kubelite",
 };
 
-/// Where a kubelet without `--container-runtime-endpoint` looks for its runtime (`v1beta1/defaults.go`).
+/// Where a kubelet without `--container-runtime-endpoint` looks for its runtime
+/// (`v1beta1/defaults.go`).
 pub const DEFAULT_ENDPOINT: &str = "/run/containerd/containerd.sock";
 
 /// What shows that a containerd of the host's own may listen there.
@@ -68,7 +72,10 @@ impl Version {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let plain = text.trim().trim_matches(['"', '\'']);
         let mut numbers = plain.strip_prefix('v').unwrap_or(plain).split('.');
-        Some(Self(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        Some(Self(
+            numbers.next()?.parse().ok()?,
+            numbers.next()?.parse().ok()?,
+        ))
     }
 }
 
@@ -100,7 +107,8 @@ impl Product {
         Ok(target.and_then(|target| Some(Path::new(&target).file_name()?.to_str()?.to_owned())))
     }
 
-    /// The value that `snap run` gives a variable, where it is one of its own that does not depend on the service.
+    /// The value that `snap run` gives a variable, where it is one of its own that does not depend
+    /// on the service.
     pub fn variable(&self, name: &str, revision: &str) -> Option<String> {
         match name {
             "SNAP" => Some(format!("{}/{revision}", self.snap)),
@@ -114,26 +122,35 @@ impl Product {
     /// The version that the snap of a revision declares, such as `v1.29.2`.
     pub fn version(&self, root: &Root, revision: &str) -> Option<Version> {
         let keep = keep::text(|text| {
-            version_line(text).and_then(|line| line.split(" #").next()).unwrap_or_default().to_owned()
+            version_line(text)
+                .and_then(|line| line.split(" #").next())
+                .unwrap_or_default()
+                .to_owned()
         });
-        let text = root.keeping(&keep).read(&Path::new(self.snap).join(revision).join("meta/snap.yaml")).ok()?;
+        let text = root
+            .keeping(&keep)
+            .read(&Path::new(self.snap).join(revision).join("meta/snap.yaml"))
+            .ok()?;
         Version::parse(version_line(&text)?.strip_prefix(VERSION)?)
     }
 
     /// containerd's configuration: as it was last started with, and what that is made from.
     pub fn containerd_configs(&self, revision: &str) -> [PathBuf; 2] {
-        self.containerd_args.map(|name| self.data(revision).join(name))
+        self.containerd_args
+            .map(|name| self.data(revision).join(name))
     }
 
-    /// Whether this endpoint of the kubelet's is the socket of MicroK8s' own containerd: a path, or one behind `unix:`
-    /// (`k8s.io/cri-client/pkg/util`, `parseEndpoint`).
+    /// Whether this endpoint of the kubelet's is the socket of MicroK8s' own containerd: a path, or
+    /// one behind `unix:` (`k8s.io/cri-client/pkg/util`, `parseEndpoint`).
     pub fn is_own_socket(&self, endpoint: &str) -> bool {
         let path = match endpoint.strip_prefix("unix:") {
             Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
             None => endpoint,
         };
         // Components, so that neither `//` nor `/./` makes a difference.
-        Path::new(path).components().eq(Path::new(self.common).join(self.containerd_socket).components())
+        Path::new(path).components().eq(Path::new(self.common)
+            .join(self.containerd_socket)
+            .components())
     }
 
     /// The data of a revision.
@@ -148,10 +165,15 @@ mod tests {
 
     #[test]
     fn the_socket_of_its_own_containerd() {
-        for own in ["/var/snap/microk8s/common/run/containerd.sock", "/var//snap/microk8s/common/./run/containerd.sock"]
-        {
+        for own in [
+            "/var/snap/microk8s/common/run/containerd.sock",
+            "/var//snap/microk8s/common/./run/containerd.sock",
+        ] {
             for prefix in ["", "unix:", "unix://"] {
-                assert!(MICROK8S.is_own_socket(&format!("{prefix}{own}")), "{prefix}{own}");
+                assert!(
+                    MICROK8S.is_own_socket(&format!("{prefix}{own}")),
+                    "{prefix}{own}"
+                );
             }
         }
         for other in [

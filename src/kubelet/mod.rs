@@ -1,7 +1,7 @@
 //! What the kubelet will demand: where its settings lie, and what they come to.
 //!
-//! Rests on `cmd/kubelet/app/server.go` for the order (defaults, configuration file, drop-ins, flags) and on MicroK8s for
-//! the places.
+//! Rests on `cmd/kubelet/app/server.go` for the order (defaults, configuration file, drop-ins,
+//! flags) and on MicroK8s for the places.
 
 pub mod args;
 pub mod config;
@@ -36,7 +36,8 @@ const DROPINS_WITHOUT_ASKING: Version = Version(1, 30);
 pub enum ErrorKind {
     /// The kubelet itself refuses them: it does not start.
     Refused,
-    /// They cannot be read, or what they come to cannot be known here: nor can whether the kubelet starts.
+    /// They cannot be read, or what they come to cannot be known here: nor can whether the kubelet
+    /// starts.
     Unknown,
 }
 
@@ -70,7 +71,8 @@ pub enum SettingsError {
     Containerd(#[from] ContainerdError),
     /// The kubelet asks a container runtime for its driver of whose configuration nothing is known.
     #[error(
-        "{endpoint} ({origin}) is not the socket of MicroK8s' own containerd, and the kubelet asks what listens there for the cgroup driver"
+        "{endpoint} ({origin}) is not the socket of MicroK8s' own containerd, and the kubelet asks \
+         what listens there for the cgroup driver"
     )]
     RuntimeUnknown {
         /// The runtime's socket.
@@ -82,7 +84,8 @@ pub enum SettingsError {
     },
     /// Whether the kubelet asks containerd for its driver depends on a version that is not known.
     #[error(
-        "{path} sets the {containerd} driver and the kubelet's own settings {kubelet}: which one counts depends on the kubelet's version, and that cannot be read from the snap"
+        "{path} sets the {containerd} driver and the kubelet's own settings {kubelet}: which one \
+         counts depends on the kubelet's version, and that cannot be read from the snap"
     )]
     VersionUnknown {
         /// containerd's configuration.
@@ -93,7 +96,8 @@ pub enum SettingsError {
         kubelet: Driver,
     },
     /// The file is not text.
-    #[error("{path} is no text (NUL bytes, or not UTF-8), as a power cut may leave it: compare it with another node's", path = path.display())]
+    #[error("{path} is no text (NUL bytes, or not UTF-8), as a power cut may leave it: compare it \
+             with another node's", path = path.display())]
     NotText {
         /// The args file.
         path: PathBuf,
@@ -109,7 +113,9 @@ impl SettingsError {
             Self::Config(ConfigError::Invalid { kind, .. }) => *kind,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::Containerd(error) => error.kind(),
-            Self::RuntimeUnknown { .. } | Self::VersionUnknown { .. } | Self::NotText { .. } => ErrorKind::Unknown,
+            Self::RuntimeUnknown { .. } | Self::VersionUnknown { .. } | Self::NotText { .. } => {
+                ErrorKind::Unknown
+            }
         }
     }
 
@@ -175,10 +181,17 @@ pub fn read(root: &Root) -> Configured {
         Err(error) => {
             let args_file = Path::new(product.current).join(product.kubelet_args);
             let settings = Box::new(Err(error.into()));
-            return Configured::Active { revision: String::new(), version: None, args_file, settings };
+            return Configured::Active {
+                revision: String::new(),
+                version: None,
+                args_file,
+                settings,
+            };
         }
     };
-    let version = product.version(root, &revision).or_else(|| remembered::version(root, &revision));
+    let version = product
+        .version(root, &revision)
+        .or_else(|| remembered::version(root, &revision));
     let mut args_file = product.data(&revision).join(product.kubelet_args);
     let settings = match args_file_of(root, product, &revision) {
         Ok(named) => {
@@ -195,21 +208,34 @@ pub fn read(root: &Root) -> Configured {
         }
         Err(error) => Err(error),
     };
-    Configured::Active { revision, version, args_file, settings: Box::new(settings) }
+    Configured::Active {
+        revision,
+        version,
+        args_file,
+        settings: Box::new(settings),
+    }
 }
 
 /// The file that `args/kubelite` names with `--kubelet-args-file`, if it does.
-fn args_file_of(root: &Root, product: &Product, revision: &str) -> Result<Option<PathBuf>, SettingsError> {
+fn args_file_of(
+    root: &Root,
+    product: &Product,
+    revision: &str,
+) -> Result<Option<PathBuf>, SettingsError> {
     let path = product.data(revision).join(product.kubelite_args);
     let variables = |name: &str| product.variable(name, revision);
     let reading = |name: &str| (name == product.kubelet_args_flag).then_some(Reading::Valued);
     let keep = keep::text(|text| args::keep(text, &variables, &reading));
-    let Some(text) = root.keeping(&keep).read_if_there(&path)? else { return Ok(None) };
+    let Some(text) = root.keeping(&keep).read_if_there(&path)? else {
+        return Ok(None);
+    };
     let args = args::parse(&text, &variables);
     let flag = format!("--{}", product.kubelet_args_flag);
     let mut named = None;
     for (index, arg) in args.iter().enumerate() {
-        let Some(rest) = arg.text.strip_prefix(&flag) else { continue };
+        let Some(rest) = arg.text.strip_prefix(&flag) else {
+            continue;
+        };
         let value = match rest.strip_prefix('=') {
             Some(value) => Some((value, arg)),
             None if rest.is_empty() => args.get(index + 1).map(|next| (next.text.as_str(), next)),
@@ -217,7 +243,10 @@ fn args_file_of(root: &Root, product: &Product, revision: &str) -> Result<Option
         };
         let Some((value, arg)) = value else { continue };
         if let Some(variable) = &arg.unknown_variable {
-            let error = FlagError::unknown(arg.line, unknown_variable(product.kubelet_args_flag, variable));
+            let error = FlagError::unknown(
+                arg.line,
+                unknown_variable(product.kubelet_args_flag, variable),
+            );
             return Err(SettingsError::Args { path, error });
         }
         named = Some(PathBuf::from(value));
@@ -234,10 +263,18 @@ fn read_settings(
     path: &Path,
     bytes: Vec<u8>,
 ) -> Result<Settings, SettingsError> {
-    let Some(text) = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')) else {
-        return Err(SettingsError::NotText { path: path.to_owned() });
+    let Some(text) = String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0'))
+    else {
+        return Err(SettingsError::NotText {
+            path: path.to_owned(),
+        });
     };
-    let refused = |error| SettingsError::Args { path: path.to_owned(), error };
+    let refused = |error| SettingsError::Args {
+        path: path.to_owned(),
+        error,
+    };
     let variables = |name: &str| product.variable(name, revision);
     let flags = flags::parse(&args::parse(&text, &variables)).map_err(refused)?;
     let data = product.data(revision);
@@ -246,7 +283,8 @@ fn read_settings(
     if let (Some((_, line)), Some(version)) = (&dropins, version)
         && version < DROPINS_WITHOUT_ASKING
     {
-        let reason = format!("--config-dir in a kubelet {version} depends on the service's environment");
+        let reason =
+            format!("--config-dir in a kubelet {version} depends on the service's environment");
         return Err(refused(FlagError::unknown(*line, reason)));
     }
     let config = named("config").map_err(refused)?;
@@ -259,9 +297,16 @@ fn read_settings(
     settings.with_runtime(root, product, revision, version, path)
 }
 
-/// The path in the last flag of this name, and its line. The service's working directory is the data of its revision.
-fn named_file(flags: &[Flag], name: &str, data: &Path) -> Result<Option<(PathBuf, usize)>, FlagError> {
-    let Some(flag) = flags.iter().rfind(|flag| flag.name == name) else { return Ok(None) };
+/// The path in the last flag of this name, and its line. The service's working directory is the
+/// data of its revision.
+fn named_file(
+    flags: &[Flag],
+    name: &str,
+    data: &Path,
+) -> Result<Option<(PathBuf, usize)>, FlagError> {
+    let Some(flag) = flags.iter().rfind(|flag| flag.name == name) else {
+        return Ok(None);
+    };
     let path = text(flag)?;
     Ok((!path.is_empty()).then(|| (data.join(path), flag.line)))
 }

@@ -1,4 +1,5 @@
-//! The kubelet's version as the last run saw it: early in the boot the snap that says it is not mounted yet.
+//! The kubelet's version as the last run saw it: early in the boot the snap that says it is not
+//! mounted yet.
 
 use std::path::Path;
 
@@ -17,13 +18,18 @@ pub fn render(revision: &str, version: Version) -> String {
 
 /// What was kept for this revision; `None` for another one's, and for what was not written whole.
 pub fn version(root: &Root, revision: &str) -> Option<Version> {
-    let keep = keep::text(|text| parse(text, revision).map(|version| render(revision, version)).unwrap_or_default());
+    let keep = keep::text(|text| {
+        parse(text, revision)
+            .map(|version| render(revision, version))
+            .unwrap_or_default()
+    });
     parse(&root.keeping(&keep).read(Path::new(PLACE)).ok()?, revision)
 }
 
 fn parse(text: &str, revision: &str) -> Option<Version> {
     let mut lines = text.strip_suffix("\nend\n")?.lines();
-    let is_ours = lines.next()? == FIRST_LINE && lines.next()?.strip_prefix("revision ")? == revision;
+    let is_ours =
+        lines.next()? == FIRST_LINE && lines.next()?.strip_prefix("revision ")? == revision;
     let version = Version::parse(lines.next()?.strip_prefix("version ")?)?;
     (is_ours && lines.next().is_none()).then_some(version)
 }
@@ -40,7 +46,11 @@ mod tests {
         for length in 0..text.len() {
             assert_eq!(parse(&text[..length], "6364"), None, "cut to {length}");
         }
-        for wrong in [text.replace("kubelet 1", "kubelet 2"), text.replace("end", "more\nend"), "\0".repeat(99)] {
+        for wrong in [
+            text.replace("kubelet 1", "kubelet 2"),
+            text.replace("end", "more\nend"),
+            "\0".repeat(99),
+        ] {
             assert_eq!(parse(&wrong, "6364"), None, "{wrong:?}");
         }
     }

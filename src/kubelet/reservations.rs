@@ -1,7 +1,9 @@
-//! What the kubelet refuses of its reservations and of the gate that this program reads, by the rules of its version.
+//! What the kubelet refuses of its reservations and of the gate that this program reads, by the
+//! rules of its version.
 //!
-//! Rests on `pkg/kubelet/apis/config/validation/validation.go` (`ValidateKubeletConfiguration`) and `parseResourceList` in
-//! `cmd/kubelet/app/server.go`, of 1.25 to 1.36; the words are the kubelet's.
+//! Rests on `pkg/kubelet/apis/config/validation/validation.go` (`ValidateKubeletConfiguration`) and
+//! `parseResourceList` in `cmd/kubelet/app/server.go`, of 1.25 to 1.36; the words are the
+//! kubelet's.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +20,8 @@ const KNOWS_COMPRESSIBLE: Version = Version(1, 32);
 /// The first kubelet that refuses an empty `--container-runtime-endpoint`.
 const REFUSES_NO_ENDPOINT: Version = Version(1, 26);
 
-/// The first thing that the kubelet refuses, with the setting and its words. Of a version that is not known only what every
-/// version refuses.
+/// The first thing that the kubelet refuses, with the setting and its words. Of a version that is
+/// not known only what every version refuses.
 pub(super) fn refusal(settings: &Settings, version: Option<Version>) -> Option<(Origin, String)> {
     let is = |first: Version| version.is_some_and(|version| version >= first);
     locked_gate(settings, is(ALWAYS_ASKS))
@@ -30,14 +32,22 @@ pub(super) fn refusal(settings: &Settings, version: Option<Version>) -> Option<(
 }
 
 fn locked_gate(settings: &Settings, is_locked: bool) -> Option<(Origin, String)> {
-    let gate = settings.feature_gates.get(ASKS_RUNTIME).filter(|gate| is_locked && !gate.value)?;
-    let words = format!("cannot set feature gate {ASKS_RUNTIME} to false, feature is locked to true");
+    let gate = settings
+        .feature_gates
+        .get(ASKS_RUNTIME)
+        .filter(|gate| is_locked && !gate.value)?;
+    let words =
+        format!("cannot set feature gate {ASKS_RUNTIME} to false, feature is locked to true");
     Some((gate.origin.clone(), words))
 }
 
 /// `enforceNodeAllocatable`, key by key.
 fn enforcement(settings: &Settings, version: Option<Version>) -> Option<(Origin, String)> {
-    let Sourced { value: enforced, origin, .. } = &settings.enforced;
+    let Sourced {
+        value: enforced,
+        origin,
+        ..
+    } = &settings.enforced;
     let is = |first: Version| version.is_none_or(|version| version >= first);
     let flag = "enforceNodeAllocatable (--enforce-node-allocatable)";
     let has = |key: &str| enforced.iter().any(|word| word == key);
@@ -46,7 +56,9 @@ fn enforcement(settings: &Settings, version: Option<Version>) -> Option<(Origin,
     for key in ["system-reserved", "kube-reserved"] {
         let compressible = format!("{key}-compressible");
         if is(KNOWS_COMPRESSIBLE) && has(key) && has(&compressible) {
-            return refused(format!("both {key:?} and {compressible:?} cannot be specified together in {flag}"));
+            return refused(format!(
+                "both {key:?} and {compressible:?} cannot be specified together in {flag}"
+            ));
         }
     }
     for (index, key) in enforced.iter().enumerate() {
@@ -57,7 +69,9 @@ fn enforcement(settings: &Settings, version: Option<Version>) -> Option<(Origin,
         let unnamed = match key.as_str() {
             "pods" => None,
             "none" if enforced.len() > 1 && !is_again => {
-                return refused(format!("{flag} may not contain additional enforcements when \"none\" is specified"));
+                return refused(format!(
+                    "{flag} may not contain additional enforcements when \"none\" is specified"
+                ));
             }
             // Until 1.30 even this is an enforcement that wants QoS groups.
             "none" if !settings.cgroups_per_qos.value && !is(REFUSES_DUPLICATES) => {
@@ -67,8 +81,12 @@ fn enforcement(settings: &Settings, version: Option<Version>) -> Option<(Origin,
             "none" => None,
             "system-reserved" => Some(("system", &settings.system_reserved)),
             "kube-reserved" => Some(("kube", &settings.kube_reserved)),
-            "system-reserved-compressible" if is(KNOWS_COMPRESSIBLE) => Some(("system", &settings.system_reserved)),
-            "kube-reserved-compressible" if is(KNOWS_COMPRESSIBLE) => Some(("kube", &settings.kube_reserved)),
+            "system-reserved-compressible" if is(KNOWS_COMPRESSIBLE) => {
+                Some(("system", &settings.system_reserved))
+            }
+            "kube-reserved-compressible" if is(KNOWS_COMPRESSIBLE) => {
+                Some(("kube", &settings.kube_reserved))
+            }
             _ => return refused(no_option(key, flag, is(KNOWS_COMPRESSIBLE))),
         };
         if let Some((whose, Sourced { value: None, .. })) = unnamed {
@@ -100,9 +118,11 @@ fn without_group(whose: &str, flag: &str, with_compressible: bool) -> String {
 
 fn reserved_cpus(settings: &Settings) -> Option<(Origin, String)> {
     settings.reserved_cpus.value.as_ref()?;
-    let has_group = settings.kube_reserved.value.is_some() || settings.system_reserved.value.is_some();
-    let words = "invalid configuration: can't use reservedSystemCPUs (--reserved-cpus) with systemReservedCgroup \
-                 (--system-reserved-cgroup) or kubeReservedCgroup (--kube-reserved-cgroup)";
+    let has_group =
+        settings.kube_reserved.value.is_some() || settings.system_reserved.value.is_some();
+    let words = "invalid configuration: can't use reservedSystemCPUs (--reserved-cpus) with \
+                 systemReservedCgroup (--system-reserved-cgroup) or kubeReservedCgroup \
+                 (--kube-reserved-cgroup)";
     has_group.then(|| (settings.reserved_cpus.origin.clone(), words.to_owned()))
 }
 
@@ -115,7 +135,9 @@ fn no_endpoint(settings: &Settings, is_refused: bool) -> Option<(Origin, String)
 /// The amounts that are reserved, enforced or not.
 fn quantities(settings: &Settings) -> Option<(Origin, String)> {
     let first = |resources: &BTreeMap<String, Sourced<String>>| {
-        resources.iter().find_map(|(name, amount)| Some((amount.origin.clone(), wrong_amount(name, &amount.value)?)))
+        resources.iter().find_map(|(name, amount)| {
+            Some((amount.origin.clone(), wrong_amount(name, &amount.value)?))
+        })
     };
     first(&settings.kube_reservation).or_else(|| first(&settings.system_reservation))
 }
@@ -125,16 +147,23 @@ fn wrong_amount(resource: &str, amount: &str) -> Option<String> {
         return Some(format!("cannot reserve {resource:?} resource"));
     }
     match is_negative_quantity(amount) {
-        None => Some(format!("failed to parse quantity {amount:?} for {resource:?} resource")),
-        Some(true) => Some(format!("resource quantity for {resource:?} cannot be negative: {amount}")),
+        None => Some(format!(
+            "failed to parse quantity {amount:?} for {resource:?} resource"
+        )),
+        Some(true) => Some(format!(
+            "resource quantity for {resource:?} cannot be negative: {amount}"
+        )),
         Some(false) => None,
     }
 }
 
-/// The sign of a quantity (`k8s.io/apimachinery/pkg/api/resource`, `parseQuantityString`); `None` for what is none.
+/// The sign of a quantity (`k8s.io/apimachinery/pkg/api/resource`, `parseQuantityString`); `None`
+/// for what is none.
 fn is_negative_quantity(text: &str) -> Option<bool> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let end = unsigned
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
     // No digits at all are a 0 to it.
     let is_number = !unsigned.is_empty() && number.matches('.').count() <= 1;
@@ -144,7 +173,21 @@ fn is_negative_quantity(text: &str) -> Option<bool> {
     });
     let is_suffix = matches!(
         suffix,
-        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei"
+        "" | "n"
+            | "u"
+            | "m"
+            | "k"
+            | "M"
+            | "G"
+            | "T"
+            | "P"
+            | "E"
+            | "Ki"
+            | "Mi"
+            | "Gi"
+            | "Ti"
+            | "Pi"
+            | "Ei"
     );
     let is_zero = number.bytes().all(|byte| matches!(byte, b'0' | b'.'));
     (is_number && (is_suffix || is_exponent)).then_some(text.starts_with('-') && !is_zero)
@@ -158,8 +201,12 @@ mod tests {
 
     fn words(file: &str, minor: u32) -> String {
         let flags = flags::parse(&args::parse(file, &|_| None)).unwrap();
-        let settings = Settings::default().with_flags(&flags, Path::new("args/kubelet")).unwrap();
-        refusal(&settings, (minor > 0).then_some(Version(1, minor))).map(|(_, words)| words).unwrap_or_default()
+        let settings = Settings::default()
+            .with_flags(&flags, Path::new("args/kubelet"))
+            .unwrap();
+        refusal(&settings, (minor > 0).then_some(Version(1, minor)))
+            .map(|(_, words)| words)
+            .unwrap_or_default()
     }
 
     const KUBE: &str = "--kube-reserved=cpu=100m\n--kube-reserved-cgroup=/r\n";
@@ -172,23 +219,44 @@ mod tests {
             ("none", &[0, 25, 31, 36], ""),
             ("pods,kube-reserved", &[0, 25, 31, 36], ""),
             ("pods,kube-reserved-compressible", &[0, 32, 36], ""),
-            ("pods,kube-reserved-compressible", &[25, 31], "option \"kube-reserved-compressible\" specified"),
-            ("kube-reserved,kube-reserved-compressible", &[0, 32, 36], "cannot be specified together"),
-            ("pods,system-reserved", &[25, 31], "specified when \"system-reserved\" contained in"),
+            (
+                "pods,kube-reserved-compressible",
+                &[25, 31],
+                "option \"kube-reserved-compressible\" specified",
+            ),
+            (
+                "kube-reserved,kube-reserved-compressible",
+                &[0, 32, 36],
+                "cannot be specified together",
+            ),
+            (
+                "pods,system-reserved",
+                &[25, 31],
+                "specified when \"system-reserved\" contained in",
+            ),
             (
                 "pods,system-reserved",
                 &[0, 32, 36],
-                "specified when \"system-reserved\" or \"system-reserved-compressible\" included in",
+                "specified when \"system-reserved\" or \"system-reserved-compressible\" included \
+                 in",
             ),
             (
                 "system-reserved-compressible",
                 &[32],
                 "systemReservedCgroup (--system-reserved-cgroup) must be specified",
             ),
-            ("pod", &[0, 25, 31], "option \"pod\" specified for enforceNodeAllocatable (--enforce-node-allocatable)"),
+            (
+                "pod",
+                &[0, 25, 31],
+                "option \"pod\" specified for enforceNodeAllocatable (--enforce-node-allocatable)",
+            ),
             ("Pods", &[36], "\"kube-reserved-compressible\" or \"none\""),
             ("pods, kube-reserved", &[29], "option \" kube-reserved\""),
-            ("pods,none", &[0, 25, 36], "may not contain additional enforcements when \"none\" is specified"),
+            (
+                "pods,none",
+                &[0, 25, 36],
+                "may not contain additional enforcements when \"none\" is specified",
+            ),
             ("pods,pods", &[0, 25, 30], ""),
             ("pods,pods", &[31, 36], "duplicated enforcements \"pods\""),
         ];
@@ -203,13 +271,20 @@ mod tests {
                 };
                 let mut flags = flags::parse(&args::parse(KUBE.trim(), &|_| None)).unwrap();
                 flags.push(flag);
-                let settings = Settings::default().with_flags(&flags, Path::new("args/kubelet")).unwrap();
+                let settings = Settings::default()
+                    .with_flags(&flags, Path::new("args/kubelet"))
+                    .unwrap();
                 let found = refusal(&settings, (*minor > 0).then_some(Version(1, *minor)));
-                let found = found.map(|(origin, words)| format!("{origin}: {words}")).unwrap_or_default();
+                let found = found
+                    .map(|(origin, words)| format!("{origin}: {words}"))
+                    .unwrap_or_default();
                 match *expected {
                     "" => assert_eq!(found, "", "{enforced} {minor}"),
                     expected => {
-                        assert!(found.starts_with("args/kubelet:3: invalid configuration: "), "{found}");
+                        assert!(
+                            found.starts_with("args/kubelet:3: invalid configuration: "),
+                            "{found}"
+                        );
                         assert!(found.contains(expected), "{enforced} {minor}: {found}");
                     }
                 }
@@ -221,34 +296,66 @@ mod tests {
     fn none_without_qos_groups_is_refused_until_1_30() {
         let file = "--cgroups-per-qos=false\n--enforce-node-allocatable=none";
         assert!(words(file, 30).contains("is not supported unless cgroupsPerQOS"));
-        assert_eq!((words(file, 31), words(file, 0)), (String::new(), String::new()));
-        assert_eq!(words("--cgroups-per-qos=false\n--enforce-node-allocatable=", 29), "");
+        assert_eq!(
+            (words(file, 31), words(file, 0)),
+            (String::new(), String::new())
+        );
+        assert_eq!(
+            words("--cgroups-per-qos=false\n--enforce-node-allocatable=", 29),
+            ""
+        );
     }
 
     #[test]
     fn the_gate_is_locked_from_1_34() {
         let file = "--feature-gates=KubeletCgroupDriverFromCRI=false";
         assert!(words(file, 34).contains("feature is locked to true"));
-        assert_eq!((words(file, 33), words(file, 0)), (String::new(), String::new()));
-        assert_eq!(words("--feature-gates=KubeletCgroupDriverFromCRI=true", 34), "");
+        assert_eq!(
+            (words(file, 33), words(file, 0)),
+            (String::new(), String::new())
+        );
+        assert_eq!(
+            words("--feature-gates=KubeletCgroupDriverFromCRI=true", 34),
+            ""
+        );
     }
 
     #[test]
     fn reserved_cpus_go_without_groups_and_an_endpoint_is_needed() {
-        assert!(words("--reserved-cpus=0\n--kube-reserved-cgroup=/r", 29).contains("can't use reservedSystemCPUs"));
+        assert!(
+            words("--reserved-cpus=0\n--kube-reserved-cgroup=/r", 29)
+                .contains("can't use reservedSystemCPUs")
+        );
         assert_eq!(words("--reserved-cpus=0", 29), "");
         assert!(words("--container-runtime-endpoint=", 29).contains("not specified or empty"));
     }
 
     #[test]
     fn amounts() {
-        for good in ["1", "0.5", ".5", "1.", "+1", "100m", "1Gi", "1e3", "1E3", "1e-3", "5E", "0", "-0", "m", "."] {
-            assert_eq!(words(&format!("--kube-reserved=cpu={good}"), 29), "", "{good}");
+        for good in [
+            "1", "0.5", ".5", "1.", "+1", "100m", "1Gi", "1e3", "1E3", "1e-3", "5E", "0", "-0",
+            "m", ".",
+        ] {
+            assert_eq!(
+                words(&format!("--kube-reserved=cpu={good}"), 29),
+                "",
+                "{good}"
+            );
         }
-        for bad in ["", "1x", "1.2.3", "1gi", "1 Gi", "1Kib", "1m5", "1e", "--1", "-"] {
-            assert!(wrong_amount("cpu", bad).unwrap().starts_with("failed to parse"), "{bad}");
+        for bad in [
+            "", "1x", "1.2.3", "1gi", "1 Gi", "1Kib", "1m5", "1e", "--1", "-",
+        ] {
+            assert!(
+                wrong_amount("cpu", bad)
+                    .unwrap()
+                    .starts_with("failed to parse"),
+                "{bad}"
+            );
         }
         assert!(words("--system-reserved=memory=-1Gi", 29).contains("cannot be negative"));
-        assert!(words("--system-reserved=storage=1Gi", 29).contains("cannot reserve \"storage\" resource"));
+        assert!(
+            words("--system-reserved=storage=1Gi", 29)
+                .contains("cannot reserve \"storage\" resource")
+        );
     }
 }

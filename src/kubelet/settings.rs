@@ -1,6 +1,7 @@
 //! The kubelet's settings, each with the place it comes from.
 //!
-//! Rests on `pkg/kubelet/apis/config/v1beta1/defaults.go` for the defaults and `cmd/kubelet/app/options` for the flags.
+//! Rests on `pkg/kubelet/apis/config/v1beta1/defaults.go` for the defaults and
+//! `cmd/kubelet/app/options` for the flags.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,14 +68,29 @@ pub struct Sourced<T> {
 
 impl<T: PartialEq> Sourced<T> {
     fn default(value: T) -> Self {
-        Self { value, origin: Origin::Default, overruled: None }
+        Self {
+            value,
+            origin: Origin::Default,
+            overruled: None,
+        }
     }
 
     /// A later word, which holds from now on.
     pub(super) fn set(&mut self, value: T, origin: Origin) {
-        let before = std::mem::replace(self, Self { value, origin, overruled: None });
+        let before = std::mem::replace(
+            self,
+            Self {
+                value,
+                origin,
+                overruled: None,
+            },
+        );
         let said_otherwise = before.origin != Origin::Default && before.value != self.value;
-        self.overruled = if said_otherwise { Some(Box::new(before)) } else { before.overruled };
+        self.overruled = if said_otherwise {
+            Some(Box::new(before))
+        } else {
+            before.overruled
+        };
     }
 }
 
@@ -109,7 +125,8 @@ impl fmt::Display for Driver {
 /// One of the two reservations.
 #[derive(Clone, Copy, Debug)]
 pub struct Reservation<'a> {
-    /// Its key in `--enforce-node-allocatable`, its flag without dashes, and with `-cgroup` behind it the flag of its group.
+    /// Its key in `--enforce-node-allocatable`, its flag without dashes, and with `-cgroup` behind
+    /// it the flag of its group.
     pub key: &'static str,
     /// Whether the kubelet enforces it on its group.
     pub is_enforced: bool,
@@ -195,7 +212,10 @@ impl Settings {
                 "cgroup-driver" => settings.driver.set(driver(flag)?, origin),
                 "cgroup-root" => settings.cgroup_root.set(group(flag)?, origin),
                 "enforce-node-allocatable" => {
-                    let list = text(flag)?.split(',').filter(|word| !word.is_empty()).map(str::to_owned);
+                    let list = text(flag)?
+                        .split(',')
+                        .filter(|word| !word.is_empty())
+                        .map(str::to_owned);
                     match std::mem::replace(&mut enforced_before, true) {
                         true => {
                             settings.enforced.value.extend(list);
@@ -209,12 +229,20 @@ impl Settings {
                 "kube-reserved" => reserve(kube.get_or_insert_default(), flag, &origin)?,
                 "system-reserved" => reserve(system.get_or_insert_default(), flag, &origin)?,
                 "reserved-cpus" => settings.reserved_cpus.set(given(flag), origin),
-                "container-runtime-endpoint" => settings.runtime_endpoint.set(Some(as_written(flag)), origin),
+                "container-runtime-endpoint" => settings
+                    .runtime_endpoint
+                    .set(Some(as_written(flag)), origin),
                 "feature-gates" => set_gates(&mut settings.feature_gates, flag, &origin)?,
                 "root-dir" => settings.root_dir.set(PathBuf::from(text(flag)?), origin),
-                "fail-cgroupv1" => settings.fail_cgroup_v1.set(Some(flags::boolean(flag)?), origin),
-                "cpu-manager-policy" => settings.cpu_manager_policy.set(text(flag)?.to_owned(), origin),
-                "memory-manager-policy" => settings.memory_manager_policy.set(text(flag)?.to_owned(), origin),
+                "fail-cgroupv1" => settings
+                    .fail_cgroup_v1
+                    .set(Some(flags::boolean(flag)?), origin),
+                "cpu-manager-policy" => settings
+                    .cpu_manager_policy
+                    .set(text(flag)?.to_owned(), origin),
+                "memory-manager-policy" => settings
+                    .memory_manager_policy
+                    .set(text(flag)?.to_owned(), origin),
                 _ => {}
             }
         }
@@ -231,7 +259,10 @@ impl Settings {
 
     /// The groups that follow from these settings.
     pub fn layout(&self) -> Layout {
-        let named = self.reservations().into_iter().filter(|reservation| reservation.is_enforced);
+        let named = self
+            .reservations()
+            .into_iter()
+            .filter(|reservation| reservation.is_enforced);
         let groups = named.filter_map(|reservation| reservation.group.value.clone());
         let mut reserved: Vec<CgroupPath> = groups.filter(|group| !group.is_root()).collect();
         reserved.dedup();
@@ -242,8 +273,10 @@ impl Settings {
     pub fn reservations(&self) -> [Reservation<'_>; 2] {
         // `kube-reserved` and `kube-reserved-compressible`
         let enforces = |key: &str| {
-            let is_meant =
-                |word: &String| word.strip_prefix(key).is_some_and(|rest| matches!(rest, "" | "-compressible"));
+            let is_meant = |word: &String| {
+                word.strip_prefix(key)
+                    .is_some_and(|rest| matches!(rest, "" | "-compressible"))
+            };
             self.enforced.value.iter().any(is_meant)
         };
         let kube = Reservation {
@@ -261,7 +294,8 @@ impl Settings {
         [kube, system]
     }
 
-    /// Whether the kubelet refuses to run on cgroup version 1; `None` where only its version would say and that is not known.
+    /// Whether the kubelet refuses to run on cgroup version 1; `None` where only its version would
+    /// say and that is not known.
     pub fn refuses_v1(&self, version: Option<Version>) -> Option<bool> {
         match (self.fail_cgroup_v1.value, version) {
             (Some(false), _) => Some(false),
@@ -270,7 +304,8 @@ impl Settings {
         }
     }
 
-    /// Whether the kubelet refuses these settings together: without QoS groups it can enforce nothing.
+    /// Whether the kubelet refuses these settings together: without QoS groups it can enforce
+    /// nothing.
     pub fn enforces_without_qos(&self) -> bool {
         !self.cgroups_per_qos.value && self.enforced.value.iter().any(|word| word != "none")
     }
@@ -278,7 +313,10 @@ impl Settings {
 
 pub(super) fn text(flag: &Flag) -> Result<&str, FlagError> {
     match &flag.unknown_variable {
-        Some(variable) => Err(FlagError::unknown(flag.line, unknown_variable(&flag.name, variable))),
+        Some(variable) => Err(FlagError::unknown(
+            flag.line,
+            unknown_variable(&flag.name, variable),
+        )),
         None => Ok(flag.value.as_deref().unwrap_or_default()),
     }
 }
@@ -300,7 +338,12 @@ fn driver(flag: &Flag) -> Result<Driver, FlagError> {
 
 fn group(flag: &Flag) -> Result<CgroupPath, FlagError> {
     let path = text(flag)?;
-    let reason = || format!("--{}={path:?} is no path of a cgroup that could be made or found as it stands", flag.name);
+    let reason = || {
+        format!(
+            "--{}={path:?} is no path of a cgroup that could be made or found as it stands",
+            flag.name
+        )
+    };
     CgroupPath::parse(path).ok_or_else(|| FlagError::unknown(flag.line, reason()))
 }
 
@@ -310,7 +353,8 @@ fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, FlagError> {
     Ok(Some(group).filter(|_| flag.value.as_deref().is_some_and(|name| !name.is_empty())))
 }
 
-/// A value of which only matters whether there is one; one that only the service knows is taken for one.
+/// A value of which only matters whether there is one; one that only the service knows is taken for
+/// one.
 fn given(flag: &Flag) -> Option<String> {
     Some(as_written(flag)).filter(|value| !value.is_empty())
 }
@@ -323,25 +367,51 @@ fn as_written(flag: &Flag) -> String {
     }
 }
 
-/// `cpu=100m,memory=1Gi`. What only the service knows is taken for something: here only matters whether anything is reserved.
-fn reserve(resources: &mut BTreeMap<String, Sourced<String>>, flag: &Flag, origin: &Origin) -> Result<(), FlagError> {
-    let value = if flag.unknown_variable.is_some() { "cpu=1" } else { flag.value.as_deref().unwrap_or_default() };
+/// `cpu=100m,memory=1Gi`. What only the service knows is taken for something: here only matters
+/// whether anything is reserved.
+fn reserve(
+    resources: &mut BTreeMap<String, Sourced<String>>,
+    flag: &Flag,
+    origin: &Origin,
+) -> Result<(), FlagError> {
+    let value = if flag.unknown_variable.is_some() {
+        "cpu=1"
+    } else {
+        flag.value.as_deref().unwrap_or_default()
+    };
     for (name, amount) in flags::pairs(flag, value)? {
-        let amount = Sourced { value: amount.to_owned(), origin: origin.clone(), overruled: None };
+        let amount = Sourced {
+            value: amount.to_owned(),
+            origin: origin.clone(),
+            overruled: None,
+        };
         resources.insert(name.to_owned(), amount);
     }
     Ok(())
 }
 
 /// `A=true,B=false`: over what the configuration file says of the same gates.
-fn set_gates(gates: &mut BTreeMap<String, Sourced<bool>>, flag: &Flag, origin: &Origin) -> Result<(), FlagError> {
+fn set_gates(
+    gates: &mut BTreeMap<String, Sourced<bool>>,
+    flag: &Flag,
+    origin: &Origin,
+) -> Result<(), FlagError> {
     for (name, value) in flags::pairs(flag, text(flag)?)? {
         let value = flags::parse_bool(value).ok_or_else(|| {
-            let reason =
-                format!("--feature-gates: {name}={value:?} is neither true nor false, and the kubelet refuses it");
+            let reason = format!(
+                "--feature-gates: {name}={value:?} is neither true nor false, and the \
+                         kubelet refuses it"
+            );
             FlagError::refused(flag.line, reason)
         })?;
-        gates.insert(name.to_owned(), Sourced { value, origin: origin.clone(), overruled: None });
+        gates.insert(
+            name.to_owned(),
+            Sourced {
+                value,
+                origin: origin.clone(),
+                overruled: None,
+            },
+        );
     }
     Ok(())
 }
@@ -352,12 +422,18 @@ mod tests {
     use crate::kubelet::args;
 
     fn settings(file: &str) -> Result<Settings, FlagError> {
-        Settings::default().with_flags(&flags::parse(&args::parse(file, &|_| None))?, Path::new("args/kubelet"))
+        Settings::default().with_flags(
+            &flags::parse(&args::parse(file, &|_| None))?,
+            Path::new("args/kubelet"),
+        )
     }
 
     fn layout(file: &str) -> Vec<String> {
         let layout = settings(file).unwrap_or_default().layout();
-        std::iter::once(&layout.kubepods).chain(&layout.reserved).map(CgroupPath::to_string).collect()
+        std::iter::once(&layout.kubepods)
+            .chain(&layout.reserved)
+            .map(CgroupPath::to_string)
+            .collect()
     }
 
     #[test]
@@ -367,16 +443,29 @@ mod tests {
         assert_eq!(read.cgroup_root.origin.to_string(), "args/kubelet:2");
         let enforced = |file| settings(file).unwrap_or_default().enforced.value;
         assert_eq!(enforced(""), ["pods"]);
-        assert_eq!(enforced("--enforce-node-allocatable=kube-reserved"), ["kube-reserved"]);
-        assert_eq!(enforced("--enforce-node-allocatable=a\n--enforce-node-allocatable=b,c"), ["a", "b", "c"]);
+        assert_eq!(
+            enforced("--enforce-node-allocatable=kube-reserved"),
+            ["kube-reserved"]
+        );
+        assert_eq!(
+            enforced("--enforce-node-allocatable=a\n--enforce-node-allocatable=b,c"),
+            ["a", "b", "c"]
+        );
         assert!(enforced("--enforce-node-allocatable=").is_empty());
     }
 
     #[test]
     fn the_report_knows_what_was_overruled() {
-        let read = settings("--cgroup-root=/a\n--cgroup-root /b\n--cgroup-root=/b").unwrap_or_default().cgroup_root;
-        let overruled = read.overruled.map(|before| (before.value.to_string(), before.origin.to_string()));
-        assert_eq!(overruled, Some(("/a".to_owned(), "args/kubelet:1".to_owned())));
+        let read = settings("--cgroup-root=/a\n--cgroup-root /b\n--cgroup-root=/b")
+            .unwrap_or_default()
+            .cgroup_root;
+        let overruled = read
+            .overruled
+            .map(|before| (before.value.to_string(), before.origin.to_string()));
+        assert_eq!(
+            overruled,
+            Some(("/a".to_owned(), "args/kubelet:1".to_owned()))
+        );
         assert!(read.origin.to_string().ends_with(":3"));
     }
 
@@ -385,13 +474,31 @@ mod tests {
         let resources = |file: &str| {
             let read = settings(file).unwrap();
             let [kube, _] = read.reservations();
-            kube.resources.iter().map(|(name, amount)| format!("{name}={}", amount.value)).collect::<Vec<_>>().join(" ")
+            kube.resources
+                .iter()
+                .map(|(name, amount)| format!("{name}={}", amount.value))
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(resources(""), "");
         assert_eq!(resources("--kube-reserved="), "");
-        assert_eq!(resources("--kube-reserved=cpu=1,,memory = 1Gi".replace(" = ", "=").as_str()), "cpu=1 memory=1Gi");
-        assert_eq!(resources("--kube-reserved=cpu=1\n--kube-reserved cpu=2,pid=9"), "cpu=2 pid=9");
-        assert_eq!(resources("--kube-reserved=cpu=$CPUS"), "cpu=1", "something is reserved");
+        assert_eq!(
+            resources(
+                "--kube-reserved=cpu=1,,memory = 1Gi"
+                    .replace(" = ", "=")
+                    .as_str()
+            ),
+            "cpu=1 memory=1Gi"
+        );
+        assert_eq!(
+            resources("--kube-reserved=cpu=1\n--kube-reserved cpu=2,pid=9"),
+            "cpu=2 pid=9"
+        );
+        assert_eq!(
+            resources("--kube-reserved=cpu=$CPUS"),
+            "cpu=1",
+            "something is reserved"
+        );
         assert!(settings("--kube-reserved=cpu").is_err());
     }
 
@@ -399,11 +506,11 @@ mod tests {
     fn groups_that_follow() {
         assert_eq!(layout(""), ["/kubepods"]);
         assert_eq!(layout("--cgroup-root=custom/x"), ["/custom/x/kubepods"]);
-        let reserved = "--kube-reserved-cgroup=/podruntime\n--enforce-node-allocatable=pods,kube-reserved";
+        let reserved =
+            "--kube-reserved-cgroup=/podruntime\n--enforce-node-allocatable=pods,kube-reserved";
         assert_eq!(layout(reserved), ["/kubepods", "/podruntime"]);
         assert_eq!(layout("--kube-reserved-cgroup=/podruntime"), ["/kubepods"]);
-        let compressible =
-            "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=pods,system-reserved-compressible";
+        let compressible = "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=pods,system-reserved-compressible";
         assert_eq!(layout(compressible), ["/kubepods", "/sys"]);
         let misspelt = "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=system-reserved-compressibles";
         assert_eq!(layout(misspelt), ["/kubepods"]);
@@ -411,9 +518,12 @@ mod tests {
 
     #[test]
     fn nothing_is_guessed() {
-        for file in
-            ["--cgroup-driver=docker", "--cgroup-root=$HOME", "--cgroup-root=/a/../b", "--cgroups-per-qos=maybe"]
-        {
+        for file in [
+            "--cgroup-driver=docker",
+            "--cgroup-root=$HOME",
+            "--cgroup-root=/a/../b",
+            "--cgroups-per-qos=maybe",
+        ] {
             assert!(settings(file).is_err(), "{file}");
         }
         assert!(settings("--other=$HOME").is_ok());
@@ -423,8 +533,12 @@ mod tests {
     fn the_workaround_is_only_whole_without_enforcement() {
         let refused = |file| settings(file).unwrap_or_default().enforces_without_qos();
         assert!(refused("--cgroups-per-qos=false"));
-        assert!(!refused("--cgroups-per-qos=false\n--enforce-node-allocatable="));
-        assert!(!refused("--cgroups-per-qos=false\n--enforce-node-allocatable=none"));
+        assert!(!refused(
+            "--cgroups-per-qos=false\n--enforce-node-allocatable="
+        ));
+        assert!(!refused(
+            "--cgroups-per-qos=false\n--enforce-node-allocatable=none"
+        ));
         assert!(!refused("--cgroups-per-qos=true"));
     }
 }

@@ -1,7 +1,9 @@
-//! YAML as the kubelet reads it: the first document of a file, its scalars typed by the rules of YAML 1.1.
+//! YAML as the kubelet reads it: the first document of a file, its scalars typed by the rules of
+//! YAML 1.1.
 //!
-//! Rests on go-yaml v2 (`resolve.go`, `decode.go`), whose answer `sigs.k8s.io/yaml` turns into JSON before the kubelet's
-//! decoder sees it: a plain `5`, `0x1f`, `1_000`, `.5`, `no` or `~` is no text, a date is, and so is all that is quoted.
+//! Rests on go-yaml v2 (`resolve.go`, `decode.go`), whose answer `sigs.k8s.io/yaml` turns into JSON
+//! before the kubelet's decoder sees it: a plain `5`, `0x1f`, `1_000`, `.5`, `no` or `~` is no
+//! text, a date is, and so is all that is quoted.
 
 mod keep;
 mod scalars;
@@ -87,7 +89,8 @@ impl Value {
 /// The first document in `text`; an empty file is [`Value::Null`].
 ///
 /// # Errors
-/// For what is no YAML, what go-yaml or its translation into JSON refuses, and what would grow beyond measure.
+/// For what is no YAML, what go-yaml or its translation into JSON refuses, and what would grow
+/// beyond measure.
 pub fn parse(text: &str) -> Result<Node, YamlError> {
     if let Some(error) = YamlError::of_capture(text) {
         return Err(error);
@@ -100,16 +103,25 @@ pub fn parse(text: &str) -> Result<Node, YamlError> {
             kind: ErrorKind::Refused,
         })?;
         let line = span.start.line();
-        if builder.take(event, line).map_err(|(reason, kind)| YamlError { line, reason, kind })? {
+        if builder
+            .take(event, line)
+            .map_err(|(reason, kind)| YamlError { line, reason, kind })?
+        {
             break;
         }
     }
-    Ok(builder.document.unwrap_or_else(|| Node::new(1, Value::Null, 0)))
+    Ok(builder
+        .document
+        .unwrap_or_else(|| Node::new(1, Value::Null, 0)))
 }
 
 impl Node {
     fn new(line: usize, value: Value, depth: usize) -> Self {
-        Self { line, value: Rc::new(value), depth }
+        Self {
+            line,
+            value: Rc::new(value),
+            depth,
+        }
     }
 }
 
@@ -123,7 +135,10 @@ struct Open {
 
 enum OpenKind {
     List(Vec<Node>),
-    Map { entries: BTreeMap<String, Node>, key: Option<Key> },
+    Map {
+        entries: BTreeMap<String, Node>,
+        key: Option<Key>,
+    },
 }
 
 /// What the next node in a map belongs to.
@@ -161,9 +176,18 @@ impl Builder {
                 };
                 self.add(node, 0)?;
             }
-            Event::SequenceStart(_, anchor, _) => self.begin(line, anchor, OpenKind::List(Vec::new()))?,
+            Event::SequenceStart(_, anchor, _) => {
+                self.begin(line, anchor, OpenKind::List(Vec::new()))?
+            }
             Event::MappingStart(_, anchor, _) => {
-                self.begin(line, anchor, OpenKind::Map { entries: BTreeMap::new(), key: None })?;
+                self.begin(
+                    line,
+                    anchor,
+                    OpenKind::Map {
+                        entries: BTreeMap::new(),
+                        key: None,
+                    },
+                )?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end()?,
             Event::DocumentEnd => return Ok(true),
@@ -176,12 +200,25 @@ impl Builder {
         if self.open.len() >= DEEPEST {
             return too_deep();
         }
-        self.open.push(Open { line, anchor, depth: 0, kind });
+        self.open.push(Open {
+            line,
+            anchor,
+            depth: 0,
+            kind,
+        });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), Fault> {
-        let Some(Open { line, anchor, depth, kind }) = self.open.pop() else { return Ok(()) };
+        let Some(Open {
+            line,
+            anchor,
+            depth,
+            kind,
+        }) = self.open.pop()
+        else {
+            return Ok(());
+        };
         let value = match kind {
             OpenKind::List(items) => Value::List(items),
             OpenKind::Map { entries, .. } => Value::Map(entries),
@@ -190,11 +227,21 @@ impl Builder {
     }
 
     fn awaits_key(&self) -> bool {
-        matches!(self.open.last(), Some(Open { kind: OpenKind::Map { key: None, .. }, .. }))
+        matches!(
+            self.open.last(),
+            Some(Open {
+                kind: OpenKind::Map { key: None, .. },
+                ..
+            })
+        )
     }
 
     fn set_key(&mut self, next: Key) {
-        if let Some(Open { kind: OpenKind::Map { key, .. }, .. }) = self.open.last_mut() {
+        if let Some(Open {
+            kind: OpenKind::Map { key, .. },
+            ..
+        }) = self.open.last_mut()
+        {
             *key = Some(next);
         }
     }
@@ -230,7 +277,9 @@ impl Builder {
 }
 
 fn too_deep<T>() -> Result<T, Fault> {
-    unknown(format!("lists and maps lie more than {DEEPEST} deep in each other"))
+    unknown(format!(
+        "lists and maps lie more than {DEEPEST} deep in each other"
+    ))
 }
 
 /// A key as `convertToJSONableObject` makes text of it.
@@ -238,7 +287,10 @@ fn key_name(node: &Node) -> Result<String, Fault> {
     match &*node.value {
         Value::Text(text) | Value::Number(text) => Ok(text.clone()),
         Value::Bool(value) => Ok(value.to_string()),
-        other => refused(format!("a key is {}, and the kubelet refuses such a key", other.describe())),
+        other => refused(format!(
+            "a key is {}, and the kubelet refuses such a key",
+            other.describe()
+        )),
     }
 }
 
@@ -246,8 +298,13 @@ fn is_merge(text: &str, is_plain: bool, tag: Option<&str>) -> bool {
     text == "<<" && (tag == Some("!!merge") || (is_plain && tag.is_none()))
 }
 
-/// go-yaml v2 merges where `<<` stands: over the keys before it, and under those behind it. Of several maps the first wins.
-fn merge(entries: &mut BTreeMap<String, Node>, node: &Node, merged: &mut usize) -> Result<(), Fault> {
+/// go-yaml v2 merges where `<<` stands: over the keys before it, and under those behind it. Of
+/// several maps the first wins.
+fn merge(
+    entries: &mut BTreeMap<String, Node>,
+    node: &Node,
+    merged: &mut usize,
+) -> Result<(), Fault> {
     let maps: Vec<&Node> = match &*node.value {
         Value::Map(_) => vec![node],
         Value::List(items) => items.iter().rev().collect(),
@@ -258,7 +315,9 @@ fn merge(entries: &mut BTreeMap<String, Node>, node: &Node, merged: &mut usize) 
         return refused(only_maps);
     }
     for map in maps {
-        let Value::Map(more) = &*map.value else { return refused(only_maps) };
+        let Value::Map(more) = &*map.value else {
+            return refused(only_maps);
+        };
         *merged += more.len();
         if *merged > MOST_MERGED {
             return unknown(format!("its merges copy more than {MOST_MERGED} keys"));
@@ -286,7 +345,9 @@ mod tests {
 
     #[test]
     fn keys_become_text_and_the_last_of_two_wins() {
-        let Value::Map(entries) = value("1: a\nyes: b\n'x': c\nx: d\n") else { panic!() };
+        let Value::Map(entries) = value("1: a\nyes: b\n'x': c\nx: d\n") else {
+            panic!()
+        };
         assert_eq!(entries.keys().collect::<Vec<_>>(), ["1", "true", "x"]);
         assert_eq!(*entries["x"].value, Value::Text("d".into()));
         assert_eq!(entries["x"].line, 4);
@@ -297,13 +358,26 @@ mod tests {
 
     #[test]
     fn aliases_and_merges() {
-        let Value::Map(entries) = value("a: &a {x: 1, w: 2}\nb: *a\nc: {x: 0, <<: *a, w: 3}\n") else { panic!() };
+        let Value::Map(entries) = value("a: &a {x: 1, w: 2}\nb: *a\nc: {x: 0, <<: *a, w: 3}\n")
+        else {
+            panic!()
+        };
         assert_eq!(entries["a"].value, entries["b"].value);
-        let Value::Map(merged) = &*entries["c"].value else { panic!() };
-        assert_eq!(*merged["x"].value, Value::Number("1".into()), "what stands before << is overridden");
+        let Value::Map(merged) = &*entries["c"].value else {
+            panic!()
+        };
+        assert_eq!(
+            *merged["x"].value,
+            Value::Number("1".into()),
+            "what stands before << is overridden"
+        );
         assert_eq!(*merged["w"].value, Value::Number("3".into()));
-        let Value::Map(entries) = value("a: {<<: [{x: 1}, {x: 2, z: 3}]}") else { panic!() };
-        let Value::Map(merged) = &*entries["a"].value else { panic!() };
+        let Value::Map(entries) = value("a: {<<: [{x: 1}, {x: 2, z: 3}]}") else {
+            panic!()
+        };
+        let Value::Map(merged) = &*entries["a"].value else {
+            panic!()
+        };
         assert_eq!(*merged["x"].value, Value::Number("1".into()));
         for text in ["a: &a [*a]", "a: *b", "a: {<<: 5}", "a: {<<: [5]}"] {
             assert!(parse(text).is_err(), "{text}");
@@ -325,8 +399,17 @@ mod tests {
             chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
         }
         assert!(parse(&chain).unwrap_err().reason.contains("deep"));
-        let many: String = (0..1_000).map(|number| format!("  k{number}: 1\n")).collect();
-        let merges: String = (0..1_000).map(|number| format!("m{number}: {{<<: *a}}\n")).collect();
-        assert!(parse(&format!("a: &a\n{many}{merges}")).unwrap_err().reason.contains("merges"));
+        let many: String = (0..1_000)
+            .map(|number| format!("  k{number}: 1\n"))
+            .collect();
+        let merges: String = (0..1_000)
+            .map(|number| format!("m{number}: {{<<: *a}}\n"))
+            .collect();
+        assert!(
+            parse(&format!("a: &a\n{many}{merges}"))
+                .unwrap_err()
+                .reason
+                .contains("merges")
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! systemd over D-Bus, and no call of it ever longer than it may take.
 //!
-//! A bus that accepts a connection and then says nothing would hold up the handshake for ever, so everything runs on a
-//! thread of its own, and who waits for it gives up in time. The thread ends with the process.
+//! A bus that accepts a connection and then says nothing would hold up the handshake for ever, so
+//! everything runs on a thread of its own, and who waits for it gives up in time. The thread ends
+//! with the process.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -55,22 +56,39 @@ impl Systemd {
     }
 
     /// `None` when systemd has a unit of this name already.
-    pub(super) fn start_transient(&self, unit: &str, properties: Properties) -> Result<Option<Job>, RepairError> {
+    pub(super) fn start_transient(
+        &self,
+        unit: &str,
+        properties: Properties,
+    ) -> Result<Option<Job>, RepairError> {
         let others: Vec<(&str, Properties)> = Vec::new();
         let body = (unit.to_owned(), "replace", properties, others);
-        self.manage("StartTransientUnit", unit, body, |answer| job_unless(UNIT_EXISTS, answer))
+        self.manage("StartTransientUnit", unit, body, |answer| {
+            job_unless(UNIT_EXISTS, answer)
+        })
     }
 
-    /// Stops the unit and nothing that depends on it, so that no process is ever killed for it; `None` when systemd has no
-    /// such unit.
+    /// Stops the unit and nothing that depends on it, so that no process is ever killed for it;
+    /// `None` when systemd has no such unit.
     pub(super) fn stop_alone(&self, unit: &str) -> Result<Option<Job>, RepairError> {
         let body = (unit.to_owned(), "ignore-dependencies");
-        self.manage("StopUnit", unit, body, |answer| job_unless(NO_SUCH_UNIT, answer))
+        self.manage("StopUnit", unit, body, |answer| {
+            job_unless(NO_SUCH_UNIT, answer)
+        })
     }
 
     /// Sets properties of a unit that exists; they are gone with the next boot.
-    pub(super) fn set_until_reboot(&self, unit: &str, properties: Properties) -> Result<(), RepairError> {
-        self.manage("SetUnitProperties", unit, (unit.to_owned(), true, properties), |answer| answer.map(|_| ()))
+    pub(super) fn set_until_reboot(
+        &self,
+        unit: &str,
+        properties: Properties,
+    ) -> Result<(), RepairError> {
+        self.manage(
+            "SetUnitProperties",
+            unit,
+            (unit.to_owned(), true, properties),
+            |answer| answer.map(|_| ()),
+        )
     }
 
     /// Returns once the job is done, whatever came of it.
@@ -80,7 +98,10 @@ impl Systemd {
         while self.is_under_way(job)? {
             if start.elapsed() > PATIENCE_FOR_JOBS {
                 let reason = format!("it was not done within {} s", PATIENCE_FOR_JOBS.as_secs());
-                return Err(RepairError::Bus { call: format!("The job for {unit}"), reason });
+                return Err(RepairError::Bus {
+                    call: format!("The job for {unit}"),
+                    reason,
+                });
             }
             std::thread::sleep(PAUSE);
         }
@@ -91,16 +112,26 @@ impl Systemd {
     pub(super) fn state(&self, unit: &str) -> Result<String, RepairError> {
         let connection = self.connection.clone();
         let path: OwnedObjectPath =
-            self.manage("LoadUnit", unit, (unit.to_owned(),), |answer| answer?.body().deserialize())?;
+            self.manage("LoadUnit", unit, (unit.to_owned(),), |answer| {
+                answer?.body().deserialize()
+            })?;
         bounded(&format!("Get({unit}.ActiveState)"), move || {
             let body = (UNIT_INTERFACE, "ActiveState");
-            let call = connection.call_method(Some(SYSTEMD), &path, Some(PROPERTIES_INTERFACE), "Get", &body);
+            let call = connection.call_method(
+                Some(SYSTEMD),
+                &path,
+                Some(PROPERTIES_INTERFACE),
+                "Get",
+                &body,
+            );
             String::try_from(zbus::block_on(call)?.body().deserialize::<OwnedVariant>()?)
         })
     }
 
     fn job(&self, method: &'static str, unit: &str) -> Result<Job, RepairError> {
-        self.manage(method, unit, (unit.to_owned(), "replace"), |answer| answer?.body().deserialize().map(Job))
+        self.manage(method, unit, (unit.to_owned(), "replace"), |answer| {
+            answer?.body().deserialize().map(Job)
+        })
     }
 
     /// A method of systemd's manager that takes a unit.
@@ -114,7 +145,13 @@ impl Systemd {
         let connection = self.connection.clone();
         sys::doing(format!("asking systemd for {method}({unit})"));
         bounded(&format!("{method}({unit})"), move || {
-            read(zbus::block_on(connection.call_method(Some(SYSTEMD), MANAGER, Some(MANAGER_INTERFACE), method, &body)))
+            read(zbus::block_on(connection.call_method(
+                Some(SYSTEMD),
+                MANAGER,
+                Some(MANAGER_INTERFACE),
+                method,
+                &body,
+            )))
         })
     }
 
@@ -124,17 +161,30 @@ impl Systemd {
         let path = job.0.clone();
         bounded("Get(Job.State)", move || {
             let body = (JOB_INTERFACE, "State");
-            let call = connection.call_method(Some(SYSTEMD), &path, Some(PROPERTIES_INTERFACE), "Get", &body);
+            let call = connection.call_method(
+                Some(SYSTEMD),
+                &path,
+                Some(PROPERTIES_INTERFACE),
+                "Get",
+                &body,
+            );
             match zbus::block_on(call) {
                 Ok(answer) => answer.body().deserialize::<OwnedVariant>().map(|_| true),
-                Err(zbus::Error::FDO(error)) if matches!(*error, zbus::fdo::Error::UnknownObject(_)) => Ok(false),
+                Err(zbus::Error::FDO(error))
+                    if matches!(*error, zbus::fdo::Error::UnknownObject(_)) =>
+                {
+                    Ok(false)
+                }
                 Err(error) => Err(error),
             }
         })
     }
 }
 
-fn job_unless(error: &str, answer: Result<Message, zbus::Error>) -> Result<Option<Job>, zbus::Error> {
+fn job_unless(
+    error: &str,
+    answer: Result<Message, zbus::Error>,
+) -> Result<Option<Job>, zbus::Error> {
     match answer {
         Err(zbus::Error::MethodError(name, ..)) if name.as_str() == error => Ok(None),
         answer => answer?.body().deserialize().map(Job).map(Some),
@@ -145,7 +195,10 @@ fn bounded<T: Send + 'static>(
     call: &str,
     work: impl FnOnce() -> Result<T, zbus::Error> + Send + 'static,
 ) -> Result<T, RepairError> {
-    let failed = |reason: String| RepairError::Bus { call: call.to_owned(), reason };
+    let failed = |reason: String| RepairError::Bus {
+        call: call.to_owned(),
+        reason,
+    };
     let (answer, waiting) = mpsc::channel();
     let thread = std::thread::Builder::new().spawn(move || {
         // Nobody is left to answer to once the patience is over.

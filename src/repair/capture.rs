@@ -1,4 +1,5 @@
-//! Writes what a run has read as a tar: a folder that `--root` examines and that `tests/cases` takes as it is.
+//! Writes what a run has read as a tar: a folder that `--root` examines and that `tests/cases`
+//! takes as it is.
 //!
 //! Rests on POSIX' ustar and, for long names, on GNU tar's `././@LongLink`.
 
@@ -21,8 +22,8 @@ const MODE: u32 = 0o600;
 /// What fits into a header's fields for a name and for a link's target.
 const LONGEST_NAME: usize = 100;
 
-/// Writes `record` below `root/`, and the arguments beside `--root` that repeat the run as `args`; to a new file, which then
-/// takes the place of an older one.
+/// Writes `record` below `root/`, and the arguments beside `--root` that repeat the run as `args`;
+/// to a new file, which then takes the place of an older one.
 ///
 /// # Errors
 /// When the file cannot be written whole, or something other than a file has its name.
@@ -68,16 +69,35 @@ fn add(tar: &mut impl Write, path: &Path, found: &Found) -> std::io::Result<()> 
 fn padded(tar: &mut impl Write, content: &[u8]) -> std::io::Result<()> {
     tar.write_all(content)?;
     let zeros = [0; BLOCK];
-    tar.write_all(zeros.get(..content.len().next_multiple_of(BLOCK) - content.len()).unwrap_or_default())
+    tar.write_all(
+        zeros
+            .get(..content.len().next_multiple_of(BLOCK) - content.len())
+            .unwrap_or_default(),
+    )
 }
 
-/// A ustar header; numbers are octal digits ended by a NUL. The checksum is taken with blanks in its place.
+/// A ustar header; numbers are octal digits ended by a NUL. The checksum is taken with blanks in
+/// its place.
 fn header(name: &[u8], target: &[u8], kind: u8, mode: u32, size: usize) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let cut = |text: &[u8]| text.iter().copied().chain([0; LONGEST_NAME]).take(LONGEST_NAME).collect::<Vec<u8>>();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let cut = |text: &[u8]| {
+        text.iter()
+            .copied()
+            .chain([0; LONGEST_NAME])
+            .take(LONGEST_NAME)
+            .collect::<Vec<u8>>()
+    };
     let with_sum = |sum: String| {
         let mut header = cut(name);
-        header.extend(format!("{mode:07o}\0{0:07o}\0{0:07o}\0{size:011o}\0{now:011o}\0{sum:<8}", 0).bytes());
+        header.extend(
+            format!(
+                "{mode:07o}\0{0:07o}\0{0:07o}\0{size:011o}\0{now:011o}\0{sum:<8}",
+                0
+            )
+            .bytes(),
+        );
         header.push(kind);
         header.extend(cut(target));
         header.extend(b"ustar\x0000");

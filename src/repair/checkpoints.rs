@@ -30,17 +30,23 @@ pub(super) fn set_aside(file: &Path, boot_id: &str) -> Result<Effect, RepairErro
 
 /// Renames `file` to `name`; `EEXIST` where that name is taken.
 ///
-/// A file system that does not know `RENAME_NOREPLACE` answers EINVAL: ZFS before 2.2 (`zpl_rename2` in its
-/// `module/os/linux/zfs/zpl_inode.c`), NFS, some of FUSE.
+/// A file system that does not know `RENAME_NOREPLACE` answers EINVAL: ZFS before 2.2
+/// (`zpl_rename2` in its `module/os/linux/zfs/zpl_inode.c`), NFS, some of FUSE.
 fn rename_unless_taken(file: &Path, name: &Path) -> Result<(), Errno> {
-    match renameat2(AT_FDCWD, file, AT_FDCWD, name, RenameFlags::RENAME_NOREPLACE) {
+    match renameat2(
+        AT_FDCWD,
+        file,
+        AT_FDCWD,
+        name,
+        RenameFlags::RENAME_NOREPLACE,
+    ) {
         Err(Errno::EINVAL) => link_then_unlink(file, name),
         answer => answer,
     }
 }
 
-/// The same in two steps, which need hard links. A power cut between them leaves the file under both names, and the next run
-/// sets it aside once more.
+/// The same in two steps, which need hard links. A power cut between them leaves the file under
+/// both names, and the next run sets it aside once more.
 fn link_then_unlink(file: &Path, name: &Path) -> Result<(), Errno> {
     linkat(AT_FDCWD, file, AT_FDCWD, name, AtFlags::empty())?;
     unlink(file)
@@ -70,21 +76,28 @@ mod tests {
 
     #[test]
     fn without_noreplace_no_name_is_taken_twice() {
-        let folder = std::env::temp_dir().join(format!("kubepods-repair-aside-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("kubepods-repair-aside-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let (file, name) = (folder.join("state"), folder.join("state.damaged"));
         fs::write(&file, "new").unwrap();
         fs::write(&name, "old").unwrap();
         assert_eq!(link_then_unlink(&file, &name), Err(Errno::EEXIST));
         assert_eq!(
-            (fs::read_to_string(&file).unwrap(), fs::read_to_string(&name).unwrap()),
+            (
+                fs::read_to_string(&file).unwrap(),
+                fs::read_to_string(&name).unwrap()
+            ),
             ("new".into(), "old".into())
         );
         fs::remove_file(&name).unwrap();
         assert_eq!(link_then_unlink(&file, &name), Ok(()));
         assert!(!file.exists());
         assert_eq!(fs::read_to_string(&name).unwrap(), "new");
-        assert_eq!(link_then_unlink(&file, &folder.join("other")), Err(Errno::ENOENT));
+        assert_eq!(
+            link_then_unlink(&file, &folder.join("other")),
+            Err(Errno::ENOENT)
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 }

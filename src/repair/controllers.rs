@@ -1,8 +1,9 @@
 //! Switching controllers on, without ever making anything worse.
 //!
-//! The kernel takes a line of several controllers whole or not at all. One by one is only tried where no process sits in
-//! the group: beside a process `+cpu` alone succeeds and makes the group threaded, after which nothing works any more
-//! (`cgroup_subtree_control_write` and `cgroup_enable_threaded` in `kernel/cgroup/cgroup.c`).
+//! The kernel takes a line of several controllers whole or not at all. One by one is only tried
+//! where no process sits in the group: beside a process `+cpu` alone succeeds and makes the group
+//! threaded, after which nothing works any more (`cgroup_subtree_control_write` and
+//! `cgroup_enable_threaded` in `kernel/cgroup/cgroup.c`).
 
 use std::path::Path;
 use std::time::Duration;
@@ -36,32 +37,44 @@ pub(super) fn enable(
         Err(RepairError::Change { errno, .. }) => {
             let refusals = match is_free_of_processes(root, tree, group)? {
                 true => who_refuses(&path, group, &missing),
-                false => missing.iter().map(|name| refusal(group, name, errno)).collect(),
+                false => missing
+                    .iter()
+                    .map(|name| refusal(group, name, errno))
+                    .collect(),
             };
             match refusals.is_empty() {
                 true => Ok(Effect::Done(None)),
-                false => Err(RepairError::Refused { path, line, refusals }),
+                false => Err(RepairError::Refused {
+                    path,
+                    line,
+                    refusals,
+                }),
             }
         }
         Err(error) => Err(error),
     }
 }
 
-/// Before 6.1 a task in the middle of a fork is reason enough for EINVAL, and some io_uring threads come and go: only what
-/// lasts is a refusal.
+/// Before 6.1 a task in the middle of a fork is reason enough for EINVAL, and some io_uring threads
+/// come and go: only what lasts is a refusal.
 fn write_patiently(path: &Path, line: &str) -> Result<(), RepairError> {
     for _ in 0..TRANSIENT_TRIES {
         match write_file(path, line) {
-            Err(RepairError::Change { errno: Errno::EINVAL, .. }) => std::thread::sleep(TRANSIENT_PAUSE),
+            Err(RepairError::Change {
+                errno: Errno::EINVAL,
+                ..
+            }) => std::thread::sleep(TRANSIENT_PAUSE),
             answer => return answer,
         }
     }
     write_file(path, line)
 }
 
-/// Tries one by one; when any is refused, those that were taken are switched off again. cpuset comes last, and only where the
-/// others do not explain the refusal: before kernel 6.2 every `+cpuset` takes from all tasks below the CPU affinity that
-/// `CPUAffinity=` or sched_setaffinity(2) gave them (`cpuset_attach`), and this may run at each start of a service in a loop.
+/// Tries one by one; when any is refused, those that were taken are switched off again. cpuset
+/// comes last, and only where the others do not explain the refusal: before kernel 6.2 every
+/// `+cpuset` takes from all tasks below the CPU affinity that `CPUAffinity=` or
+/// sched_setaffinity(2) gave them (`cpuset_attach`), and this may run at each start of a service in
+/// a loop.
 fn who_refuses(path: &Path, group: &CgroupPath, missing: &Controllers) -> Vec<Refusal> {
     let mut taken = Vec::new();
     let mut refusals = Vec::new();
@@ -77,7 +90,8 @@ fn who_refuses(path: &Path, group: &CgroupPath, missing: &Controllers) -> Vec<Re
         }
     }
     if !refusals.is_empty() {
-        // What systemd or another process has come to use meanwhile answers EBUSY and stays on: no harm in that.
+        // What systemd or another process has come to use meanwhile answers EBUSY and stays on: no
+        // harm in that.
         for name in taken {
             let _ = write_file(path, &signed('-', [name].into_iter()));
         }
@@ -87,13 +101,23 @@ fn who_refuses(path: &Path, group: &CgroupPath, missing: &Controllers) -> Vec<Re
 
 fn is_free_of_processes(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<bool, RepairError> {
     let is_real_root = group.is_root() && !root.exists(&tree.file(group, "cgroup.type"))?;
-    Ok(is_real_root || root.read(&tree.file(group, "cgroup.procs")).is_ok_and(|list| list.is_empty()))
+    Ok(is_real_root
+        || root
+            .read(&tree.file(group, "cgroup.procs"))
+            .is_ok_and(|list| list.is_empty()))
 }
 
 fn refusal(group: &CgroupPath, controller: &str, errno: Errno) -> Refusal {
-    Refusal { group: group.clone(), controller: controller.to_owned(), errno }
+    Refusal {
+        group: group.clone(),
+        controller: controller.to_owned(),
+        errno,
+    }
 }
 
 fn signed<'a>(sign: char, names: impl Iterator<Item = &'a str>) -> String {
-    names.map(|name| format!("{sign}{name}")).collect::<Vec<_>>().join(" ")
+    names
+        .map(|name| format!("{sign}{name}"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }

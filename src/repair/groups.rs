@@ -1,4 +1,5 @@
-//! Making, thawing and removing groups. The kernel itself refuses to remove a group that holds a process (EBUSY).
+//! Making, thawing and removing groups. The kernel itself refuses to remove a group that holds a
+//! process (EBUSY).
 
 use std::path::Path;
 use std::time::Instant;
@@ -30,21 +31,38 @@ pub(super) fn remove(path: &Path) -> Result<(), RepairError> {
     }
 }
 
-pub(super) fn make_anew(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+pub(super) fn make_anew(
+    root: &Root,
+    tree: &Tree,
+    group: &CgroupPath,
+) -> Result<Effect, RepairError> {
     require_empty(root, tree, group)?;
     let path = group.under(&tree.mount);
     remove_with_all_below(root, &path)?;
     make(&path)
 }
 
-/// Not where it turns out that the kubelet could not update the group's weight (`Case::is_weightless`).
-pub(super) fn make_qos_group(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+/// Not where it turns out that the kubelet could not update the group's weight
+/// (`Case::is_weightless`).
+pub(super) fn make_qos_group(
+    root: &Root,
+    tree: &Tree,
+    group: &CgroupPath,
+) -> Result<Effect, RepairError> {
     let kubepods = group.parent().unwrap_or_else(CgroupPath::root);
     let has_weight = root.exists(&tree.file(&kubepods, "cpu.weight"))?;
-    if has_weight { make(&group.under(&tree.mount)) } else { Ok(Effect::Nothing) }
+    if has_weight {
+        make(&group.under(&tree.mount))
+    } else {
+        Ok(Effect::Nothing)
+    }
 }
 
-pub(super) fn remove_qos_group(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+pub(super) fn remove_qos_group(
+    root: &Root,
+    tree: &Tree,
+    group: &CgroupPath,
+) -> Result<Effect, RepairError> {
     require_empty(root, tree, group)?;
     if tree.slices.contains_key(group) {
         slices::let_go(&Systemd::connect()?, group)?;
@@ -53,7 +71,11 @@ pub(super) fn remove_qos_group(root: &Root, tree: &Tree, group: &CgroupPath) -> 
     Ok(Effect::Done(None))
 }
 
-pub(super) fn remove_tree(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+pub(super) fn remove_tree(
+    root: &Root,
+    tree: &Tree,
+    group: &CgroupPath,
+) -> Result<Effect, RepairError> {
     require_empty(root, tree, group)?;
     remove_with_all_below(root, &group.under(&tree.mount))?;
     Ok(Effect::Done(None))
@@ -71,11 +93,13 @@ pub(super) fn remove_pods(
     pods: &[AbandonedPod],
     until: Instant,
 ) -> Result<Effect, RepairError> {
-    each_pod(pods, !tree.slices.is_empty(), until, |systemd, pod| remove_pod(root, tree, systemd, pod))
+    each_pod(pods, !tree.slices.is_empty(), until, |systemd, pod| {
+        remove_pod(root, tree, systemd, pod)
+    })
 }
 
-/// `remove` says whether the pod's group is gone; systemd is given to it where that has slices for pods. It ends at `until`: the
-/// kubelet removes the rest.
+/// `remove` says whether the pod's group is gone; systemd is given to it where that has slices for
+/// pods. It ends at `until`: the kubelet removes the rest.
 pub(super) fn each_pod(
     pods: &[AbandonedPod],
     by_systemd: bool,
@@ -90,32 +114,46 @@ pub(super) fn each_pod(
         }
         removed += match remove(systemd.as_ref(), pod) {
             // A process has entered it since the look.
-            Err(RepairError::Change { errno: Errno::EBUSY, .. }) => 0,
+            Err(RepairError::Change {
+                errno: Errno::EBUSY,
+                ..
+            }) => 0,
             answer => usize::from(answer?),
         };
     }
     Ok(outcome(removed, pods.len()))
 }
 
-/// What was not removed (a process has come to live in it, the kubelet has made its directory, or the time was over) is not done.
+/// What was not removed (a process has come to live in it, the kubelet has made its directory, or
+/// the time was over) is not done.
 fn outcome(removed: usize, of: usize) -> Effect {
     if removed == 0 {
         Effect::Nothing
     } else if removed == of {
         Effect::Done(None)
     } else {
-        Effect::Done(Some(format!("{removed} of {of}, the others are in use by now or left to the kubelet")))
+        Effect::Done(Some(format!(
+            "{removed} of {of}, the others are in use by now or left to the kubelet"
+        )))
     }
 }
 
 /// Whether the kubelet still cares for the pod.
 pub(super) fn is_wanted(root: &Root, pod: &AbandonedPod) -> Result<bool, RepairError> {
-    let Some(directory) = &pod.directory else { return Ok(false) };
+    let Some(directory) = &pod.directory else {
+        return Ok(false);
+    };
     Ok(root.exists(directory)?)
 }
 
-/// Whether the pod's group is gone. Both tests again right before; of a group with none below, the kernel makes the second.
-fn remove_pod(root: &Root, tree: &Tree, systemd: Option<&Systemd>, pod: &AbandonedPod) -> Result<bool, RepairError> {
+/// Whether the pod's group is gone. Both tests again right before; of a group with none below, the
+/// kernel makes the second.
+fn remove_pod(
+    root: &Root,
+    tree: &Tree,
+    systemd: Option<&Systemd>,
+    pod: &AbandonedPod,
+) -> Result<bool, RepairError> {
     let path = pod.group.under(&tree.mount);
     if is_wanted(root, pod)? {
         return Ok(false);
@@ -136,7 +174,10 @@ fn remove_pod(root: &Root, tree: &Tree, systemd: Option<&Systemd>, pod: &Abandon
 /// Removes a group, unless it holds a process or another group.
 fn is_gone(path: &Path) -> Result<bool, RepairError> {
     match remove(path) {
-        Err(RepairError::Change { errno: Errno::EBUSY, .. }) => Ok(false),
+        Err(RepairError::Change {
+            errno: Errno::EBUSY,
+            ..
+        }) => Ok(false),
         answer => answer.map(|()| true),
     }
 }
@@ -149,7 +190,10 @@ fn require_empty(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), Rep
 }
 
 pub(super) fn inhabited(path: &Path) -> RepairError {
-    RepairError::Inhabited { path: path.to_owned(), reason: "a process lives in it or below by now".to_owned() }
+    RepairError::Inhabited {
+        path: path.to_owned(),
+        reason: "a process lives in it or below by now".to_owned(),
+    }
 }
 
 /// A group that has others below is refused, and only then worth a look.

@@ -14,8 +14,8 @@ const PATH: &str = "/run/kubepods-repair.lock";
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Held until its file is closed, which the kernel does when the process ends in whatever way. (nix' `Flock` unlocks, and
-/// panics where that fails.)
+/// Held until its file is closed, which the kernel does when the process ends in whatever way.
+/// (nix' `Flock` unlocks, and panics where that fails.)
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -25,12 +25,21 @@ impl Lock {
     /// Waits at most five seconds for other runs to end.
     ///
     /// # Errors
-    /// `EWOULDBLOCK` when another run still holds it, or what the kernel answers when the file cannot be opened.
+    /// `EWOULDBLOCK` when another run still holds it, or what the kernel answers when the file
+    /// cannot be opened.
     pub fn take() -> Result<Self, RepairError> {
         let path = Path::new(PATH);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(path).map_err(errno).map_err(change("open", path, ""))?;
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW);
+        let file = options
+            .open(path)
+            .map_err(errno)
+            .map_err(change("open", path, ""))?;
         sys::doing("waiting for another run's lock");
         let start = Instant::now();
         loop {

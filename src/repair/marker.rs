@@ -22,23 +22,31 @@ pub fn write(marker: &Marker) -> Result<(), RepairError> {
     replace(place, new, &marker.render())
 }
 
-/// Notes that this boot ends through a shutdown target. Without a marker of this boot there is nothing to note it in.
+/// Notes that this boot ends through a shutdown target. Without a marker of this boot there is
+/// nothing to note it in.
 ///
 /// # Errors
 /// As [`write`].
 pub fn end(boot: &Boot) -> Result<(), RepairError> {
     match &boot.marker {
-        Some(marker) => write(&Marker { ended: true, ..marker.clone() }),
+        Some(marker) => write(&Marker {
+            ended: true,
+            ..marker.clone()
+        }),
         None => Ok(()),
     }
 }
 
-/// Keeps the kubelet's version for a boot service that runs before the snap is mounted. Written only where it has changed.
+/// Keeps the kubelet's version for a boot service that runs before the snap is mounted. Written
+/// only where it has changed.
 ///
 /// # Errors
 /// As [`write`].
 pub fn remember(root: &Root, revision: &str, version: Version) -> Result<(), RepairError> {
-    let (place, text) = (Path::new(remembered::PLACE), remembered::render(revision, version));
+    let (place, text) = (
+        Path::new(remembered::PLACE),
+        remembered::render(revision, version),
+    );
     if root.read(place).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
@@ -48,6 +56,10 @@ pub fn remember(root: &Root, revision: &str, version: Version) -> Result<(), Rep
 
 /// systemd makes it for the service; by hand it may be missing.
 fn make_folder(marker: &Path) -> Result<(), RepairError> {
-    let Some(folder) = marker.parent() else { return Ok(()) };
-    fs::create_dir_all(folder).map_err(errno).map_err(change("make", folder, ""))
+    let Some(folder) = marker.parent() else {
+        return Ok(());
+    };
+    fs::create_dir_all(folder)
+        .map_err(errno)
+        .map_err(change("make", folder, ""))
 }

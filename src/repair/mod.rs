@@ -51,7 +51,8 @@ pub enum RepairError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Controllers were refused, and those that were not have been switched off again.
-    #[error("cannot write {line:?} to {path}: {}; nothing of it was left switched on", answers(refusals), path = path.display())]
+    #[error("cannot write {line:?} to {path}: {}; nothing of it was left switched \
+             on", answers(refusals), path = path.display())]
     Refused {
         /// The `cgroup.subtree_control`.
         path: PathBuf,
@@ -79,12 +80,18 @@ pub enum RepairError {
 }
 
 fn with(data: &str) -> String {
-    if data.is_empty() { String::new() } else { format!(" ({data:?})") }
+    if data.is_empty() {
+        String::new()
+    } else {
+        format!(" ({data:?})")
+    }
 }
 
 fn answers(refusals: &[Refusal]) -> String {
-    let answers: Vec<String> =
-        refusals.iter().map(|refusal| format!("{} gives {}", refusal.controller, refusal.errno)).collect();
+    let answers: Vec<String> = refusals
+        .iter()
+        .map(|refusal| format!("{} gives {}", refusal.controller, refusal.errno))
+        .collect();
     answers.join(", ")
 }
 
@@ -115,19 +122,29 @@ pub enum Effect {
     Done(Option<String>),
     /// Nothing was left to do when its turn came.
     Nothing,
-    /// It was not tried: a step before it failed that it builds on, or the time for housekeeping was over.
+    /// It was not tried: a step before it failed that it builds on, or the time for housekeeping
+    /// was over.
     Skipped,
 }
 
-/// Takes the steps in order. After one that builds has failed, no other that builds is tried. Housekeeping ends at `until`.
+/// Takes the steps in order. After one that builds has failed, no other that builds is tried.
+/// Housekeeping ends at `until`.
 pub fn apply(root: &Root, host: &Host, plan: Vec<Planned>, until: Instant) -> Vec<Taken> {
     let mut failed = false;
     let steps = plan.len();
-    let mount = host.tree.as_ref().map_or(Path::new("/"), |tree| tree.mount.as_path());
+    let mount = host
+        .tree
+        .as_ref()
+        .map_or(Path::new("/"), |tree| tree.mount.as_path());
     let mut taken = Vec::with_capacity(steps);
     for Planned { step, faults } in plan {
         let words = step.words(mount);
-        sys::doing(format!("taking step {} of {steps} ({} {})", taken.len() + 1, words.plain, words.object));
+        sys::doing(format!(
+            "taking step {} of {steps} ({} {})",
+            taken.len() + 1,
+            words.plain,
+            words.object
+        ));
         let is_late = step.is_housekeeping() && Instant::now() >= until;
         let result = match (&host.tree, &host.v1) {
             _ if is_late || failed && step.builds() => Ok(Effect::Skipped),
@@ -136,26 +153,42 @@ pub fn apply(root: &Root, host: &Host, plan: Vec<Planned>, until: Instant) -> Ve
             (None, None) => take_without_tree(&step),
         };
         failed |= result.is_err() && step.builds();
-        taken.push(Taken { step, faults, result });
+        taken.push(Taken {
+            step,
+            faults,
+            result,
+        });
     }
     taken
 }
 
 /// Restarts the unit. The lock must not be held: the unit's own pre-start wants it.
 pub fn restart(Planned { step, faults }: Planned) -> Taken {
-    Taken { result: take_without_tree(&step), step, faults }
+    Taken {
+        result: take_without_tree(&step),
+        step,
+        faults,
+    }
 }
 
 fn take(root: &Root, tree: &Tree, step: &Step, until: Instant) -> Result<Effect, RepairError> {
     let directory = |group: &CgroupPath| group.under(&tree.mount);
     match step {
-        Step::LiftLimit { group, file } => write_file(&tree.file(group, file), "max").map(|()| Effect::Done(None)),
+        Step::LiftLimit { group, file } => {
+            write_file(&tree.file(group, file), "max").map(|()| Effect::Done(None))
+        }
         Step::RemovePods(pods) => groups::remove_pods(root, tree, pods, until),
         Step::RemoveTree(group) => groups::remove_tree(root, tree, group),
         Step::RemoveQosGroup(group) => groups::remove_qos_group(root, tree, group),
-        Step::MoveProcesses { from, to, frozen } => {
-            processes::move_out(root, &directory(from), &Refuge { tree, group: to, frozen: *frozen })
-        }
+        Step::MoveProcesses { from, to, frozen } => processes::move_out(
+            root,
+            &directory(from),
+            &Refuge {
+                tree,
+                group: to,
+                frozen: *frozen,
+            },
+        ),
         Step::MakeAnew(group) => groups::make_anew(root, tree, group),
         Step::Make(group) => groups::make(&directory(group)),
         Step::MakeQosGroup(group) => groups::make_qos_group(root, tree, group),
@@ -184,7 +217,8 @@ fn take_without_tree(step: &Step) -> Result<Effect, RepairError> {
     }
 }
 
-/// One write of all of `data` into a file that has to be there; kernel files take it whole or refuse it whole.
+/// One write of all of `data` into a file that has to be there; kernel files take it whole or
+/// refuse it whole.
 fn write_file(path: &Path, data: &str) -> Result<(), RepairError> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let written = open(path, flags, Mode::empty()).and_then(|file| {
@@ -209,5 +243,10 @@ fn errno(error: std::io::Error) -> Errno {
 
 fn change(operation: &'static str, path: &Path, data: &str) -> impl FnOnce(Errno) -> RepairError {
     let (path, data) = (path.to_owned(), data.to_owned());
-    move |errno| RepairError::Change { operation, path, data, errno }
+    move |errno| RepairError::Change {
+        operation,
+        path,
+        data,
+        errno,
+    }
 }

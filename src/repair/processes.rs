@@ -16,7 +16,8 @@ const PASSES: usize = 64;
 pub(super) struct Refuge<'a> {
     pub(super) tree: &'a Tree,
     pub(super) group: &'a CgroupPath,
-    /// Whether they are frozen and have to stay so: what is moved into a group that is not frozen runs on.
+    /// Whether they are frozen and have to stay so: what is moved into a group that is not frozen
+    /// runs on.
     pub(super) frozen: bool,
 }
 
@@ -48,24 +49,39 @@ pub(super) fn move_out(root: &Root, from: &Path, to: &Refuge) -> Result<Effect, 
         }
         if pids.iter().any(|pid| pid == "0") {
             // Written back, it would move this program itself.
-            let reason = "a process of another pid namespace (listed as 0) is among them".to_owned();
-            return Err(RepairError::Inhabited { path: from.to_owned(), reason });
+            let reason =
+                "a process of another pid namespace (listed as 0) is among them".to_owned();
+            return Err(RepairError::Inhabited {
+                path: from.to_owned(),
+                reason,
+            });
         }
         let directory = to.open()?;
         for pid in pids {
             moved.extend(move_process(root, &pid, &directory)?);
         }
     }
-    let reason = format!("after {} processes were moved out, there are still new ones", moved.len());
-    Err(RepairError::Inhabited { path: from.to_owned(), reason })
+    let reason = format!(
+        "after {} processes were moved out, there are still new ones",
+        moved.len()
+    );
+    Err(RepairError::Inhabited {
+        path: from.to_owned(),
+        reason,
+    })
 }
 
 /// Its id and name; `None` when it ended before its turn came.
 fn move_process(root: &Root, pid: &str, to: &Path) -> Result<Option<String>, RepairError> {
-    let comm = root.read(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
+    let comm = root
+        .read(Path::new(&format!("/proc/{pid}/comm")))
+        .unwrap_or_default();
     match write_file(&to.join("cgroup.procs"), pid) {
         Ok(()) => Ok(Some(format!("{pid} ({})", comm.trim_end()))),
-        Err(RepairError::Change { errno: Errno::ESRCH, .. }) => Ok(None),
+        Err(RepairError::Change {
+            errno: Errno::ESRCH,
+            ..
+        }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -1,4 +1,5 @@
-//! A file put in place of another, so that a reader, or a power cut, meets either the old one or the new one whole.
+//! A file put in place of another, so that a reader, or a power cut, meets either the old one or
+//! the new one whole.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -24,7 +25,8 @@ pub(super) fn put(
     mode: u32,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), RepairError> {
-    // Left by a run that was cut short, or put there by whom the folder belongs to: in either case nothing to write into.
+    // Left by a run that was cut short, or put there by whom the folder belongs to: in either case
+    // nothing to write into.
     let _ = fs::remove_file(new);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
@@ -34,7 +36,11 @@ pub(super) fn put(
         file.sync_all()
     });
     let placed = match written {
-        Ok(()) => fs::rename(new, place).map_err(errno).map_err(change("rename", new, &place.display().to_string())),
+        Ok(()) => fs::rename(new, place).map_err(errno).map_err(change(
+            "rename",
+            new,
+            &place.display().to_string(),
+        )),
         Err(error) => Err(change("write", new, "")(errno(error))),
     };
     if placed.is_err() {

@@ -14,15 +14,24 @@ const LONGEST_UNIT_NAME: usize = 255;
 /// systemd's own default, said aloud.
 const USUAL_WEIGHT: u64 = 100;
 
-/// A slice that systemd knows already is told what is new, until the next boot, and started if it does not run. To be told
-/// anything makes systemd apply all that it believes to be in place.
+/// A slice that systemd knows already is told what is new, until the next boot, and started if it
+/// does not run. To be told anything makes systemd apply all that it believes to be in place.
 ///
 /// `mount` is that of version 2; elsewhere nothing has to be kept.
-pub(super) fn ask_for(root: &Root, mount: &Path, slice: &CgroupPath, keeping: &Controllers) -> Result<(), RepairError> {
+pub(super) fn ask_for(
+    root: &Root,
+    mount: &Path,
+    slice: &CgroupPath,
+    keeping: &Controllers,
+) -> Result<(), RepairError> {
     let systemd = Systemd::connect()?;
     // It comes from settings, and so is text.
     let name = &slice.name().to_string_lossy();
-    let cpus = if keeping.contains("cpuset") { free_cpus(root, mount, slice)? } else { None };
+    let cpus = if keeping.contains("cpuset") {
+        free_cpus(root, mount, slice)?
+    } else {
+        None
+    };
     let cpus = cpus.unwrap_or_default();
     let mut unit = identity(slice);
     unit.extend(resources(keeping, &cpus));
@@ -52,12 +61,18 @@ fn require_active(systemd: &Systemd, name: &str) -> Result<(), RepairError> {
         return Ok(());
     }
     let reason = format!("the unit is {state} all the same");
-    Err(RepairError::Bus { call: format!("The start of {name}"), reason })
+    Err(RepairError::Bus {
+        call: format!("The start of {name}"),
+        reason,
+    })
 }
 
-/// Makes systemd forget a slice that nothing lives in. A group may have a name that no unit can have.
+/// Makes systemd forget a slice that nothing lives in. A group may have a name that no unit can
+/// have.
 pub(super) fn let_go(systemd: &Systemd, slice: &CgroupPath) -> Result<(), RepairError> {
-    let Some(unit) = unit_name(slice) else { return Ok(()) };
+    let Some(unit) = unit_name(slice) else {
+        return Ok(());
+    };
     match systemd.stop_alone(unit)? {
         Some(job) => systemd.wait_for(&job, unit),
         None => Ok(()),
@@ -67,21 +82,34 @@ pub(super) fn let_go(systemd: &Systemd, slice: &CgroupPath) -> Result<(), Repair
 /// `None` where systemd refuses the name (`unit_name_is_valid` in `src/basic/unit-name.c`).
 fn unit_name(slice: &CgroupPath) -> Option<&str> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-    slice.name().to_str().filter(|name| name.len() <= LONGEST_UNIT_NAME && name.chars().all(is_allowed))
+    slice
+        .name()
+        .to_str()
+        .filter(|name| name.len() <= LONGEST_UNIT_NAME && name.chars().all(is_allowed))
 }
 
 fn identity(slice: &CgroupPath) -> Properties {
     let parent = slice.parent().filter(|parent| !parent.is_root());
-    let wants = vec![parent.map_or("-.slice".to_owned(), |parent| parent.name().to_string_lossy().into_owned())];
+    let wants = vec![parent.map_or("-.slice".to_owned(), |parent| {
+        parent.name().to_string_lossy().into_owned()
+    })];
     vec![
-        ("Description", format!("libcontainer container {}", slice.name().display()).into()),
+        (
+            "Description",
+            format!("libcontainer container {}", slice.name().display()).into(),
+        ),
         ("Wants", wants.into()),
         ("DefaultDependencies", false.into()),
     ]
 }
 
 fn resources(keeping: &Controllers, cpus: &Cpus) -> Properties {
-    let accounting = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
+    let accounting = [
+        "MemoryAccounting",
+        "CPUAccounting",
+        "IOAccounting",
+        "TasksAccounting",
+    ];
     let mut properties: Properties = accounting.map(|key| (key, true.into())).into();
     // An empty list would allow all of them, those of other partitions included.
     if keeping.contains("cpuset") && !cpus.is_empty() {
@@ -102,8 +130,15 @@ mod tests {
         use std::os::unix::ffi::OsStrExt;
 
         let slice = |name: &[u8]| CgroupPath::root().join(std::ffi::OsStr::from_bytes(name));
-        assert_eq!(unit_name(&slice(b"kubepods-pod1_2.slice")), Some("kubepods-pod1_2.slice"));
-        for name in [b"kubepods-pod\xff.slice".as_slice(), b"kubepods-pod 1.slice", "kubepods-podé.slice".as_bytes()] {
+        assert_eq!(
+            unit_name(&slice(b"kubepods-pod1_2.slice")),
+            Some("kubepods-pod1_2.slice")
+        );
+        for name in [
+            b"kubepods-pod\xff.slice".as_slice(),
+            b"kubepods-pod 1.slice",
+            "kubepods-podé.slice".as_bytes(),
+        ] {
             assert_eq!(unit_name(&slice(name)), None);
         }
     }

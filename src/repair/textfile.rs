@@ -1,4 +1,5 @@
-//! Metrics for node_exporter's textfile collector, which reads every `*.prom` in its folder at any time.
+//! Metrics for node_exporter's textfile collector, which reads every `*.prom` in its folder at any
+//! time.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Version 1 hierarchies: mounting one, and making, filling, thawing and removing groups in all of them.
+//! Version 1 hierarchies: mounting one, and making, filling, thawing and removing groups in all of
+//! them.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,8 +16,17 @@ use crate::repair::groups::{inhabited, remove_with_all_below};
 use crate::repair::{Effect, RepairError, change, groups, slices, take_without_tree, write_file};
 use crate::root::Root;
 
-pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step, until: Instant) -> Result<Effect, RepairError> {
-    let points: Vec<&Path> = v1.mounted.iter().map(|hierarchy| hierarchy.point.as_path()).collect();
+pub(super) fn take(
+    root: &Root,
+    v1: &Hierarchies,
+    step: &Step,
+    until: Instant,
+) -> Result<Effect, RepairError> {
+    let points: Vec<&Path> = v1
+        .mounted
+        .iter()
+        .map(|hierarchy| hierarchy.point.as_path())
+        .collect();
     match step {
         Step::Mount { options, point } => mount_hierarchy(options, point),
         Step::Make(group) | Step::MakeQosGroup(group) => make(v1, group),
@@ -24,12 +34,15 @@ pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step, until: Instant) -
         Step::FillCpuset(group) => fill(root, v1, group),
         Step::Thaw(group) => thaw(root, v1, group),
         Step::AskForSlice { slice, keeping } => {
-            slices::ask_for(root, Path::new(CGROUP_MOUNT), slice, keeping).map(|()| Effect::Done(None))
+            slices::ask_for(root, Path::new(CGROUP_MOUNT), slice, keeping)
+                .map(|()| Effect::Done(None))
         }
         Step::RemoveTree(group) => remove_tree(root, &points, group),
         Step::RemovePods(pods) => {
             let by_systemd = !v1.slices.is_empty();
-            groups::each_pod(pods, by_systemd, until, |systemd, pod| remove_pod(root, &points, systemd, pod))
+            groups::each_pod(pods, by_systemd, until, |systemd, pod| {
+                remove_pod(root, &points, systemd, pod)
+            })
         }
         Step::Restart { .. } | Step::SetAside { .. } => take_without_tree(step),
         // Steps of version 2, which no rule of version 1 plans.
@@ -42,15 +55,20 @@ pub(super) fn take(root: &Root, v1: &Hierarchies, step: &Step, until: Instant) -
     }
 }
 
-/// With systemd's flags. The kernel refuses what is mounted there already, and controllers that are in use elsewhere (EBUSY).
+/// With systemd's flags. The kernel refuses what is mounted there already, and controllers that are
+/// in use elsewhere (EBUSY).
 fn mount_hierarchy(options: &str, point: &Path) -> Result<Effect, RepairError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let mounted = mount(Some("cgroup"), point, Some("cgroup"), flags, Some(options));
-    mounted.map(|()| Effect::Done(None)).map_err(change("mount", point, options))
+    mounted
+        .map(|()| Effect::Done(None))
+        .map_err(change("mount", point, options))
 }
 
 fn lift(v1: &Hierarchies, group: &CgroupPath, file: &str) -> Result<Effect, RepairError> {
-    let Some(memory) = v1.of("memory") else { return Ok(Effect::Nothing) };
+    let Some(memory) = v1.of("memory") else {
+        return Ok(Effect::Nothing);
+    };
     write_file(&group.under(&memory.point).join(file), NO_LIMIT).map(|()| Effect::Done(None))
 }
 
@@ -68,7 +86,9 @@ fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
 }
 
 fn fill(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
-    let (Some(cpuset), Some(parent)) = (v1.of("cpuset"), group.parent()) else { return Ok(Effect::Nothing) };
+    let (Some(cpuset), Some(parent)) = (v1.of("cpuset"), group.parent()) else {
+        return Ok(Effect::Nothing);
+    };
     let mut filled = Vec::new();
     for name in ["cpuset.cpus", "cpuset.mems"] {
         let file = group.under(&cpuset.point).join(name);
@@ -85,7 +105,9 @@ fn fill(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, Rep
 }
 
 fn thaw(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
-    let Some(freezer) = v1.of("freezer") else { return Ok(Effect::Nothing) };
+    let Some(freezer) = v1.of("freezer") else {
+        return Ok(Effect::Nothing);
+    };
     let path = group.under(&freezer.point);
     if populated(root, &[&freezer.point], group)? {
         return Err(inhabited(&path));
@@ -120,5 +142,7 @@ fn remove_tree(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<Effe
 }
 
 fn remove_everywhere(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<(), RepairError> {
-    points.iter().try_for_each(|point| remove_with_all_below(root, &group.under(point)))
+    points
+        .iter()
+        .try_for_each(|point| remove_with_all_below(root, &group.under(point)))
 }

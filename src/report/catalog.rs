@@ -1,5 +1,5 @@
-//! How a run can end, and the journal's catalog: what `journalctl -x` says of every entry (catalog format: systemd's
-//! "Journal Message Catalogs").
+//! How a run can end, and the journal's catalog: what `journalctl -x` says of every entry (catalog
+//! format: systemd's "Journal Message Catalogs").
 
 use super::lines::fill;
 use crate::diagnosis::catalogue::Fault;
@@ -43,15 +43,17 @@ pub const OUTCOMES: &[OutcomeEntry] = &[
         name: "healthy",
         message_id: "df29487aacd74fe0aae4c4b89bd6ef5a",
         title: "The cgroup tree is as the kubelet needs it",
-        meaning: "Nothing had to be repaired. If the kubelet does not start all the same, cgroups are not the reason.",
+        meaning: "Nothing had to be repaired. If the kubelet does not start all the same, cgroups \
+                  are not the reason.",
     },
     OutcomeEntry {
         outcome: Outcome::Repaired,
         name: "repaired",
         message_id: "0bb18c0307e545afbd00af22c0c5ee9f",
         title: "The cgroup tree was repaired",
-        meaning: "Each change has an entry of its own before this one. A second look after the last change found nothing \
-                  that the kubelet would die of. Making kubepods after a boot is one of these changes and no sign of harm.",
+        meaning: "Each change has an entry of its own before this one. A second look after the \
+                  last change found nothing that the kubelet would die of. Making kubepods after a \
+                  boot is one of these changes and no sign of harm.",
     },
     OutcomeEntry {
         outcome: Outcome::WouldRepair,
@@ -65,23 +67,25 @@ pub const OUTCOMES: &[OutcomeEntry] = &[
         name: "broken",
         message_id: "8ba244a1a5ce4439bd850fd77a4ed031",
         title: "The kubelet would not start",
-        meaning: "At least one fault remains that the kubelet dies of, or a change failed. Each has an entry of its own \
-                  before this one that says what to do. The kubelet is started all the same.",
+        meaning: "At least one fault remains that the kubelet dies of, or a change failed. Each \
+                  has an entry of its own before this one that says what to do. The kubelet is \
+                  started all the same.",
     },
     OutcomeEntry {
         outcome: Outcome::Unknown,
         name: "unknown",
         message_id: "171749c516a443658cb6e5230b9aea6c",
         title: "The cgroup tree could not be judged",
-        meaning: "Something that the judgement rests on could not be read. Nothing has been changed since.",
+        meaning: "Something that the judgement rests on could not be read. Nothing has been \
+                  changed since.",
     },
     OutcomeEntry {
         outcome: Outcome::Inactive,
         name: "inactive",
         message_id: "60ece892fa034863b304fd0271e1133e",
         title: "No kubelet is about to start",
-        meaning: "MicroK8s is not installed or is disabled, or kubelite is: nothing was changed. What needs a \
-                  repair gets it when kubelite is started.",
+        meaning: "MicroK8s is not installed or is disabled, or kubelite is: nothing was changed. \
+                  What needs a repair gets it when kubelite is started.",
     },
 ];
 
@@ -103,16 +107,26 @@ impl Outcome {
 
 /// The journal's catalog, as `systemd/catalog/kubepods-repair.catalog` holds it.
 pub fn journal_catalog() -> String {
-    let mut text = String::from("# Made from src/diagnosis/catalogue.rs; a test holds the two together.\n");
+    let mut text =
+        String::from("# Made from src/diagnosis/catalogue.rs; a test holds the two together.\n");
     let mut entry = |id: &str, subject: &str, paragraphs: &[&str]| {
-        text.push_str(&format!("\n-- {id}\nSubject: {subject}\nDefined-By: kubepods-repair\n"));
+        text.push_str(&format!(
+            "\n-- {id}\nSubject: {subject}\nDefined-By: kubepods-repair\n"
+        ));
         for paragraph in paragraphs {
             text.push_str(&format!("\n{}\n", fill(paragraph)));
         }
     };
     for fault in Fault::ALL.iter().map(|fault| fault.entry()) {
-        let seen = format!("Fault {0}, seen at @CGROUP_PATH@. More: kubepods-repair --explain {0}", fault.name);
-        entry(fault.message_id, fault.title, &[fault.meaning, fault.remedy, fault.by_hand, &seen]);
+        let seen = format!(
+            "Fault {0}, seen at @CGROUP_PATH@. More: kubepods-repair --explain {0}",
+            fault.name
+        );
+        entry(
+            fault.message_id,
+            fault.title,
+            &[fault.meaning, fault.remedy, fault.by_hand, &seen],
+        );
     }
     for outcome in OUTCOMES {
         entry(outcome.message_id, outcome.title, &[outcome.meaning]);
@@ -128,15 +142,23 @@ mod tests {
     #[test]
     fn ids_are_unique_and_well_formed() {
         let faults = Fault::ALL.iter().map(|fault| fault.message_id());
-        let ids: Vec<&str> = faults.chain(OUTCOMES.iter().map(|entry| entry.message_id)).collect();
+        let ids: Vec<&str> = faults
+            .chain(OUTCOMES.iter().map(|entry| entry.message_id))
+            .collect();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
-        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
+        assert!(
+            ids.iter()
+                .all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        );
     }
 
     /// With UPDATE_CATALOG in the environment the file is written instead of compared.
     #[test]
     fn the_installed_catalog_is_made_from_this_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/catalog/kubepods-repair.catalog");
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/systemd/catalog/kubepods-repair.catalog"
+        );
         if std::env::var_os("UPDATE_CATALOG").is_some() {
             std::fs::write(path, journal_catalog()).unwrap();
         }

@@ -14,7 +14,11 @@ pub fn explain(fault: Option<Fault>) -> String {
 }
 
 fn all() -> String {
-    let width = Fault::ALL.iter().map(|fault| fault.name().len()).max().unwrap_or(0);
+    let width = Fault::ALL
+        .iter()
+        .map(|fault| fault.name().len())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for entry in Fault::ALL.iter().map(|fault| fault.entry()) {
         let _ = writeln!(text, "{:width$}  {}", entry.name, entry.title);
@@ -36,7 +40,11 @@ fn one(entry: &Entry) -> String {
     if !entry.threads.is_empty() {
         text.push_str("\nWhere others met it\n\n");
     }
-    for (repository, number) in entry.threads.iter().filter_map(|thread| thread.split_once('#')) {
+    for (repository, number) in entry
+        .threads
+        .iter()
+        .filter_map(|thread| thread.split_once('#'))
+    {
         let _ = writeln!(text, "https://github.com/{repository}/issues/{number}");
     }
     text

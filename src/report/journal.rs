@@ -1,7 +1,9 @@
-//! For the journal, natively: one entry for each change and each fault that remains, and one for the run.
+//! For the journal, natively: one entry for each change and each fault that remains, and one for
+//! the run.
 //!
-//! An entry of a process that ends at once often loses its unit; `OBJECT_SYSTEMD_UNIT`, which root may send, makes
-//! `journalctl -u` find it all the same (systemd.journal-fields(7)). Field names are plain, so alerts can match on them.
+//! An entry of a process that ends at once often loses its unit; `OBJECT_SYSTEMD_UNIT`, which root
+//! may send, makes `journalctl -u` find it all the same (systemd.journal-fields(7)). Field names
+//! are plain, so alerts can match on them.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -17,15 +19,17 @@ use crate::diagnosis::{Finding, Severity};
 use crate::kubelet::microk8s::MICROK8S;
 use crate::repair::{Effect, Taken};
 
-/// Whether `stream` is the one that systemd connected to the journal: `JOURNAL_STREAM` is its device and inode
-/// (systemd.exec(5)).
+/// Whether `stream` is the one that systemd connected to the journal: `JOURNAL_STREAM` is its
+/// device and inode (systemd.exec(5)).
 pub fn is_stream_of(stream: &impl AsFd) -> bool {
-    let Some(named) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    let Some(named) = std::env::var_os("JOURNAL_STREAM") else {
+        return false;
+    };
     fstat(stream).is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino).as_str())
 }
 
-/// Sends the report to the journal's socket, or, without one, to standard error with a priority before each line, which
-/// the journal's stream understands.
+/// Sends the report to the journal's socket, or, without one, to standard error with a priority
+/// before each line, which the journal's stream understands.
 pub fn send(report: &Report) {
     let entries = entries(report);
     match tracing_journald::layer() {
@@ -38,13 +42,20 @@ pub fn send(report: &Report) {
                     ..tracing_journald::PriorityMappings::new()
                 });
             let subscriber = tracing_subscriber::registry().with(layer);
-            tracing::subscriber::with_default(subscriber, || entries.iter().for_each(|entry| entry.emit(report)));
+            tracing::subscriber::with_default(subscriber, || {
+                entries.iter().for_each(|entry| entry.emit(report))
+            });
         }
         Err(_) => {
             let mut stderr = io::stderr().lock();
             for entry in &entries {
                 // Nobody is left to tell about a standard error that cannot be written to.
-                let _ = writeln!(stderr, "<{}>{}", entry.level as u8, lines::printable(&entry.message));
+                let _ = writeln!(
+                    stderr,
+                    "<{}>{}",
+                    entry.level as u8,
+                    lines::printable(&entry.message)
+                );
             }
         }
     }
@@ -81,15 +92,25 @@ struct Entry {
 }
 
 fn entries(report: &Report) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = report.steps.iter().filter_map(|taken| change(report, taken)).collect();
-    let left = report.remaining.iter().filter(|finding| report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)));
+    let mut entries: Vec<Entry> = report
+        .steps
+        .iter()
+        .filter_map(|taken| change(report, taken))
+        .collect();
+    let left = report
+        .remaining
+        .iter()
+        .filter(|finding| report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)));
     entries.extend(left.map(|finding| remaining(report, finding)));
     entries.push(summary(report));
     entries
 }
 
 fn shutdown(report: &Report) -> Option<String> {
-    report.host.as_ref().map(|host| host.boot.previous_shutdown().to_string())
+    report
+        .host
+        .as_ref()
+        .map(|host| host.boot.previous_shutdown().to_string())
 }
 
 fn change(report: &Report, taken: &Taken) -> Option<Entry> {
@@ -112,7 +133,9 @@ fn change(report: &Report, taken: &Taken) -> Option<Entry> {
         severity: None,
         cgroup_path: Some(lines::place(&taken.step, mount)),
         controller: match &taken.step {
-            crate::diagnosis::remedy::Step::Enable { controllers, .. } => Some(controllers.to_string()),
+            crate::diagnosis::remedy::Step::Enable { controllers, .. } => {
+                Some(controllers.to_string())
+            }
             _ => None,
         },
         errno: errno_of(taken).map(|errno| errno as i32),
@@ -131,16 +154,30 @@ fn errno_of(taken: &Taken) -> Option<Errno> {
 }
 
 fn remaining(report: &Report, finding: &Finding) -> Entry {
-    let Finding { fault, impact, location, evidence, .. } = finding;
+    let Finding {
+        fault,
+        impact,
+        location,
+        evidence,
+        ..
+    } = finding;
     let cure = lines::remedy(finding, report);
     let severity = impact.severity();
     Entry {
         level: Level::from(severity),
-        message: format!("{}: {location}: {evidence}. Impact: {}. Fix: {cure}.", fault.name(), impact.sentence()),
+        message: format!(
+            "{}: {location}: {evidence}. Impact: {}. Fix: {cure}.",
+            fault.name(),
+            impact.sentence()
+        ),
         message_id: fault.message_id(),
         fault: Some(fault.name()),
         severity: Some(severity.to_string()),
-        cgroup_path: Some(location.directory().map_or(location.to_string(), |path| path.display().to_string())),
+        cgroup_path: Some(
+            location
+                .directory()
+                .map_or(location.to_string(), |path| path.display().to_string()),
+        ),
         controller: Some(finding.controllers.to_string()).filter(|list| !list.is_empty()),
         errno: finding.errno.map(|errno| errno as i32),
         outcome: "remains",
@@ -150,7 +187,9 @@ fn remaining(report: &Report, finding: &Finding) -> Entry {
 fn summary(report: &Report) -> Entry {
     let outcome = report.outcome();
     let message = match outcome {
-        Outcome::Healthy if report.findings.is_empty() => report.healthy().unwrap_or_else(|| report.verdict()),
+        Outcome::Healthy if report.findings.is_empty() => {
+            report.healthy().unwrap_or_else(|| report.verdict())
+        }
         Outcome::Repaired => format!("{}, {}", changes(report), report.verdict()),
         _ => report.verdict(),
     };

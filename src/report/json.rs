@@ -1,4 +1,5 @@
-//! For programs. `schema` grows by one whenever a field changes its meaning or goes away; new fields may come at any time.
+//! For programs. `schema` grows by one whenever a field changes its meaning or goes away; new
+//! fields may come at any time.
 
 use std::path::Path;
 
@@ -89,25 +90,62 @@ pub fn render(report: &Report) -> String {
         microk8s: MicroK8s {
             active: report.active.is_some(),
             reason: report.inactive.as_deref().or(report.disabled.as_deref()),
-            revision: report.active.as_ref().map(|active| active.revision.as_str()),
-            kubelet: report.active.as_ref().and_then(|active| active.version).map(|version| version.to_string()),
-            args_file: report.active.as_ref().map(|active| active.args_file.display().to_string()),
+            revision: report
+                .active
+                .as_ref()
+                .map(|active| active.revision.as_str()),
+            kubelet: report
+                .active
+                .as_ref()
+                .and_then(|active| active.version)
+                .map(|version| version.to_string()),
+            args_file: report
+                .active
+                .as_ref()
+                .map(|active| active.args_file.display().to_string()),
         },
         host: report.host.as_ref().map(|host| HostView {
             kernel: &host.kernel.release,
             previous_shutdown: host.boot.previous_shutdown().to_string(),
             container: host.boot.container.as_ref().map(ToString::to_string),
             cgroups: lines::mode(host),
-            mounts: host.mounts.iter().map(|mount| mount.point.display().to_string()).collect(),
-            controllers: tree.map(|tree| tree.offered().iter().map(str::to_owned).collect()).unwrap_or_default(),
+            mounts: host
+                .mounts
+                .iter()
+                .map(|mount| mount.point.display().to_string())
+                .collect(),
+            controllers: tree
+                .map(|tree| tree.offered().iter().map(str::to_owned).collect())
+                .unwrap_or_default(),
         }),
-        settings: report.settings.as_ref().map(lines::settings).unwrap_or_default().into_iter().map(setting).collect(),
-        findings: report.findings.iter().map(|one| finding(report, one)).collect(),
-        steps: report.steps.iter().map(|taken| step(taken, mount)).collect(),
-        remaining: report.remaining.iter().map(|one| finding(report, one)).collect(),
+        settings: report
+            .settings
+            .as_ref()
+            .map(lines::settings)
+            .unwrap_or_default()
+            .into_iter()
+            .map(setting)
+            .collect(),
+        findings: report
+            .findings
+            .iter()
+            .map(|one| finding(report, one))
+            .collect(),
+        steps: report
+            .steps
+            .iter()
+            .map(|taken| step(taken, mount))
+            .collect(),
+        remaining: report
+            .remaining
+            .iter()
+            .map(|one| finding(report, one))
+            .collect(),
     };
     // It holds nothing that JSON cannot say, so this cannot fail.
-    serde_json::to_string_pretty(&document).map(|text| escaped(&text) + "\n").unwrap_or_default()
+    serde_json::to_string_pretty(&document)
+        .map(|text| escaped(&text) + "\n")
+        .unwrap_or_default()
 }
 
 /// JSON leaves more as it is than a terminal should see.
@@ -123,7 +161,11 @@ fn escaped(text: &str) -> String {
 }
 
 fn setting((name, value, origin): (&'static str, String, String)) -> SettingView {
-    SettingView { name, value, origin }
+    SettingView {
+        name,
+        value,
+        origin,
+    }
 }
 
 fn finding<'a>(report: &Report, finding: &'a Finding) -> FindingView<'a> {

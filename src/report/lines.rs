@@ -13,13 +13,19 @@ use crate::report::Report;
 
 /// A step in words: `made …`, `would make …`, `could not make …`.
 pub(super) fn step(taken: &Taken, mount: &Path) -> String {
-    let Words { done, plain, object } = taken.step.words(mount);
+    let Words {
+        done,
+        plain,
+        object,
+    } = taken.step.words(mount);
     match &taken.result {
         Ok(Effect::Would) => format!("would {plain} {object}"),
         Ok(Effect::Done(None)) => format!("{done} {object}"),
         Ok(Effect::Done(Some(details))) => format!("{done} {object}: {details}"),
         Ok(Effect::Nothing) => format!("did not have to {plain} {object}"),
-        Ok(Effect::Skipped) if taken.step.is_housekeeping() => format!("had no time left to {plain} {object}"),
+        Ok(Effect::Skipped) if taken.step.is_housekeeping() => {
+            format!("had no time left to {plain} {object}")
+        }
         Ok(Effect::Skipped) => format!("did not {plain} {object} after the failure before"),
         Err(error) => format!("could not {plain} {object}: {error}"),
     }
@@ -38,10 +44,19 @@ pub(super) fn place(step: &Step, mount: &Path) -> String {
 
 /// What was done about a finding, would be, or is left to the reader.
 pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
-    let remains = || report.remaining.iter().any(|remaining| remaining.is_same_as(finding));
+    let remains = || {
+        report
+            .remaining
+            .iter()
+            .any(|remaining| remaining.is_same_as(finding))
+    };
     match &finding.remedy {
-        Remedy::Steps(_) if report.inactive.is_some() => "nothing is done: see the verdict".to_owned(),
-        Remedy::Steps(_) if report.disabled.is_some() => "kubelite's pre-start would repair it".to_owned(),
+        Remedy::Steps(_) if report.inactive.is_some() => {
+            "nothing is done: see the verdict".to_owned()
+        }
+        Remedy::Steps(_) if report.disabled.is_some() => {
+            "kubelite's pre-start would repair it".to_owned()
+        }
         Remedy::Steps(_) if report.dry_run => "kubepods-repair would repair it".to_owned(),
         _ if !remains() => "repaired".to_owned(),
         Remedy::Steps(_) => "not repaired, see the steps".to_owned(),
@@ -52,16 +67,29 @@ pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
 
 /// The settings with their origins and what was overruled: name, value, origin.
 pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String)> {
-    let group = |path: &Option<CgroupPath>| path.as_ref().map_or("none".to_owned(), ToString::to_string);
-    let list = |words: &Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(",") };
+    let group =
+        |path: &Option<CgroupPath>| path.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let list = |words: &Vec<String>| {
+        if words.is_empty() {
+            "none".to_owned()
+        } else {
+            words.join(",")
+        }
+    };
     let mut rows = vec![
-        setting("cgroups-per-qos", &settings.cgroups_per_qos, bool::to_string),
+        setting(
+            "cgroups-per-qos",
+            &settings.cgroups_per_qos,
+            bool::to_string,
+        ),
         setting("cgroup-driver", &settings.driver, ToString::to_string),
         setting("cgroup-root", &settings.cgroup_root, ToString::to_string),
         setting("enforce-node-allocatable", &settings.enforced, list),
         setting("kube-reserved-cgroup", &settings.kube_reserved, group),
         setting("system-reserved-cgroup", &settings.system_reserved, group),
-        setting("root-dir", &settings.root_dir, |path| path.display().to_string()),
+        setting("root-dir", &settings.root_dir, |path| {
+            path.display().to_string()
+        }),
     ];
     if settings.fail_cgroup_v1.value.is_some() {
         let told = |value: &Option<bool>| value.unwrap_or_default().to_string();
@@ -70,11 +98,22 @@ pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String
     rows
 }
 
-fn setting<T>(name: &'static str, setting: &Sourced<T>, show: impl Fn(&T) -> String) -> (&'static str, String, String) {
-    let before = std::iter::successors(setting.overruled.as_deref(), |before| before.overruled.as_deref());
-    let overruled: String =
-        before.map(|before| format!(", over {} of {}", show(&before.value), before.origin)).collect();
-    (name, show(&setting.value), format!("{}{overruled}", setting.origin))
+fn setting<T>(
+    name: &'static str,
+    setting: &Sourced<T>,
+    show: impl Fn(&T) -> String,
+) -> (&'static str, String, String) {
+    let before = std::iter::successors(setting.overruled.as_deref(), |before| {
+        before.overruled.as_deref()
+    });
+    let overruled: String = before
+        .map(|before| format!(", over {} of {}", show(&before.value), before.origin))
+        .collect();
+    (
+        name,
+        show(&setting.value),
+        format!("{}{overruled}", setting.origin),
+    )
 }
 
 /// The layout of the hierarchies, in a word.
@@ -87,8 +126,8 @@ pub(super) fn mode(host: &Host) -> &'static str {
     }
 }
 
-/// What lies to the reader of a terminal: control characters, and those that have no width or turn the direction of writing.
-/// A process or a cgroup may have them in its name.
+/// What lies to the reader of a terminal: control characters, and those that have no width or turn
+/// the direction of writing. A process or a cgroup may have them in its name.
 pub(super) fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -99,7 +138,15 @@ pub(super) fn printable(text: &str) -> String {
     if !text.chars().any(is_deceptive) {
         return text.to_owned();
     }
-    text.chars().flat_map(|c| if is_deceptive(c) { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| {
+            if is_deceptive(c) {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 /// Breaks a paragraph into lines of at most 80 characters.

@@ -22,7 +22,8 @@ use crate::kubelet::{Configured, Driver, ErrorKind, Settings, SettingsError};
 use crate::repair::Taken;
 use catalog::Outcome;
 
-/// What can be said of the kubelet where nothing fatal is found: it may still die of what is not examined here.
+/// What can be said of the kubelet where nothing fatal is found: it may still die of what is not
+/// examined here.
 const READY: &str = "cgroups are ready for the kubelet";
 
 /// One run, from its options to its verdict.
@@ -52,7 +53,8 @@ pub struct Report {
     pub remaining: Vec<Finding>,
     /// Why no judgement was possible.
     pub unknown: Option<String>,
-    /// How many runs have changed something since the boot, this one included; `None` when that is not known.
+    /// How many runs have changed something since the boot, this one included; `None` when that is
+    /// not known.
     pub repairs: Option<u64>,
     /// What could not be noted for later runs, a sentence each. The tree is none the worse for it.
     pub unnoted: Vec<String>,
@@ -74,7 +76,8 @@ pub struct Active {
 impl fmt::Display for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "revision {}", self.revision)?;
-        self.version.map_or(Ok(()), |version| write!(f, ", kubelet {version}"))
+        self.version
+            .map_or(Ok(()), |version| write!(f, ", kubelet {version}"))
     }
 }
 
@@ -104,10 +107,18 @@ impl Report {
     pub fn configured(&mut self, configured: &Configured) {
         match configured {
             Configured::Inactive(reason) => self.inactive = Some(reason.clone()),
-            Configured::Active { revision, version, args_file, settings } => {
+            Configured::Active {
+                revision,
+                version,
+                args_file,
+                settings,
+            } => {
                 self.unusable = settings.as_ref().as_ref().err().map(SettingsError::kind);
-                self.active =
-                    Some(Active { revision: revision.clone(), version: *version, args_file: args_file.clone() });
+                self.active = Some(Active {
+                    revision: revision.clone(),
+                    version: *version,
+                    args_file: args_file.clone(),
+                });
             }
         }
     }
@@ -115,13 +126,22 @@ impl Report {
     /// With the host as it was seen.
     #[must_use]
     pub fn examined(self, settings: &Settings, host: Host) -> Self {
-        Self { settings: Some(settings.clone()), repairs: host.boot.repairs, host: Some(host), ..self }
+        Self {
+            settings: Some(settings.clone()),
+            repairs: host.boot.repairs,
+            host: Some(host),
+            ..self
+        }
     }
 
     /// With the findings of the first look.
     #[must_use]
     pub fn found(self, findings: Vec<Finding>) -> Self {
-        Self { remaining: findings.clone(), findings, ..self }
+        Self {
+            remaining: findings.clone(),
+            findings,
+            ..self
+        }
     }
 
     /// With the findings of a later look.
@@ -133,12 +153,18 @@ impl Report {
     /// When something that a judgement rests on could not be read or done.
     #[must_use]
     pub fn unknown(self, reason: String) -> Self {
-        Self { unknown: Some(reason), ..self }
+        Self {
+            unknown: Some(reason),
+            ..self
+        }
     }
 
     /// Where the hierarchy is mounted that was judged.
     fn mount(&self) -> &Path {
-        self.host.as_ref().and_then(|host| host.tree.as_ref()).map_or(Path::new("/"), |tree| tree.mount.as_path())
+        self.host
+            .as_ref()
+            .and_then(|host| host.tree.as_ref())
+            .map_or(Path::new("/"), |tree| tree.mount.as_path())
     }
 
     /// How it ended.
@@ -157,7 +183,11 @@ impl Report {
         match (self.steps.is_empty(), self.dry_run) {
             (true, _) => Outcome::Healthy,
             (false, true) => Outcome::WouldRepair,
-            (false, false) if self.remaining.iter().any(Finding::is_fatal) || self.is_unfinished() => Outcome::Broken,
+            (false, false)
+                if self.remaining.iter().any(Finding::is_fatal) || self.is_unfinished() =>
+            {
+                Outcome::Broken
+            }
             (false, false) => Outcome::Repaired,
         }
     }
@@ -184,12 +214,19 @@ impl Report {
             return format!("MicroK8s is not active ({reason}), so there is nothing to do");
         }
         if let Some(reason) = &self.disabled {
-            let when_started = if self.dry_run { format!(", and {}", self.when_started()) } else { String::new() };
+            let when_started = if self.dry_run {
+                format!(", and {}", self.when_started())
+            } else {
+                String::new()
+            };
             return format!("{reason}; nothing is changed until it is started{when_started}");
         }
         match &self.inactive {
             Some(reason) => {
-                format!("MicroK8s is not active ({reason}), so nothing is done; otherwise: {}", self.judgement())
+                format!(
+                    "MicroK8s is not active ({reason}), so nothing is done; otherwise: {}",
+                    self.judgement()
+                )
             }
             None => self.judgement(),
         }
@@ -206,30 +243,46 @@ impl Report {
 
     fn judgement(&self) -> String {
         let fatal = self.remaining.iter().filter(|finding| finding.is_fatal());
-        let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) = fatal.partition(|finding| !finding.is_beyond_repair());
-        let first = beyond.iter().find(|finding| !matches!(finding.remedy, Remedy::Waits(_))).or(beyond.first());
+        let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) =
+            fatal.partition(|finding| !finding.is_beyond_repair());
+        let first = beyond
+            .iter()
+            .find(|finding| !matches!(finding.remedy, Remedy::Waits(_)))
+            .or(beyond.first());
         match (first, curable.first()) {
             (Some(finding), _) if self.unusable == Some(ErrorKind::Unknown) => {
-                format!("whether the kubelet would start cannot be known: {}", at(finding))
+                format!(
+                    "whether the kubelet would start cannot be known: {}",
+                    at(finding)
+                )
             }
             (Some(finding), _) => format!("the kubelet would not start: {}", at(finding)),
             (None, Some(finding)) if self.dry_run => {
-                format!("the kubelet would not start as it is ({}); after these steps {READY}", at(finding))
+                format!(
+                    "the kubelet would not start as it is ({}); after these steps \
+                         {READY}",
+                    at(finding)
+                )
             }
             (None, Some(finding)) => format!("the kubelet would not start: {}", at(finding)),
             (None, None) if !self.dry_run && self.is_unfinished() => {
-                "whether the kubelet starts is not certain: not everything that was planned could be done, see the steps".to_owned()
+                "whether the kubelet starts is not certain: not everything that was planned could \
+                 be done, see the steps"
+                    .to_owned()
             }
             (None, None) => READY.to_owned(),
         }
     }
 
-    /// Whether something still waits for a step of ours. Housekeeping that ran out of time is left to the kubelet; what failed is
-    /// not.
+    /// Whether something still waits for a step of ours. Housekeeping that ran out of time is left
+    /// to the kubelet; what failed is not.
     fn is_unfinished(&self) -> bool {
         self.remaining.iter().any(|finding| {
-            let Remedy::Steps(steps) = &finding.remedy else { return false };
-            let failed = |taken: &Taken| taken.result.is_err() && taken.faults.contains(&finding.fault);
+            let Remedy::Steps(steps) = &finding.remedy else {
+                return false;
+            };
+            let failed =
+                |taken: &Taken| taken.result.is_err() && taken.faults.contains(&finding.fault);
             !steps.iter().all(Step::is_housekeeping) || self.steps.iter().any(failed)
         })
     }
@@ -240,12 +293,24 @@ impl Report {
         if let Some(v1) = &self.host.as_ref()?.v1 {
             let names: Vec<String> = v1.mounted.iter().map(Hierarchy::name).collect();
             let (kubepods, names) = (layout.kubepods, names.join(" "));
-            return Some(format!("{kubepods} is in every hierarchy ({names}); {READY}"));
+            return Some(format!(
+                "{kubepods} is in every hierarchy ({names}); {READY}"
+            ));
         }
         let tree = self.host.as_ref()?.tree.as_ref()?;
-        let held = if layout.driver == Driver::Systemd { "kept by systemd" } else { "anchored" };
-        let (kubepods, needed) = (layout.kubepods.under(&tree.mount), layout::needed(&tree.offered()));
-        Some(format!("{} has {needed}, {held}; {READY}", kubepods.display()))
+        let held = if layout.driver == Driver::Systemd {
+            "kept by systemd"
+        } else {
+            "anchored"
+        };
+        let (kubepods, needed) = (
+            layout.kubepods.under(&tree.mount),
+            layout::needed(&tree.offered()),
+        );
+        Some(format!(
+            "{} has {needed}, {held}; {READY}",
+            kubepods.display()
+        ))
     }
 
     /// What to type after a repair by hand, when the service had given up.

@@ -19,7 +19,10 @@ pub fn render(report: &Report, colour: bool) -> String {
     if is_left_alone && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
         return format!("{}\n", lines::printable(&report.verdict()));
     }
-    let mut out = Out { text: String::new(), colour };
+    let mut out = Out {
+        text: String::new(),
+        colour,
+    };
     out.host(report);
     out.settings(report);
     out.findings(report);
@@ -33,12 +36,18 @@ pub fn render(report: &Report, colour: bool) -> String {
 
 /// What was only noticed, a line each; `None` if there is more to say.
 fn notes(report: &Report) -> Option<String> {
-    let is_note = |finding: &Finding| finding.severity() == Severity::Notice && finding.fault.is_note();
+    let is_note =
+        |finding: &Finding| finding.severity() == Severity::Notice && finding.fault.is_note();
     if !report.findings.iter().all(is_note) {
         return None;
     }
     let note = |finding: &Finding| {
-        let line = format!("note: {}: {}; {}.", finding.fault.name(), finding.evidence, lines::remedy(finding, report));
+        let line = format!(
+            "note: {}: {}; {}.",
+            finding.fault.name(),
+            finding.evidence,
+            lines::remedy(finding, report)
+        );
         lines::printable(&line) + "\n"
     };
     Some(report.findings.iter().map(note).collect())
@@ -52,13 +61,18 @@ struct Out {
 impl Out {
     /// A newline before it makes a blank line; one within it is somebody else's, and escaped.
     fn line(&mut self, line: &str) {
-        let text = line.strip_prefix('\n').inspect(|_| self.text.push('\n')).unwrap_or(line);
+        let text = line
+            .strip_prefix('\n')
+            .inspect(|_| self.text.push('\n'))
+            .unwrap_or(line);
         self.text.push_str(&lines::printable(text));
         self.text.push('\n');
     }
 
     fn rows(&mut self, rows: &[(&str, String, String)]) {
-        let width = |column: fn(&(&str, String, String)) -> usize| rows.iter().map(column).max().unwrap_or(0);
+        let width = |column: fn(&(&str, String, String)) -> usize| {
+            rows.iter().map(column).max().unwrap_or(0)
+        };
         let (names, values) = (width(|row| row.0.len()), width(|row| row.1.chars().count()));
         for (name, value, origin) in rows {
             let line = format!("  {name:names$}  {value:values$}  {origin}");
@@ -70,38 +84,66 @@ impl Out {
         let Some(host) = &report.host else { return };
         self.line("Host");
         let none = String::new;
-        let mut rows =
-            vec![("kernel", host.kernel.release.clone(), none()), ("cgroups", lines::mode(host).to_owned(), none())];
+        let mut rows = vec![
+            ("kernel", host.kernel.release.clone(), none()),
+            ("cgroups", lines::mode(host).to_owned(), none()),
+        ];
         if let Some(manager) = &host.boot.container {
             rows.push(("container", manager.to_string(), none()));
         }
         match &host.tree {
             Some(tree) => rows.push(("controllers", tree.offered().to_string(), none())),
-            None => rows.extend(host.mounts.iter().map(|mount| ("mounted", mount.point.display().to_string(), none()))),
+            None => rows.extend(
+                host.mounts
+                    .iter()
+                    .map(|mount| ("mounted", mount.point.display().to_string(), none())),
+            ),
         }
         match (&report.active, &report.inactive) {
             (Some(active), _) => rows.push(("MicroK8s", active.to_string(), none())),
-            (None, Some(reason)) => rows.push(("MicroK8s", format!("not active: {reason}"), none())),
+            (None, Some(reason)) => {
+                rows.push(("MicroK8s", format!("not active: {reason}"), none()))
+            }
             (None, None) => {}
         }
         if let Some(reason) = &report.disabled {
-            rows.push(("kubelite", reason.trim_start_matches("kubelite is ").to_owned(), none()));
+            rows.push((
+                "kubelite",
+                reason.trim_start_matches("kubelite is ").to_owned(),
+                none(),
+            ));
         }
-        if let Some(before) = host.boot.marker.as_ref().and_then(|marker| marker.kernel_before.clone()) {
+        if let Some(before) = host
+            .boot
+            .marker
+            .as_ref()
+            .and_then(|marker| marker.kernel_before.clone())
+        {
             rows.push(("kernel before", before, none()));
         }
-        rows.push(("previous shutdown", host.boot.previous_shutdown().to_string(), none()));
+        rows.push((
+            "previous shutdown",
+            host.boot.previous_shutdown().to_string(),
+            none(),
+        ));
         self.rows(&rows);
     }
 
     fn settings(&mut self, report: &Report) {
-        let Some(settings) = &report.settings else { return };
+        let Some(settings) = &report.settings else {
+            return;
+        };
         self.line("\nThe kubelet's settings");
         self.rows(&lines::settings(settings));
     }
 
     fn findings(&mut self, report: &Report) {
-        let is_new = |finding: &&Finding| !report.findings.iter().any(|first| first.is_same_as(finding));
+        let is_new = |finding: &&Finding| {
+            !report
+                .findings
+                .iter()
+                .any(|first| first.is_same_as(finding))
+        };
         let later = report.remaining.iter().filter(is_new);
         let mut all: Vec<&Finding> = report.findings.iter().chain(later).collect();
         all.sort_by_key(|finding| finding.rank());
@@ -109,7 +151,10 @@ impl Out {
             self.line("\nFindings");
         }
         for finding in all {
-            let remains = report.remaining.iter().find(|remaining| remaining.is_same_as(finding));
+            let remains = report
+                .remaining
+                .iter()
+                .find(|remaining| remaining.is_same_as(finding));
             self.finding(remains.unwrap_or(finding), report);
         }
     }
@@ -120,8 +165,14 @@ impl Out {
         let _ = write!(self.text, "  {on}{:8}{off}", finding.severity().to_string());
         self.line(&format!("  {}  {}", finding.fault.name(), finding.location));
         self.line(&format!("            Found: {}.", finding.evidence));
-        self.line(&format!("            Impact: {}.", finding.impact.sentence()));
-        self.line(&format!("            Fix: {}.", lines::remedy(finding, report)));
+        self.line(&format!(
+            "            Impact: {}.",
+            finding.impact.sentence()
+        ));
+        self.line(&format!(
+            "            Fix: {}.",
+            lines::remedy(finding, report)
+        ));
     }
 
     fn steps(&mut self, report: &Report) {

@@ -1,8 +1,9 @@
 //! What a capture keeps of the files that are read: no more than what the program reads in them.
 //!
-//! A capture is sent to strangers, and a list of what may be a secret is never complete. So each reader says what it needs, in a
-//! function beside the grammar by which it reads ([`Keep`]). A file that nobody speaks for is kept only where it is one of the
-//! kernel's that hold no user's text, else its content is not kept at all.
+//! A capture is sent to strangers, and a list of what may be a secret is never complete. So each
+//! reader says what it needs, in a function beside the grammar by which it reads ([`Keep`]). A file
+//! that nobody speaks for is kept only where it is one of the kernel's that hold no user's text,
+//! else its content is not kept at all.
 
 use std::path::Path;
 
@@ -33,7 +34,9 @@ fn is_kernels_own(path: &Path) -> bool {
     if below("/sys/fs/cgroup") || below("/sys/devices/system") {
         return true;
     }
-    let Ok(inside) = path.strip_prefix("/proc") else { return false };
+    let Ok(inside) = path.strip_prefix("/proc") else {
+        return false;
+    };
     let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
     match parts.as_slice() {
         ["cgroups"] => true,
@@ -41,7 +44,8 @@ fn is_kernels_own(path: &Path) -> bool {
         ["sys", "kernel", "keys", _] | ["sys", "kernel", "random", "boot_id"] => true,
         ["sys", "vm", name] => ["overcommit_memory", "panic_on_oom"].contains(name),
         [pid, name] | [pid, "task", _, name] => {
-            pid.bytes().all(|digit| digit.is_ascii_digit()) && ["stat", "comm", "cgroup"].contains(name)
+            pid.bytes().all(|digit| digit.is_ascii_digit())
+                && ["stat", "comm", "cgroup"].contains(name)
         }
         _ => false,
     }
@@ -52,7 +56,8 @@ pub fn text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
     move |content| keep(&String::from_utf8_lossy(content)).into_bytes()
 }
 
-/// [`Keep`] for a file that is refused with NUL bytes in it, or when it is not UTF-8: that it is so is all that is read then.
+/// [`Keep`] for a file that is refused with NUL bytes in it, or when it is not UTF-8: that it is so
+/// is all that is read then.
 pub fn checked_text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
     move |content| match std::str::from_utf8(content) {
         Ok(text) if !text.contains('\0') => keep(text).into_bytes(),
@@ -60,7 +65,8 @@ pub fn checked_text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> 
     }
 }
 
-/// What begins the copy of a file that cannot be parsed. YAML, TOML and JSON all refuse a file that begins so.
+/// What begins the copy of a file that cannot be parsed. YAML, TOML and JSON all refuse a file that
+/// begins so.
 const FAULT: &str = "%BLANKED ";
 
 /// What replaces a file that cannot be parsed: no more than what is wrong with it.
@@ -85,14 +91,19 @@ pub fn quoted(text: &str) -> String {
 
 /// Whether this is a name as settings have one, rather than a text.
 pub fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
 /// A `name=value` with the value blanked; of anything else nothing but that it is there.
 pub fn blank_word(word: &str) -> String {
     match word.split_once('=') {
         Some((name, "")) if is_name(name) => format!("{name}="),
-        Some((name, value)) if is_name(name) && !value.starts_with('=') => format!("{name}={BLANK}"),
+        Some((name, value)) if is_name(name) && !value.starts_with('=') => {
+            format!("{name}={BLANK}")
+        }
         _ => BLANK.to_owned(),
     }
 }
@@ -103,9 +114,13 @@ mod tests {
 
     #[test]
     fn only_the_kernels_own_files_are_kept_unasked() {
-        for path in
-            ["/sys/fs/cgroup/a/cpu.max", "/proc/cgroups", "/proc/1/stat", "/proc/1/task/2/cgroup", "/proc/7/comm"]
-        {
+        for path in [
+            "/sys/fs/cgroup/a/cpu.max",
+            "/proc/cgroups",
+            "/proc/1/stat",
+            "/proc/1/task/2/cgroup",
+            "/proc/7/comm",
+        ] {
             assert!(is_kernels_own(Path::new(path)), "{path}");
         }
         for path in [
@@ -125,12 +140,19 @@ mod tests {
 
     #[test]
     fn words_quotes_and_faults() {
-        for (word, expected) in
-            [("root=UUID=1", "root=BLANKED"), ("a=", "a="), ("c2VjcmV0==", BLANK), ("quiet", BLANK), ("a b=c", BLANK)]
-        {
+        for (word, expected) in [
+            ("root=UUID=1", "root=BLANKED"),
+            ("a=", "a="),
+            ("c2VjcmV0==", BLANK),
+            ("quiet", BLANK),
+            ("a b=c", BLANK),
+        ] {
             assert_eq!(blank_word(word), expected);
         }
-        assert_eq!(quoted("a \"\\ é\n\u{7f}"), "\"a \\\"\\\\ é\\U0000000a\\U0000007f\"");
+        assert_eq!(
+            quoted("a \"\\ é\n\u{7f}"),
+            "\"a \\\"\\\\ é\\U0000000a\\U0000007f\""
+        );
         assert_eq!(known_fault(&fault("a\nb")), Some("a\nb"));
     }
 }

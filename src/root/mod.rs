@@ -1,7 +1,8 @@
 //! The file system as it is examined: this machine's `/`, or a captured copy of another's.
 //!
-//! A captured tree is opened once and everything in it is resolved inside it (`openat2` with `RESOLVE_IN_ROOT`), so that
-//! its absolute symbolic links lead into the copy and never out to this machine.
+//! A captured tree is opened once and everything in it is resolved inside it (`openat2` with
+//! `RESOLVE_IN_ROOT`), so that its absolute symbolic links lead into the copy and never out to this
+//! machine.
 
 pub mod keep;
 pub mod record;
@@ -26,7 +27,8 @@ use record::{ERRNO_FILE, Found, Record};
 /// No file of the kernel's is read further than this: a busy node's mountinfo is some megabytes.
 const LARGEST_OF_KERNEL: u64 = 16 << 20;
 
-/// Nor any other: what is read there are settings and state, some kilobytes long, and a parser takes forty times the file.
+/// Nor any other: what is read there are settings and state, some kilobytes long, and a parser
+/// takes forty times the file.
 const LARGEST_ON_DISK: u64 = 2 << 20;
 
 /// What a file of one value never fills.
@@ -60,7 +62,10 @@ struct Captured {
 impl Root {
     /// This machine.
     pub fn live() -> Self {
-        Self { captured: None, record: None }
+        Self {
+            captured: None,
+            record: None,
+        }
     }
 
     /// A captured tree. Needs Linux 5.6 (`openat2`).
@@ -70,8 +75,16 @@ impl Root {
     pub fn captured(dir: &Path) -> Result<Self, ReadError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = retry(|| open(dir, flags, Mode::empty())).map_err(failed("open", dir))?;
-        let mut root = Self { captured: Some(Captured { dir: fd, errnos: BTreeMap::new() }), record: None };
-        let list = root.read_if_there(Path::new(ERRNO_FILE))?.unwrap_or_default();
+        let mut root = Self {
+            captured: Some(Captured {
+                dir: fd,
+                errnos: BTreeMap::new(),
+            }),
+            record: None,
+        };
+        let list = root
+            .read_if_there(Path::new(ERRNO_FILE))?
+            .unwrap_or_default();
         if let Some(captured) = &mut root.captured {
             captured.errnos = record::parse_errnos(&list);
         }
@@ -81,7 +94,10 @@ impl Root {
     /// The same, and from now on all that is read is also kept.
     #[must_use]
     pub fn recording(self) -> Self {
-        Self { record: Some(RefCell::default()), ..self }
+        Self {
+            record: Some(RefCell::default()),
+            ..self
+        }
     }
 
     /// All that was read, where it is kept.
@@ -97,8 +113,8 @@ impl Root {
         }
     }
 
-    /// To read a file of which a capture keeps what `keep` leaves of it. Whoever reads anything but the kernel's own files
-    /// says so: of what is read without, a capture holds nothing.
+    /// To read a file of which a capture keeps what `keep` leaves of it. Whoever reads anything but
+    /// the kernel's own files says so: of what is read without, a capture holds nothing.
     pub fn keeping<'a>(&'a self, keep: Keep<'a>) -> Reader<'a> {
         Reader { root: self, keep }
     }
@@ -153,7 +169,11 @@ impl Root {
     pub fn directories(&self, path: &Path) -> Result<Option<Vec<OsString>>, ReadError> {
         let entries = absent_is_none(self.entries(path).map_err(failed("list", path)))?;
         let only_directories = |entries: Vec<(OsString, bool)>| {
-            entries.into_iter().filter(|(_, is_directory)| *is_directory).map(|(name, _)| name).collect()
+            entries
+                .into_iter()
+                .filter(|(_, is_directory)| *is_directory)
+                .map(|(name, _)| name)
+                .collect()
         };
         Ok(entries.map(only_directories))
     }
@@ -164,7 +184,9 @@ impl Root {
     /// Any other answer of the kernel.
     pub fn names(&self, path: &Path) -> Result<Option<Vec<OsString>>, ReadError> {
         let entries = absent_is_none(self.entries(path).map_err(failed("list", path)))?;
-        let Some(entries) = entries else { return Ok(None) };
+        let Some(entries) = entries else {
+            return Ok(None);
+        };
         for (name, _) in entries.iter().filter(|(_, is_directory)| !is_directory) {
             self.keep(&path.join(name), &Ok(()), |()| Found::Name);
         }
@@ -178,10 +200,15 @@ impl Root {
     pub fn pids(&self) -> Result<Vec<String>, ReadError> {
         let names = self.directories(Path::new("/proc"))?.unwrap_or_default();
         let is_pid = |name: &String| name.starts_with(|first: char| first.is_ascii_digit());
-        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).filter(is_pid).collect())
+        Ok(names
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .filter(is_pid)
+            .collect())
     }
 
-    /// Every file below `folder`, in the order of Go's `filepath.Walk`: by name, a folder in its place.
+    /// Every file below `folder`, in the order of Go's `filepath.Walk`: by name, a folder in its
+    /// place.
     ///
     /// # Errors
     /// When a folder cannot be listed.
@@ -195,7 +222,12 @@ impl Root {
                 continue;
             }
             let entries = self.entries(&path).map_err(failed("list", &path))?;
-            to_visit.extend(entries.iter().rev().map(|(name, is_folder)| (path.join(name), *is_folder)));
+            to_visit.extend(
+                entries
+                    .iter()
+                    .rev()
+                    .map(|(name, is_folder)| (path.join(name), *is_folder)),
+            );
         }
         Ok(files)
     }
@@ -236,7 +268,11 @@ impl Root {
     fn entries(&self, path: &Path) -> Result<Vec<(OsString, bool)>, Errno> {
         let answer = self.list(path);
         self.keep(path, &answer, |_| Found::Directory);
-        for (name, _) in answer.iter().flatten().filter(|(_, is_directory)| *is_directory) {
+        for (name, _) in answer
+            .iter()
+            .flatten()
+            .filter(|(_, is_directory)| *is_directory)
+        {
             self.keep(&path.join(name), &Ok(()), |()| Found::Directory);
         }
         answer
@@ -248,8 +284,11 @@ impl Root {
         for entry in dir {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            // A file system that tells no type (none of the kernel's own) is taken at the name's word.
-            let is_directory = entry.file_type().is_none_or(|kind| kind == nix::dir::Type::Directory);
+            // A file system that tells no type (none of the kernel's own) is taken at the name's
+            // word.
+            let is_directory = entry
+                .file_type()
+                .is_none_or(|kind| kind == nix::dir::Type::Directory);
             if name != "." && name != ".." {
                 names.push((name.to_owned(), is_directory));
             }
@@ -270,7 +309,9 @@ impl Root {
         if let Some(errno) = captured.errnos.get(path) {
             return Err(*errno);
         }
-        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let how = OpenHow::new()
+            .flags(flags)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
         retry(|| openat2(captured.dir.as_fd(), inside(path), how))
     }
 }
@@ -286,13 +327,14 @@ impl Reader<'_> {
     /// The whole file as text; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
-    /// Whatever the kernel answers; `EFBIG` for a file of the kernel's over 16 MiB, or another over 2 MiB.
+    /// Whatever the kernel answers; `EFBIG` for a file of the kernel's over 16 MiB, or another over
+    /// 2 MiB.
     pub fn read(&self, path: &Path) -> Result<String, ReadError> {
         self.read_bytes(path).map(text_of)
     }
 
-    /// As [`Self::read`], with `None` for a file that is not there (nor was, a moment later: `ENODEV` of a cgroup that
-    /// was removed in between, `ESRCH` of a task that ended).
+    /// As [`Self::read`], with `None` for a file that is not there (nor was, a moment later:
+    /// `ENODEV` of a cgroup that was removed in between, `ESRCH` of a task that ended).
     ///
     /// # Errors
     /// Any other answer of the kernel.
@@ -300,8 +342,9 @@ impl Reader<'_> {
         absent_is_none(self.read(path))
     }
 
-    /// As [`Self::read_if_there`], for a file of cgroupfs or procfs that holds one value: the kernel gives it whole at the
-    /// first read (`seq_file` with a single record), so that no second one has to look for its end.
+    /// As [`Self::read_if_there`], for a file of cgroupfs or procfs that holds one value: the
+    /// kernel gives it whole at the first read (`seq_file` with a single record), so that no second
+    /// one has to look for its end.
     ///
     /// # Errors
     /// As [`Self::read_if_there`].
@@ -310,9 +353,13 @@ impl Reader<'_> {
             return self.read_if_there(path);
         }
         let mut value = vec![0; LARGEST_VALUE];
-        let length =
-            self.root.open(path, OFlag::O_RDONLY).and_then(|file| retry(|| nix::unistd::read(&file, &mut value)));
-        let Some(length) = absent_is_none(length.map_err(failed("read", path)))? else { return Ok(None) };
+        let length = self
+            .root
+            .open(path, OFlag::O_RDONLY)
+            .and_then(|file| retry(|| nix::unistd::read(&file, &mut value)));
+        let Some(length) = absent_is_none(length.map_err(failed("read", path)))? else {
+            return Ok(None);
+        };
         value.truncate(length);
         match length < LARGEST_VALUE {
             true => Ok(Some(text_of(value))),
@@ -326,7 +373,8 @@ impl Reader<'_> {
     /// As [`Self::read`].
     pub fn read_bytes(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
         let answer = self.root.read_whole(path);
-        self.root.keep(path, &answer, |bytes| Found::File((self.keep)(bytes)));
+        self.root
+            .keep(path, &answer, |bytes| Found::File((self.keep)(bytes)));
         answer.map_err(failed("read", path))
     }
 }
@@ -342,7 +390,8 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
 }
 
 fn text_of(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn inside(path: &Path) -> &Path {
@@ -355,13 +404,24 @@ fn inside(path: &Path) -> &Path {
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(Errno) -> ReadError {
     let path = path.to_owned();
-    move |errno| ReadError { operation, path, errno }
+    move |errno| ReadError {
+        operation,
+        path,
+        errno,
+    }
 }
 
 fn absent_is_none<T>(answer: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV | Errno::ESRCH) => Ok(None),
+        Err(error)
+            if matches!(
+                error.errno,
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV | Errno::ESRCH
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,4 +1,5 @@
-//! What a run has read of this machine, so that the same run can be repeated elsewhere on a copy (`--capture`, `--root`).
+//! What a run has read of this machine, so that the same run can be repeated elsewhere on a copy
+//! (`--capture`, `--root`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-/// The list of errnos in a captured tree, a line for each path that could not be read: `ENODEV /sys/fs/cgroup/x`.
+/// The list of errnos in a captured tree, a line for each path that could not be read: `ENODEV
+/// /sys/fs/cgroup/x`.
 pub const ERRNO_FILE: &str = ".errnos";
 
 /// Something that was found at a path.
@@ -37,7 +39,10 @@ impl Record {
                 self.found.entry(path.to_owned()).or_insert(found);
             }
             Found::Directory => {
-                let known = self.found.entry(path.to_owned()).or_insert(Found::Directory);
+                let known = self
+                    .found
+                    .entry(path.to_owned())
+                    .or_insert(Found::Directory);
                 if *known == Found::Name {
                     *known = Found::Directory;
                 }
@@ -55,22 +60,38 @@ impl Record {
         }
     }
 
-    /// Everything, the directory above before what lies in it, each at the place that the recorded links lead to; last the
-    /// list of errnos.
+    /// Everything, the directory above before what lies in it, each at the place that the recorded
+    /// links lead to; last the list of errnos.
     pub fn entries(&self) -> Vec<(PathBuf, Found)> {
-        let mut entries: Vec<_> =
-            self.found.iter().map(|(path, found)| (self.without_links(path), found.clone())).collect();
-        let list: String = self.errnos.iter().map(|(path, errno)| format!("{errno:?} {}\n", path.display())).collect();
-        entries.push((Path::new("/").join(ERRNO_FILE), Found::File(list.into_bytes())));
+        let mut entries: Vec<_> = self
+            .found
+            .iter()
+            .map(|(path, found)| (self.without_links(path), found.clone()))
+            .collect();
+        let list: String = self
+            .errnos
+            .iter()
+            .map(|(path, errno)| format!("{errno:?} {}\n", path.display()))
+            .collect();
+        entries.push((
+            Path::new("/").join(ERRNO_FILE),
+            Found::File(list.into_bytes()),
+        ));
         entries
     }
 
     /// Where `path` leads when each recorded link above it is followed.
     fn without_links(&self, path: &Path) -> PathBuf {
-        let Some((above, name)) = path.parent().zip(path.file_name()) else { return path.to_owned() };
+        let Some((above, name)) = path.parent().zip(path.file_name()) else {
+            return path.to_owned();
+        };
         let above = self.without_links(above);
         match self.found.get(&above) {
-            Some(Found::Link(target)) => above.parent().unwrap_or(Path::new("/")).join(target).join(name),
+            Some(Found::Link(target)) => above
+                .parent()
+                .unwrap_or(Path::new("/"))
+                .join(target)
+                .join(name),
             _ => above.join(name),
         }
     }
@@ -78,9 +99,15 @@ impl Record {
 
 /// Reads a list of errnos; a name that no kernel knows counts as EINVAL.
 pub(super) fn parse_errnos(list: &str) -> BTreeMap<PathBuf, Errno> {
-    let named = |name: &str| (1..256).map(Errno::from_raw).find(|errno| format!("{errno:?}") == name);
+    let named = |name: &str| {
+        (1..256)
+            .map(Errno::from_raw)
+            .find(|errno| format!("{errno:?}") == name)
+    };
     let lines = list.lines().filter_map(|line| line.split_once(' '));
-    lines.map(|(name, path)| (PathBuf::from(path), named(name).unwrap_or(Errno::EINVAL))).collect()
+    lines
+        .map(|(name, path)| (PathBuf::from(path), named(name).unwrap_or(Errno::EINVAL)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -96,8 +123,17 @@ mod tests {
         record.add_failure(Path::new("/none"), Errno::ENOENT);
         record.add_failure(Path::new("/secret"), Errno::EACCES);
         let entries = record.entries();
-        assert_eq!(entries[1], ("/snap/12/meta".into(), Found::File(b"x".to_vec())));
-        assert_eq!(entries[2], ("/.errnos".into(), Found::File(b"EACCES /secret\n".to_vec())));
-        assert_eq!(parse_errnos("EACCES /secret\nENODEV /a b\n").get(Path::new("/a b")), Some(&Errno::ENODEV));
+        assert_eq!(
+            entries[1],
+            ("/snap/12/meta".into(), Found::File(b"x".to_vec()))
+        );
+        assert_eq!(
+            entries[2],
+            ("/.errnos".into(), Found::File(b"EACCES /secret\n".to_vec()))
+        );
+        assert_eq!(
+            parse_errnos("EACCES /secret\nENODEV /a b\n").get(Path::new("/a b")),
+            Some(&Errno::ENODEV)
+        );
     }
 }

@@ -19,7 +19,10 @@ impl Chance {
 
     /// 0 … `end` - 1; 0 for an `end` of 0.
     pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.number() >> 16).unwrap().checked_rem(end).unwrap_or(0)
+        usize::try_from(self.number() >> 16)
+            .unwrap()
+            .checked_rem(end)
+            .unwrap_or(0)
     }
 
     pub fn one_in(&mut self, times: usize) -> bool {
@@ -39,15 +42,25 @@ impl Chance {
 
 /// `usual` rounds, or as many times more as KR_ROUNDS says.
 pub fn rounds(usual: u64) -> u64 {
-    let times = std::env::var("KR_ROUNDS").map_or(1, |times| times.parse().expect("KR_ROUNDS is a number"));
+    let times =
+        std::env::var("KR_ROUNDS").map_or(1, |times| times.parse().expect("KR_ROUNDS is a number"));
     usual * times
 }
 
 /// Numbers that parsers stumble over.
-const NUMBERS: [&str; 8] =
-    ["0", "-1", "4294967296", "18446744073709551615", "18446744073709551616", "1e999", "007", "0x7f"];
+const NUMBERS: [&str; 8] = [
+    "0",
+    "-1",
+    "4294967296",
+    "18446744073709551615",
+    "18446744073709551616",
+    "1e999",
+    "007",
+    "0x7f",
+];
 
-/// Changes `bytes` in one of the ways in which files get damaged or are forged; `words` are what its reader looks for.
+/// Changes `bytes` in one of the ways in which files get damaged or are forged; `words` are what
+/// its reader looks for.
 pub fn mutate(chance: &mut Chance, bytes: &mut Vec<u8>, words: &[&str]) {
     let start = chance.below(bytes.len() + 1);
     let length = chance.below((bytes.len() - start).min(64) + 1);
@@ -57,7 +70,11 @@ pub fn mutate(chance: &mut Chance, bytes: &mut Vec<u8>, words: &[&str]) {
         1 => drop(bytes.drain(range)),
         2 => {
             let piece = bytes[range].to_vec();
-            let times = if chance.one_in(20) { 2000 } else { 1 + chance.below(3) };
+            let times = if chance.one_in(20) {
+                2000
+            } else {
+                1 + chance.below(3)
+            };
             bytes.splice(start..start, piece.repeat(times));
         }
         3 => bytes[range].fill(0),

@@ -36,14 +36,26 @@ impl Judge<'_> {
                 (Step::SetAside { file, .. }, _) => self.set_aside(file),
                 (Step::Restart { unit, .. }, _) => self.restart(unit),
                 (_, None) => match &self.host.v1 {
-                    Some(v1) => {
-                        OnHierarchies { layout: &layout, v1, terms: self.terms, wants_groups, before }.judge(step)
+                    Some(v1) => OnHierarchies {
+                        layout: &layout,
+                        v1,
+                        terms: self.terms,
+                        wants_groups,
+                        before,
                     }
+                    .judge(step),
                     None => Some("a step on a tree that nobody has looked at"),
                 },
                 (_, Some(_)) if !wants_groups => Some("no group is wanted"),
                 (_, Some(tree)) if !tree.writable => Some("the tree is read-only"),
-                (_, Some(tree)) => OnTree { judge: self, layout: &layout, tree, before, after }.judge(step),
+                (_, Some(tree)) => OnTree {
+                    judge: self,
+                    layout: &layout,
+                    tree,
+                    before,
+                    after,
+                }
+                .judge(step),
             };
             if let Some(why) = why {
                 return Some(format!("{why}: {step:?}"));
@@ -54,10 +66,16 @@ impl Judge<'_> {
 
     /// Only what the kubelet keeps there itself, before its start, while no container runs.
     fn set_aside(&self, file: &std::path::Path) -> Option<&'static str> {
-        let is_checkpoint = checkpoints::KINDS.iter().any(|kind| self.settings.root_dir.value.join(kind.name) == file);
+        let is_checkpoint = checkpoints::KINDS
+            .iter()
+            .any(|kind| self.settings.root_dir.value.join(kind.name) == file);
         let other = self.host.tree.as_ref().and_then(|tree| tree.other.as_ref());
         let lives = self.host.containers_run || other.is_some_and(|other| other.populated);
-        match (is_checkpoint, self.terms.occasion == Occasion::PreStart, lives) {
+        match (
+            is_checkpoint,
+            self.terms.occasion == Occasion::PreStart,
+            lives,
+        ) {
             (true, true, false) => None,
             (false, ..) => Some("no checkpoint"),
             (_, false, _) => Some("not before the kubelet's start"),
@@ -86,12 +104,17 @@ impl OnTree<'_> {
     fn judge(&self, step: &Step) -> Option<&'static str> {
         match step {
             // The kubelet writes memory.max of kubepods at each start.
-            Step::LiftLimit { group, file: "memory.max" } if *group == self.layout.kubepods => None,
-            Step::LiftLimit { group, file } => match (self.is_own(group), file.starts_with("cgroup.max.")) {
-                (true, true) => None,
-                (false, _) => Some("a limit of a group that is not the kubelet's"),
-                (_, false) => Some("a resource limit"),
-            },
+            Step::LiftLimit {
+                group,
+                file: "memory.max",
+            } if *group == self.layout.kubepods => None,
+            Step::LiftLimit { group, file } => {
+                match (self.is_own(group), file.starts_with("cgroup.max.")) {
+                    (true, true) => None,
+                    (false, _) => Some("a limit of a group that is not the kubelet's"),
+                    (_, false) => Some("a resource limit"),
+                }
+            }
             Step::RemovePods(pods) => self.remove(pods.iter().map(|pod| &pod.group)),
             Step::MoveProcesses { from, to, frozen } => self.move_processes(from, to, *frozen),
             Step::MakeAnew(group) => self.make_anew(group),
@@ -100,10 +123,14 @@ impl OnTree<'_> {
                 Driver::Systemd => Some("made a group of systemd's"),
             },
             Step::AskForSlice { slice, .. } => self.ask_for(slice),
-            Step::MakeQosGroup(group) => match (self.layout.driver, self.layout.qos.contains(group)) {
-                (Driver::Cgroupfs, true) if self.tree.offered().contains("cpu") => self.make(group),
-                _ => Some("made a QoS group that the kubelet could not update"),
-            },
+            Step::MakeQosGroup(group) => {
+                match (self.layout.driver, self.layout.qos.contains(group)) {
+                    (Driver::Cgroupfs, true) if self.tree.offered().contains("cpu") => {
+                        self.make(group)
+                    }
+                    _ => Some("made a QoS group that the kubelet could not update"),
+                }
+            }
             Step::StartSlice(slice) => self.start(slice),
             Step::RemoveQosGroup(group) => self.remove_qos_group(group),
             Step::RemoveTree(group) => self.remove_tree(group),
@@ -112,9 +139,8 @@ impl OnTree<'_> {
                 (true, false) => None,
                 _ => Some("thawed where something lives, or where it is not the kubelet's"),
             },
-            Step::RemoveStraysGroup(group) => {
-                (*group != self.layout.strays || self.lives(group)).then_some("removed a group that is in use")
-            }
+            Step::RemoveStraysGroup(group) => (*group != self.layout.strays || self.lives(group))
+                .then_some("removed a group that is in use"),
             Step::Mount { .. } | Step::FillCpuset(_) => Some("a step of version 1"),
             Step::Restart { .. } | Step::SetAside { .. } => Some("not a step on the tree"),
         }
@@ -147,7 +173,9 @@ impl OnTree<'_> {
     }
 
     fn is_cleared(&self, path: &CgroupPath) -> bool {
-        self.before.iter().any(|step| matches!(step, Step::MoveProcesses { from, .. } if from == path))
+        self.before
+            .iter()
+            .any(|step| matches!(step, Step::MoveProcesses { from, .. } if from == path))
     }
 
     fn may_remove_pods(&self) -> bool {
@@ -155,12 +183,18 @@ impl OnTree<'_> {
     }
 
     fn remove<'b>(&self, pods: impl Iterator<Item = &'b CgroupPath>) -> Option<&'static str> {
-        let abandoned: BTreeSet<&CgroupPath> = self.tree.pods.abandoned.iter().map(|pod| &pod.group).collect();
+        let abandoned: BTreeSet<&CgroupPath> = self
+            .tree
+            .pods
+            .abandoned
+            .iter()
+            .map(|pod| &pod.group)
+            .collect();
         let is_fair = |pod: &CgroupPath| {
             abandoned.contains(pod)
-                && pod
-                    .parent()
-                    .is_some_and(|parent| self.is_own(&parent) && self.layout.pod_uid(&parent, pod.name()).is_some())
+                && pod.parent().is_some_and(|parent| {
+                    self.is_own(&parent) && self.layout.pod_uid(&parent, pod.name()).is_some()
+                })
         };
         match (self.may_remove_pods(), pods.into_iter().all(is_fair)) {
             (true, true) => None,
@@ -170,13 +204,26 @@ impl OnTree<'_> {
     }
 
     /// Never out of a pod's group, and never a process that has no number here.
-    fn move_processes(&self, from: &CgroupPath, to: &CgroupPath, frozen: bool) -> Option<&'static str> {
+    fn move_processes(
+        &self,
+        from: &CgroupPath,
+        to: &CgroupPath,
+        frozen: bool,
+    ) -> Option<&'static str> {
         let group = self.group(from)?;
         if group.frozen && !frozen {
             return Some("a frozen process would be thawed");
         }
-        let refuge = if frozen { self.layout.strays.join("frozen") } else { self.layout.strays.clone() };
-        match (self.is_own(from), *to == refuge, group.processes.iter().all(|process| process.pid > 0)) {
+        let refuge = if frozen {
+            self.layout.strays.join("frozen")
+        } else {
+            self.layout.strays.clone()
+        };
+        match (
+            self.is_own(from),
+            *to == refuge,
+            group.processes.iter().all(|process| process.pid > 0),
+        ) {
             (true, true, true) => None,
             (false, ..) => Some("processes of a group that is not the kubelet's"),
             (_, false, _) => Some("to a place of nobody's"),
@@ -185,17 +232,27 @@ impl OnTree<'_> {
     }
 
     fn make_anew(&self, path: &CgroupPath) -> Option<&'static str> {
-        let Some(group) = self.group(path).filter(|group| group.kind == Kind::Threaded && self.is_own(path)) else {
+        let Some(group) = self
+            .group(path)
+            .filter(|group| group.kind == Kind::Threaded && self.is_own(path))
+        else {
             return Some("made anew what is not threaded, or not the kubelet's");
         };
-        let family = || self.layout.own().filter(|own| *own == path || path.is_above(own));
+        let family = || {
+            self.layout
+                .own()
+                .filter(|own| *own == path || path.is_above(own))
+        };
         if group.populated && !family().any(|own| self.is_cleared(own)) {
             return Some("made anew while something lives in it");
         }
-        let holds_others = family()
-            .filter_map(|own| self.group(own))
-            .any(|own| own.children.iter().any(|child| !self.is_own(&own.path.join(child))));
-        (holds_others && !self.may_remove_pods()).then_some("made anew over pods while a kubelet may run")
+        let holds_others = family().filter_map(|own| self.group(own)).any(|own| {
+            own.children
+                .iter()
+                .any(|child| !self.is_own(&own.path.join(child)))
+        });
+        (holds_others && !self.may_remove_pods())
+            .then_some("made anew over pods while a kubelet may run")
     }
 
     /// Never early in the boot, and never one that is somebody's own.
@@ -215,8 +272,11 @@ impl OnTree<'_> {
     fn start(&self, path: &CgroupPath) -> Option<&'static str> {
         let files = self.tree.slices.get(path).map(|unit| &unit.fragment);
         let is_early = matches!(self.judge.terms.occasion, Occasion::Early | Occasion::Boot);
-        let is_fair = self.is_wanted(path) && !self.is_own(path) && matches!(files, Some(Fragment::Foreign(_)));
-        (is_early || !is_fair).then_some("started a slice that is not demanded, or early in the boot")
+        let is_fair = self.is_wanted(path)
+            && !self.is_own(path)
+            && matches!(files, Some(Fragment::Foreign(_)));
+        (is_early || !is_fair)
+            .then_some("started a slice that is not demanded, or early in the boot")
     }
 
     fn remove_qos_group(&self, path: &CgroupPath) -> Option<&'static str> {
@@ -229,7 +289,10 @@ impl OnTree<'_> {
     /// Only what a change of the driver left, with no life in it, and before the kubelet's start.
     fn remove_tree(&self, path: &CgroupPath) -> Option<&'static str> {
         let fair = self.tree.other.as_ref().is_some_and(|other| {
-            other.kubepods == *path && !other.populated && !other.kubelet_runs && !self.is_wanted(path)
+            other.kubepods == *path
+                && !other.populated
+                && !other.kubelet_runs
+                && !self.is_wanted(path)
         });
         let before_the_start = self.judge.terms.occasion == Occasion::PreStart;
         (!(fair && before_the_start)).then_some("removed a tree that may be in use")
@@ -260,7 +323,9 @@ impl OnTree<'_> {
         match self.group(path) {
             None => (!self.is_made(path)).then_some("controllers of a group that is not there yet"),
             Some(group) if self.is_made(path) || group.kind == Kind::Root => None,
-            Some(group) if !group.processes.is_empty() && !self.is_cleared(path) => Some("beside a process"),
+            Some(group) if !group.processes.is_empty() && !self.is_cleared(path) => {
+                Some("beside a process")
+            }
             Some(_) => self
                 .after
                 .iter()

@@ -26,13 +26,17 @@ impl OnHierarchies<'_> {
             Step::Mount { options, point } => self.mount(options, point),
             _ if !self.wants_groups => Some("no group is wanted"),
             Step::Make(group) | Step::MakeQosGroup(group) => self.make(group),
-            Step::LiftLimit { group, file: "memory.limit_in_bytes" } if *group == self.layout.kubepods => None,
+            Step::LiftLimit {
+                group,
+                file: "memory.limit_in_bytes",
+            } if *group == self.layout.kubepods => None,
             Step::FillCpuset(group) => self.fill(group),
             Step::Thaw(group) => self.thaw(group),
             Step::RemovePods(pods) => {
                 let may = self.terms.occasion == Occasion::PreStart && !self.v1.pods.kubelet_runs;
                 let fair = pods.iter().all(|pod| self.v1.pods.abandoned.contains(pod));
-                (!may || !fair).then_some("pods that may be alive, or that a kubelet may be about to use")
+                (!may || !fair)
+                    .then_some("pods that may be alive, or that a kubelet may be about to use")
             }
             Step::AskForSlice { slice, keeping } => self.ask_for(slice, keeping),
             Step::RemoveTree(group) => self.remove_tree(group),
@@ -51,16 +55,20 @@ impl OnHierarchies<'_> {
 
     /// Nothing has to be kept: no controller can be taken away.
     fn ask_for(&self, path: &CgroupPath, keeping: &Controllers) -> Option<&'static str> {
-        let may = !matches!(self.terms.occasion, Occasion::Early | Occasion::Boot) && keeping.is_empty();
+        let may =
+            !matches!(self.terms.occasion, Occasion::Early | Occasion::Boot) && keeping.is_empty();
         let unit = self.v1.slices.get(path);
-        let is_fair = unit.is_some_and(|unit| matches!(unit.fragment, Fragment::None | Fragment::Transient));
+        let is_fair =
+            unit.is_some_and(|unit| matches!(unit.fragment, Fragment::None | Fragment::Transient));
         (!may || !is_fair || !self.is_wanted(path))
             .then_some("asked for a slice early, or for one that is somebody's own")
     }
 
     fn remove_tree(&self, path: &CgroupPath) -> Option<&'static str> {
-        let is_left = |other: &OtherTree| other.kubepods == *path && !other.populated && !other.kubelet_runs;
-        let is_fair = self.v1.other.as_ref().is_some_and(is_left) && self.terms.occasion == Occasion::PreStart;
+        let is_left =
+            |other: &OtherTree| other.kubepods == *path && !other.populated && !other.kubelet_runs;
+        let is_fair = self.v1.other.as_ref().is_some_and(is_left)
+            && self.terms.occasion == Occasion::PreStart;
         (!is_fair || self.is_wanted(path)).then_some("removed a tree that may be in use")
     }
 
@@ -71,15 +79,18 @@ impl OnHierarchies<'_> {
 
     fn is_made(&self, path: &CgroupPath) -> bool {
         self.v1.without(path).next().is_none()
-            || self
-                .before
-                .iter()
-                .any(|step| matches!(step, Step::Make(made) | Step::MakeQosGroup(made) if made == path))
+            || self.before.iter().any(
+                |step| matches!(step, Step::Make(made) | Step::MakeQosGroup(made) if made == path),
+            )
     }
 
     fn make(&self, path: &CgroupPath) -> Option<&'static str> {
         let read_only = self.v1.without(path).any(|hierarchy| !hierarchy.writable);
-        match (self.is_wanted(path), path.parent().is_some_and(|parent| self.is_made(&parent)), read_only) {
+        match (
+            self.is_wanted(path),
+            path.parent().is_some_and(|parent| self.is_made(&parent)),
+            read_only,
+        ) {
             (true, true, false) => None,
             (false, ..) => Some("made a group that nobody wants"),
             (_, false, _) => Some("made before its parent"),
@@ -89,15 +100,27 @@ impl OnHierarchies<'_> {
 
     /// Never over what somebody has set.
     fn fill(&self, path: &CgroupPath) -> Option<&'static str> {
-        let known = self.v1.of("cpuset").and_then(|cpuset| cpuset.groups.get(path));
-        let has_room = known.is_none_or(|group| group.cpuset.as_ref().is_some_and(|set| !set.empty_files().is_empty()));
-        (path.is_root() || !self.is_wanted(path) || !has_room).then_some("filled what is not empty, or not wanted")
+        let known = self
+            .v1
+            .of("cpuset")
+            .and_then(|cpuset| cpuset.groups.get(path));
+        let has_room = known.is_none_or(|group| {
+            group
+                .cpuset
+                .as_ref()
+                .is_some_and(|set| !set.empty_files().is_empty())
+        });
+        (path.is_root() || !self.is_wanted(path) || !has_room)
+            .then_some("filled what is not empty, or not wanted")
     }
 
     fn thaw(&self, path: &CgroupPath) -> Option<&'static str> {
-        let frozen = self.v1.of("freezer").and_then(|freezer| freezer.groups.get(path));
-        let is_fair =
-            self.layout.own().any(|own| own == path) && frozen.is_some_and(|group| group.frozen && !group.populated);
+        let frozen = self
+            .v1
+            .of("freezer")
+            .and_then(|freezer| freezer.groups.get(path));
+        let is_fair = self.layout.own().any(|own| own == path)
+            && frozen.is_some_and(|group| group.frozen && !group.populated);
         (!is_fair).then_some("thawed where something lives, or where it is not the kubelet's")
     }
 }

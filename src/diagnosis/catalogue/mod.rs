@@ -1,7 +1,8 @@
 //! Every fault this program knows: its name, its id in the journal, and its words.
 //!
-//! The journal's catalog (`systemd/catalog/`) and `--explain` are made from this table, and a test holds README, the manual
-//! page and the completions to its names. A new fault is one line in `faults!` and one [`Entry`] in the file of its theme.
+//! The journal's catalog (`systemd/catalog/`) and `--explain` are made from this table, and a test
+//! holds README, the manual page and the completions to its names. A new fault is one line in
+//! `faults!` and one [`Entry`] in the file of its theme.
 
 mod controllers;
 mod groups;
@@ -117,7 +118,8 @@ impl Fault {
         matches!(self, Self::UncleanShutdown | Self::UpgradedSinceBoot)
     }
 
-    /// Whether the kubelet heals this itself at its start, unless another fault keeps it from doing so.
+    /// Whether the kubelet heals this itself at its start, unless another fault keeps it from doing
+    /// so.
     pub(super) fn is_healed_by_kubelet(self) -> bool {
         matches!(
             self,
@@ -138,14 +140,21 @@ mod tests {
     #[test]
     fn faults_stand_in_the_order_of_their_names_and_are_found_by_them() {
         assert!(Fault::ALL.is_sorted_by(|one, next| one.name() < next.name()));
-        assert!(Fault::ALL.iter().all(|fault| Fault::named(fault.name()) == Some(*fault)));
+        assert!(
+            Fault::ALL
+                .iter()
+                .all(|fault| Fault::named(fault.name()) == Some(*fault))
+        );
     }
 
     #[test]
     fn threads_can_be_followed() {
         for thread in Fault::ALL.iter().flat_map(|fault| fault.entry().threads) {
             let (repository, number) = thread.split_once('#').unwrap();
-            assert!(repository.split('/').count() == 2 && number.parse::<u32>().is_ok(), "{thread}");
+            assert!(
+                repository.split('/').count() == 2 && number.parse::<u32>().is_ok(),
+                "{thread}"
+            );
         }
     }
 }

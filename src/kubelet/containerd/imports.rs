@@ -1,6 +1,7 @@
 //! What containerd's configuration imports: files that lie over it, and may so change the driver.
 //!
-//! Rests on `LoadConfigWithPlugins` and `resolveImports` in containerd's `cmd/containerd/server/config/config.go`.
+//! Rests on `LoadConfigWithPlugins` and `resolveImports` in containerd's
+//! `cmd/containerd/server/config/config.go`.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -22,16 +23,24 @@ pub(super) fn check(root: &Root, path: &Path, table: &Table) -> Result<(), Conta
     while seen < imported.len() {
         let error = |import: &Path, reason| {
             let import = import.display().to_string();
-            Err(ContainerdError::Imports { path: path.to_owned(), import, reason })
+            Err(ContainerdError::Imports {
+                path: path.to_owned(),
+                import,
+                reason,
+            })
         };
-        let Some(import) = imported.get(seen).cloned() else { break };
+        let Some(import) = imported.get(seen).cloned() else {
+            break;
+        };
         seen += 1;
         let text = match root.keeping(&text(keep)).read_if_there(&import) {
             Ok(Some(text)) => text,
             Ok(None) => return error(&import, "does not exist, which containerd refuses"),
             Err(_) => return error(&import, "cannot be read"),
         };
-        let Ok(table) = parse(&import, &text) else { return error(&import, "is no TOML") };
+        let Ok(table) = parse(&import, &text) else {
+            return error(&import, "is no TOML");
+        };
         let plugins = table.get("plugins");
         let has = |plugin: &&str| plugins.is_some_and(|plugins| plugins.get(*plugin).is_some());
         if [RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN].iter().any(has) {
@@ -50,31 +59,61 @@ pub(super) fn check(root: &Root, path: &Path, table: &Table) -> Result<(), Conta
 }
 
 /// The files that the imports in `table`, which stands in `parent`, come to.
-fn files(root: &Root, path: &Path, parent: &Path, table: &Table) -> Result<Vec<PathBuf>, ContainerdError> {
+fn files(
+    root: &Root,
+    path: &Path,
+    parent: &Path,
+    table: &Table,
+) -> Result<Vec<PathBuf>, ContainerdError> {
     let error = |import: &str, reason| {
         let import = import.to_owned();
-        Err(ContainerdError::Imports { path: path.to_owned(), import, reason })
+        Err(ContainerdError::Imports {
+            path: path.to_owned(),
+            import,
+            reason,
+        })
     };
-    let Some(list) = table.get("imports") else { return Ok(Vec::new()) };
-    let Some(list) = list.as_array() else { return error(list.type_str(), "is no list") };
+    let Some(list) = table.get("imports") else {
+        return Ok(Vec::new());
+    };
+    let Some(list) = list.as_array() else {
+        return error(list.type_str(), "is no list");
+    };
     let mut found = Vec::new();
     for pattern in list {
-        let Some(pattern) = pattern.as_str() else { return error(pattern.type_str(), "is no text") };
-        let Some(full) = in_full(parent, pattern) else { return error(pattern, "cannot be followed") };
+        let Some(pattern) = pattern.as_str() else {
+            return error(pattern.type_str(), "is no text");
+        };
+        let Some(full) = in_full(parent, pattern) else {
+            return error(pattern, "cannot be followed");
+        };
         if !pattern.contains('*') {
             found.push(full);
             continue;
         }
-        let (Some(folder), Some(name)) = (full.parent(), full.file_name().and_then(|name| name.to_str())) else {
+        let (Some(folder), Some(name)) = (
+            full.parent(),
+            full.file_name().and_then(|name| name.to_str()),
+        ) else {
             return error(pattern, "cannot be followed");
         };
         // More than stars in the last name, this program does not match.
-        if name.contains(['?', '[', '\\']) || folder.to_string_lossy().contains(['*', '?', '[', '\\']) {
+        if name.contains(['?', '[', '\\'])
+            || folder.to_string_lossy().contains(['*', '?', '[', '\\'])
+        {
             return error(pattern, "cannot be followed");
         }
-        let Ok(names) = root.names(folder) else { return error(pattern, "cannot be listed") };
+        let Ok(names) = root.names(folder) else {
+            return error(pattern, "cannot be listed");
+        };
         let is_meant = |found: &OsString| matches(name, &found.to_string_lossy());
-        found.extend(names.into_iter().flatten().filter(is_meant).map(|name| folder.join(name)));
+        found.extend(
+            names
+                .into_iter()
+                .flatten()
+                .filter(is_meant)
+                .map(|name| folder.join(name)),
+        );
     }
     Ok(found)
 }
@@ -93,13 +132,17 @@ fn in_full(parent: &Path, import: &str) -> Option<PathBuf> {
 /// Whether `name` is what `pattern` means, in which a star stands for any text.
 fn matches(pattern: &str, name: &str) -> bool {
     let mut pieces = pattern.split('*');
-    let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
     let mut pieces = pieces.peekable();
     while let Some(piece) = pieces.next() {
         if pieces.peek().is_none() {
             return rest.ends_with(piece);
         }
-        let Some(at) = rest.find(piece) else { return false };
+        let Some(at) = rest.find(piece) else {
+            return false;
+        };
         rest = rest.get(at + piece.len()..).unwrap_or_default();
     }
     rest.is_empty()
@@ -118,7 +161,8 @@ mod tests {
 
     impl Folder {
         fn new(name: &str, files: &[(&str, &str)]) -> Self {
-            let folder = std::env::temp_dir().join(format!("kubepods-repair-{name}-{}", std::process::id()));
+            let folder =
+                std::env::temp_dir().join(format!("kubepods-repair-{name}-{}", std::process::id()));
             for (file, text) in files {
                 let path = folder.join(file);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -141,19 +185,53 @@ mod tests {
         let table: &[Row] = &[
             ("[]", &[], true),
             ("[\"conf.d/*.toml\"]", &[], true),
-            ("[\"conf.d/*.toml\"]", &[("data/args/conf.d/a.conf", CRI)], true),
-            ("[\"conf.d/*.toml\"]", &[("data/args/conf.d/a.toml", "[debug]\nlevel = \"info\"\n")], true),
-            ("[\"conf.d/*.toml\"]", &[("data/args/conf.d/a.toml", CRI)], false),
-            ("[\"/data/args/conf.d/*\"]", &[("data/args/conf.d/.a", CRI)], false),
-            ("[\"${SNAP_DATA}/args/conf.d/*\"]", &[("data/args/conf.d/a", CRI)], false),
-            ("[\"conf.d/*.toml\"]", &[("data/args/conf.d/a.toml", "broken = = 1")], false),
+            (
+                "[\"conf.d/*.toml\"]",
+                &[("data/args/conf.d/a.conf", CRI)],
+                true,
+            ),
+            (
+                "[\"conf.d/*.toml\"]",
+                &[("data/args/conf.d/a.toml", "[debug]\nlevel = \"info\"\n")],
+                true,
+            ),
+            (
+                "[\"conf.d/*.toml\"]",
+                &[("data/args/conf.d/a.toml", CRI)],
+                false,
+            ),
+            (
+                "[\"/data/args/conf.d/*\"]",
+                &[("data/args/conf.d/.a", CRI)],
+                false,
+            ),
+            (
+                "[\"${SNAP_DATA}/args/conf.d/*\"]",
+                &[("data/args/conf.d/a", CRI)],
+                false,
+            ),
+            (
+                "[\"conf.d/*.toml\"]",
+                &[("data/args/conf.d/a.toml", "broken = = 1")],
+                false,
+            ),
             ("[\"one.toml\"]", &[], false),
             (
                 "[\"one.toml\"]",
-                &[("data/args/one.toml", "imports = [\"two.toml\"]"), ("data/args/two.toml", CRI)],
+                &[
+                    ("data/args/one.toml", "imports = [\"two.toml\"]"),
+                    ("data/args/two.toml", CRI),
+                ],
                 false,
             ),
-            ("[\"one.toml\"]", &[("data/args/one.toml", "imports = [\"one.toml\", \"containerd.toml\"]")], true),
+            (
+                "[\"one.toml\"]",
+                &[(
+                    "data/args/one.toml",
+                    "imports = [\"one.toml\", \"containerd.toml\"]",
+                )],
+                true,
+            ),
             ("[\"*/a.toml\"]", &[], false),
             ("[\"$HOME/*.toml\"]", &[], false),
             ("[\"../*.toml\"]", &[], false),
@@ -165,9 +243,17 @@ mod tests {
             let mut all = vec![("data/args/containerd.toml", main.as_str())];
             all.extend(*files);
             let folder = Folder::new("imports", &all);
-            let file = read(&Root::captured(&folder.0).unwrap(), &[PathBuf::from("/data/args/containerd.toml")]);
+            let file = read(
+                &Root::captured(&folder.0).unwrap(),
+                &[PathBuf::from("/data/args/containerd.toml")],
+            );
             let file = file.unwrap().unwrap();
-            assert_eq!(file.driver.is_ok(), *is_known, "{imports} {files:?}: {:?}", file.driver);
+            assert_eq!(
+                file.driver.is_ok(),
+                *is_known,
+                "{imports} {files:?}: {:?}",
+                file.driver
+            );
             assert!(file.is_second);
         }
     }

@@ -1,7 +1,8 @@
-//! What a capture keeps of containerd's configuration: the values that are read and, beside them, the names of the others, with
-//! an empty value of the same type.
+//! What a capture keeps of containerd's configuration: the values that are read and, beside them,
+//! the names of the others, with an empty value of the same type.
 //!
-//! It is written anew, a key of the whole in each line. Of what cannot be parsed only the error is kept.
+//! It is written anew, a key of the whole in each line. Of what cannot be parsed only the error is
+//! kept.
 
 use std::path::Path;
 
@@ -23,7 +24,12 @@ enum Name {
 const READ: [&[Name]; 5] = [
     &[Name::Is("version")],
     &[Name::Is("imports"), Name::Any],
-    &[Name::Is("plugins"), Name::Plugin, Name::Is("containerd"), Name::Is("default_runtime_name")],
+    &[
+        Name::Is("plugins"),
+        Name::Plugin,
+        Name::Is("containerd"),
+        Name::Is("default_runtime_name"),
+    ],
     &[
         Name::Is("plugins"),
         Name::Plugin,
@@ -48,7 +54,9 @@ impl Name {
         match self {
             Self::Is(expected) => name == expected,
             Self::Plugin => [RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN].contains(&name),
-            Self::Option => RUNC_OPTIONS.iter().any(|(option, _)| option.eq_ignore_ascii_case(name)),
+            Self::Option => RUNC_OPTIONS
+                .iter()
+                .any(|(option, _)| option.eq_ignore_ascii_case(name)),
             Self::Any => true,
         }
     }
@@ -62,9 +70,12 @@ pub(super) fn keep(text: &str) -> String {
     }
 }
 
-/// How many more names are on the way from `path` to a value that is read; `None` where there is none.
+/// How many more names are on the way from `path` to a value that is read; `None` where there is
+/// none.
 fn way(path: &[&str]) -> Option<usize> {
-    let leads = |read: &&&[Name]| path.len() <= read.len() && read.iter().zip(path).all(|(name, part)| name.is(part));
+    let leads = |read: &&&[Name]| {
+        path.len() <= read.len() && read.iter().zip(path).all(|(name, part)| name.is(part))
+    };
     READ.iter().find(leads).map(|read| read.len() - path.len())
 }
 
@@ -85,10 +96,16 @@ fn keep_value(value: &Value, path: &[&str]) -> String {
         Value::Float(_) => "0.0".to_owned(),
         Value::Datetime(_) => "1970-01-01".to_owned(),
         Value::Array(items) => {
-            let items = items.iter().filter(|_| leads).map(|item| keep_value(item, &[path, &["[]"]].concat()));
+            let items = items
+                .iter()
+                .filter(|_| leads)
+                .map(|item| keep_value(item, &[path, &["[]"]].concat()));
             format!("[{}]", items.collect::<Vec<_>>().join(", "))
         }
-        Value::Table(table) if leads => format!("{{ {} }}", entries(table, path).collect::<Vec<_>>().join(", ")),
+        Value::Table(table) if leads => format!(
+            "{{ {} }}",
+            entries(table, path).collect::<Vec<_>>().join(", ")
+        ),
         Value::Table(_) => "{}".to_owned(),
     }
 }
@@ -101,20 +118,26 @@ mod tests {
     fn only_what_is_read_is_kept() {
         for (text, expected) in [
             (
-                "version = 3 # S\na = \"S\"\nb = 7\nc = true\nd = 7.5\ne = 2001-01-01\nf = [\"S\"]\n[g]\nS = 1\n[\"S@h\"]\n",
-                "\"a\" = \"\"\n\"b\" = 0\n\"c\" = false\n\"d\" = 0.0\n\"e\" = 1970-01-01\n\"f\" = []\n\"g\" = {}\n\
-                 \"version\" = 3\n",
+                "version = 3 # S\na = \"S\"\nb = 7\nc = true\nd = 7.5\ne = 2001-01-01\nf = \
+                 [\"S\"]\n[g]\nS = 1\n[\"S@h\"]\n",
+                "\"a\" = \"\"\n\"b\" = 0\n\"c\" = false\n\"d\" = 0.0\n\"e\" = 1970-01-01\n\"f\" = \
+                 []\n\"g\" = {}\n\"version\" = 3\n",
             ),
             (
                 "version = [\"S\"]\nimports = [\"é\\n\", 5, [\"S\"]]\n",
                 "\"imports\" = [\"é\\U0000000a\", 5, []]\n\"version\" = []\n",
             ),
-            ("[plugins.x.containerd]\nS = 1\n", "\"plugins\" = { \"x\" = {} }\n"),
             (
-                "[plugins.cri.containerd]\ndefault_runtime_name = \"$\"\nb = \"S\"\n[plugins.cri.containerd.runtimes.\"a b\"]\n\
-                 runtime_type = \"t\"\noptions = { systemdcgroup = true, IoUid = -1, S = \"S\", Root = [\"S\"] }\n",
-                "\"plugins\" = { \"cri\" = { \"containerd\" = { \"b\" = \"\", \"default_runtime_name\" = \"$\", \"runtimes\" = { \
-                 \"a b\" = { \"options\" = { \"IoUid\" = -1, \"Root\" = [], \"S\" = \"\", \"systemdcgroup\" = true }, \
+                "[plugins.x.containerd]\nS = 1\n",
+                "\"plugins\" = { \"x\" = {} }\n",
+            ),
+            (
+                "[plugins.cri.containerd]\ndefault_runtime_name = \"$\"\nb = \
+                 \"S\"\n[plugins.cri.containerd.runtimes.\"a b\"]\nruntime_type = \"t\"\noptions = \
+                 { systemdcgroup = true, IoUid = -1, S = \"S\", Root = [\"S\"] }\n",
+                "\"plugins\" = { \"cri\" = { \"containerd\" = { \"b\" = \"\", \
+                 \"default_runtime_name\" = \"$\", \"runtimes\" = { \"a b\" = { \"options\" = { \
+                 \"IoUid\" = -1, \"Root\" = [], \"S\" = \"\", \"systemdcgroup\" = true }, \
                  \"runtime_type\" = \"t\" } } } } }\n",
             ),
             ("", ""),
@@ -137,7 +160,11 @@ mod tests {
             "S = 2077-77-77\n",
         ] {
             let kept = keep(text);
-            assert_eq!(parse(Path::new("/x"), &kept), parse(Path::new("/x"), text), "{text}");
+            assert_eq!(
+                parse(Path::new("/x"), &kept),
+                parse(Path::new("/x"), text),
+                "{text}"
+            );
             assert!(!kept.contains(['S', '7']), "{kept}");
         }
     }

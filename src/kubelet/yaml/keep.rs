@@ -1,7 +1,8 @@
-//! What a capture keeps of YAML: the values that are read and the names of the others, each in its line.
+//! What a capture keeps of YAML: the values that are read and the names of the others, each in its
+//! line.
 //!
-//! It is written anew as JSON, so that no comment and nothing else between the values gets into it. Of what cannot be parsed
-//! only the error is kept.
+//! It is written anew as JSON, so that no comment and nothing else between the values gets into it.
+//! Of what cannot be parsed only the error is kept.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +19,23 @@ pub fn keep(text: &str, fields: &[&str]) -> String {
         Ok(document) => document,
         Err(error) => return error.to_capture(),
     };
-    let mut json = Json { text: String::new(), line: 1 };
+    let mut json = Json {
+        text: String::new(),
+        line: 1,
+    };
     // Of what is no map nothing is read.
     if let Value::Map(entries) = &*document.value {
         let names = entries.iter().filter(|(name, _)| is_name(name));
         let kept = names.map(|(name, node)| {
             let is_read = fields.contains(&name.as_str());
-            (name.clone(), if is_read { node.clone() } else { Node::new(node.line, Value::Null, 0) })
+            (
+                name.clone(),
+                if is_read {
+                    node.clone()
+                } else {
+                    Node::new(node.line, Value::Null, 0)
+                },
+            )
         });
         json.map(&kept.collect(), 0);
         json.text.push('\n');
@@ -82,15 +93,27 @@ impl Json {
 
 impl YamlError {
     fn to_capture(&self) -> String {
-        let is_known = if self.kind == ErrorKind::Refused { "refused" } else { "unknown" };
+        let is_known = if self.kind == ErrorKind::Refused {
+            "refused"
+        } else {
+            "unknown"
+        };
         fault(&format!("{is_known} {} {}", self.line, self.reason))
     }
 
     /// The error in a capture.
     pub(super) fn of_capture(text: &str) -> Option<Self> {
         let mut words = known_fault(text)?.splitn(3, ' ');
-        let kind = if words.next()? == "refused" { ErrorKind::Refused } else { ErrorKind::Unknown };
-        Some(Self { line: words.next()?.parse().ok()?, reason: words.next()?.to_owned(), kind })
+        let kind = if words.next()? == "refused" {
+            ErrorKind::Refused
+        } else {
+            ErrorKind::Unknown
+        };
+        Some(Self {
+            line: words.next()?.parse().ok()?,
+            reason: words.next()?.to_owned(),
+            kind,
+        })
     }
 }
 
@@ -105,14 +128,30 @@ mod tests {
                 "root: /a # S\ntoken: \"S s\"\n\nlist:\n- a\n- [S]\n- {S: S}\n",
                 "{\"root\": \"/a\",\n\"token\": null,\n\n\n\"list\": [\"a\",\n[],\n{}]}\n",
             ),
-            ("map:\n  A: no\n  B: 0x1f\n  C: {S: S}\n", "{\n\"map\": {\"A\": false,\n\"B\": 0x1f,\n\"C\": {}}}\n"),
-            ("k: &a {S: S}\nroot: ~\nS S: S\nb: *a\n", "{\"b\": null, \"k\": null,\n\"root\": null}\n"),
-            ("# S\nroot: |\n  é\n---\nS\n", "{\n\n\"root\": \"é\\U0000000a\"}\n"),
-            ("{\"root\": \"'\\\"\\\\\", \"k\": {\"root\": \"S\"}}", "{\"k\": null, \"root\": \"'\\\"\\\\\"}\n"),
-            ("k: !!int S\n", "%BLANKED refused 1 this value is no !!int, and the kubelet refuses it\n"),
+            (
+                "map:\n  A: no\n  B: 0x1f\n  C: {S: S}\n",
+                "{\n\"map\": {\"A\": false,\n\"B\": 0x1f,\n\"C\": {}}}\n",
+            ),
+            (
+                "k: &a {S: S}\nroot: ~\nS S: S\nb: *a\n",
+                "{\"b\": null, \"k\": null,\n\"root\": null}\n",
+            ),
+            (
+                "# S\nroot: |\n  é\n---\nS\n",
+                "{\n\n\"root\": \"é\\U0000000a\"}\n",
+            ),
+            (
+                "{\"root\": \"'\\\"\\\\\", \"k\": {\"root\": \"S\"}}",
+                "{\"k\": null, \"root\": \"'\\\"\\\\\"}\n",
+            ),
+            (
+                "k: !!int S\n",
+                "%BLANKED refused 1 this value is no !!int, and the kubelet refuses it\n",
+            ),
             (
                 "k: !!binary S\n",
-                "%BLANKED unknown 1 a value in base64 (!!binary), which this program does not decode\n",
+                "%BLANKED unknown 1 a value in base64 (!!binary), which this program does not \
+                 decode\n",
             ),
             ("S", ""),
             ("[S]", ""),
@@ -122,10 +161,21 @@ mod tests {
             assert_eq!(kept, expected);
             assert_eq!(keep(&kept, &["root", "list", "map"]), expected);
         }
-        for text in ["a:\n\tS: S\n", "a: *S\n", "a: 1\nb: [S\n", "S\na: b\n", "~: S\n", "a: .inf\n", "a: !S!b c\n"] {
+        for text in [
+            "a:\n\tS: S\n",
+            "a: *S\n",
+            "a: 1\nb: [S\n",
+            "S\na: b\n",
+            "~: S\n",
+            "a: .inf\n",
+            "a: !S!b c\n",
+        ] {
             let kept = keep(text, &["a"]);
             assert_eq!(parse(&kept), parse(text), "{text:?}");
-            assert!(parse(text).is_err() && !kept.replace("JSON", "").contains('S'), "{kept}");
+            assert!(
+                parse(text).is_err() && !kept.replace("JSON", "").contains('S'),
+                "{kept}"
+            );
         }
     }
 }

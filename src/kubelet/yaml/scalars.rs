@@ -7,8 +7,12 @@ pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<V
     let as_text = || Value::Text(text.to_owned());
     let value = match tag {
         None if !is_plain => return Ok(as_text()),
-        None | Some("!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp") => resolve_plain(text),
-        Some("!!binary") => return unknown("a value in base64 (!!binary), which this program does not decode"),
+        None | Some("!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp") => {
+            resolve_plain(text)
+        }
+        Some("!!binary") => {
+            return unknown("a value in base64 (!!binary), which this program does not decode");
+        }
         Some(_) => return Ok(as_text()),
     };
     let fits = match (tag, &value) {
@@ -17,19 +21,25 @@ pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<V
         | (Some("!!int"), Plain::Integer)
         | (Some("!!float"), Plain::Integer | Plain::Float | Plain::NoNumber)
         | (Some("!!null"), Plain::Null) => true,
-        // Dates stay text; whether go-yaml takes this one for a date is of no consequence to what is read here.
+        // Dates stay text; whether go-yaml takes this one for a date is of no consequence to what
+        // is read here.
         (Some("!!timestamp"), Plain::Text) => true,
         _ => false,
     };
     if !fits {
         // The value may be a secret.
-        return refused(format!("this value is no {}, and the kubelet refuses it", tag.unwrap_or_default()));
+        return refused(format!(
+            "this value is no {}, and the kubelet refuses it",
+            tag.unwrap_or_default()
+        ));
     }
     match value {
         Plain::Null => Ok(Value::Null),
         Plain::Bool(value) => Ok(Value::Bool(value)),
         Plain::Integer | Plain::Float => Ok(Value::Number(text.to_owned())),
-        Plain::NoNumber => refused(format!("{text} has no place in JSON, and the kubelet refuses the file for it")),
+        Plain::NoNumber => refused(format!(
+            "{text} has no place in JSON, and the kubelet refuses the file for it"
+        )),
         Plain::Text => Ok(as_text()),
     }
 }
@@ -49,15 +59,25 @@ enum Plain {
 fn resolve_plain(text: &str) -> Plain {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Plain::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Plain::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Plain::Bool(false),
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf"
-        | "-.INF" => Plain::NoNumber,
-        _ if text.starts_with('.') => match underscores_separate_digits(text) && is_float(&text.replace('_', "")) {
-            true => Plain::Float,
-            false => Plain::Text,
-        },
-        _ if text.starts_with(|first: char| first.is_ascii_digit() || first == '+' || first == '-') => number(text),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Plain::Bool(true)
+        }
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            Plain::Bool(false)
+        }
+        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF"
+        | "-.inf" | "-.Inf" | "-.INF" => Plain::NoNumber,
+        _ if text.starts_with('.') => {
+            match underscores_separate_digits(text) && is_float(&text.replace('_', "")) {
+                true => Plain::Float,
+                false => Plain::Text,
+            }
+        }
+        _ if text
+            .starts_with(|first: char| first.is_ascii_digit() || first == '+' || first == '-') =>
+        {
+            number(text)
+        }
         _ => Plain::Text,
     }
 }
@@ -81,7 +101,9 @@ fn number(text: &str) -> Plain {
         Plain::Float
     } else {
         // `0b-1`: a sign behind the prefix is go-yaml's own idea.
-        let digits = text.strip_prefix("0b").map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
+        let digits = text
+            .strip_prefix("0b")
+            .map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
         match digits.is_some_and(|digits| fits_integer(digits, 2, i64::MAX.unsigned_abs())) {
             true => Plain::Integer,
             false => Plain::Text,
@@ -89,7 +111,8 @@ fn number(text: &str) -> Plain {
     }
 }
 
-/// Go's `ParseInt` and then `ParseUint` with base 0: the prefix says the base, and a leading 0 is octal.
+/// Go's `ParseInt` and then `ParseUint` with base 0: the prefix says the base, and a leading 0 is
+/// octal.
 fn is_integer(text: &str) -> bool {
     let (limit, digits) = match text.strip_prefix('-') {
         Some(digits) => (i64::MIN.unsigned_abs(), digits),
@@ -98,8 +121,17 @@ fn is_integer(text: &str) -> bool {
             None => (u64::MAX, text),
         },
     };
-    let bases = [("0x", 16), ("0X", 16), ("0b", 2), ("0B", 2), ("0o", 8), ("0O", 8)];
-    let prefixed = bases.iter().find_map(|(prefix, base)| Some((digits.strip_prefix(prefix)?, *base)));
+    let bases = [
+        ("0x", 16),
+        ("0X", 16),
+        ("0b", 2),
+        ("0B", 2),
+        ("0o", 8),
+        ("0O", 8),
+    ];
+    let prefixed = bases
+        .iter()
+        .find_map(|(prefix, base)| Some((digits.strip_prefix(prefix)?, *base)));
     match prefixed {
         Some((digits, base)) => fits_integer(digits, base, limit),
         None if digits.len() > 1 && digits.starts_with('0') => fits_integer(digits, 8, limit),
@@ -108,21 +140,29 @@ fn is_integer(text: &str) -> bool {
 }
 
 fn fits_integer(digits: &str, base: u32, limit: u64) -> bool {
-    digits.chars().all(|c| c.is_digit(base)) && u64::from_str_radix(digits, base).is_ok_and(|value| value <= limit)
+    digits.chars().all(|c| c.is_digit(base))
+        && u64::from_str_radix(digits, base).is_ok_and(|value| value <= limit)
 }
 
-/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, and not too large for 64 bits: that stays text.
+/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`, and not too large for 64 bits: that
+/// stays text.
 fn is_float(text: &str) -> bool {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.strip_prefix(['+', '-']).unwrap_or(exponent)),
+        Some((mantissa, exponent)) => (
+            mantissa,
+            exponent.strip_prefix(['+', '-']).unwrap_or(exponent),
+        ),
         None => (unsigned, "0"),
     };
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let has_digits = !whole.is_empty() || !fraction.is_empty();
     let is_well_formed = has_digits && is_digits(whole) && is_digits(fraction);
-    is_well_formed && !exponent.is_empty() && is_digits(exponent) && unsigned.parse::<f64>().is_ok_and(f64::is_finite)
+    is_well_formed
+        && !exponent.is_empty()
+        && is_digits(exponent)
+        && unsigned.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 #[cfg(test)]
@@ -130,8 +170,12 @@ mod tests {
     use super::super::{Value, parse};
 
     fn kind(scalar: &str) -> &'static str {
-        let Ok(node) = parse(&format!("a: {scalar}\n")) else { return "refused" };
-        let Value::Map(entries) = &*node.value else { panic!("{scalar}") };
+        let Ok(node) = parse(&format!("a: {scalar}\n")) else {
+            return "refused";
+        };
+        let Value::Map(entries) = &*node.value else {
+            panic!("{scalar}")
+        };
         match &*entries["a"].value {
             Value::Null => "null",
             Value::Bool(_) => "bool",
@@ -146,7 +190,21 @@ mod tests {
     fn scalars_are_what_go_yaml_takes_them_for() {
         let table: &[(&str, &[&str])] = &[
             ("null", &["", "~", "null", "Null", "NULL", "!!null ''"]),
-            ("bool", &["y", "N", "yes", "No", "on", "OFF", "true", "False", "TRUE", "!!bool 'no'"]),
+            (
+                "bool",
+                &[
+                    "y",
+                    "N",
+                    "yes",
+                    "No",
+                    "on",
+                    "OFF",
+                    "true",
+                    "False",
+                    "TRUE",
+                    "!!bool 'no'",
+                ],
+            ),
             (
                 "number",
                 &[
@@ -243,7 +301,18 @@ mod tests {
                     "+x",
                 ],
             ),
-            ("refused", &[".inf", "-.Inf", ".NAN", "!!int x", "!!bool 5", "!!null x", "!!binary aGk="]),
+            (
+                "refused",
+                &[
+                    ".inf",
+                    "-.Inf",
+                    ".NAN",
+                    "!!int x",
+                    "!!bool 5",
+                    "!!null x",
+                    "!!binary aGk=",
+                ],
+            ),
         ];
         for (expected, scalars) in table {
             for scalar in *scalars {
