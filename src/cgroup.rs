@@ -166,6 +166,11 @@ impl Controllers {
         Self(self.0.intersection(&other.0).cloned().collect())
     }
 
+    /// Adds one.
+    pub fn insert(&mut self, name: &str) {
+        self.0.insert(name.to_owned());
+    }
+
     /// Adds all of `other`.
     pub fn extend(&mut self, other: &Self) {
         self.0.extend(other.0.iter().cloned());

@@ -1,49 +1,224 @@
-//! Arguments in, exit status out.
+//! Arguments in, exit status out. `--help`, the manual page's OPTIONS and the completions are made
+//! from one table.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::diagnosis::Occasion;
-use crate::diagnosis::catalogue::Fault;
+use crate::faults::{Fault, Occasion};
+
+/// An option, and what is said of it.
+#[derive(Debug)]
+pub struct OptionWords {
+    /// `-n`
+    pub short: Option<char>,
+    /// `--dry-run`, without the dashes.
+    pub long: &'static str,
+    /// What comes after it.
+    pub value: Option<Value>,
+    /// In a few words, for the completions.
+    pub title: &'static str,
+    /// For `--help`.
+    pub help: &'static str,
+    /// For the manual page, in its markup, a line a sentence.
+    pub manual: &'static str,
+}
+
+/// What comes after an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A folder that exists.
+    Folder,
+    /// A file to be written.
+    File,
+    /// The name of a fault, or nothing.
+    Fault,
+}
+
+impl Value {
+    /// As `--help` shows it.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::Folder => "DIR",
+            Self::File => "FILE",
+            Self::Fault => "[FAULT]",
+        }
+    }
+}
+
+/// All options.
+pub const OPTIONS: &[OptionWords] = &[
+    OptionWords {
+        short: Some('n'),
+        long: "dry-run",
+        value: None,
+        title: "change nothing",
+        help: "say what is wrong and what would be done; change nothing",
+        manual: "Say what is wrong and what would be done; change nothing.",
+    },
+    OptionWords {
+        short: None,
+        long: "pre-start",
+        value: None,
+        title: "as before kubelite",
+        help: "as kubelite's ExecStartPre: no kubelet runs now, so that stale pod groups may go, \
+               damaged state files may be set aside, and a unit of MicroK8s that blocks a \
+               controller may be restarted",
+        manual: "What kubelite's ExecStartPre= calls: no kubelet runs now, so that stale pod \
+                 groups may go, damaged state files may be set aside, and a unit of MicroK8s that \
+                 blocks a controller may be restarted, once a boot.",
+    },
+    OptionWords {
+        short: None,
+        long: "early",
+        value: None,
+        title: "as before k8s-dqlite",
+        help: "as k8s-dqlite's ExecStartPre: repair, but leave all that to kubelite's",
+        manual: "What k8s-dqlite's ExecStartPre= calls: repair, but leave all that to kubelite's.",
+    },
+    OptionWords {
+        short: None,
+        long: "boot",
+        value: None,
+        title: "as at boot",
+        help: "as kubepods-repair.service: the same as --early, and note that this boot has begun",
+        manual: "What\n.I kubepods-repair.service\ncalls: the same as\n.BR \\-\\-early ,\nand note \
+                 that this boot has begun.",
+    },
+    OptionWords {
+        short: None,
+        long: "shutdown",
+        value: None,
+        title: "note that this boot ends cleanly",
+        help: "as kubepods-repair-shutdown.service: note that it ends cleanly",
+        manual: "What\n.I kubepods-repair-shutdown.service\ncalls: note that this boot ends cleanly.",
+    },
+    OptionWords {
+        short: None,
+        long: "no-restart",
+        value: None,
+        title: "never restart a unit",
+        help: "never restart a unit",
+        manual: "Never restart a unit.",
+    },
+    OptionWords {
+        short: None,
+        long: "root",
+        value: Some(Value::Folder),
+        title: "examine a captured copy",
+        help: "examine a captured copy of a host instead of this one; implies --dry-run",
+        manual: "Examine a captured copy of a host instead of this one.\nImplies\n.BR \\-\\-dry\\-run .",
+    },
+    OptionWords {
+        short: None,
+        long: "capture",
+        value: Some(Value::File),
+        title: "save what was read",
+        help: "save what was read to a tar file for a bug report: of settings only what this \
+               program knows, of others the names; implies --dry-run",
+        manual: "Save what was read to a tar file, to attach to a bug report; its folder\n.I root\n\
+                 is what\n.B \\-\\-root\ntakes, and gives the same report again.\nOf settings, \
+                 command lines, mounts and unit files it holds only what this program reads; of \
+                 the rest the names at most.\nThe tar is a new file that only its owner can read, \
+                 and takes the place of an older one.\nImplies\n.BR \\-\\-dry\\-run .",
+    },
+    OptionWords {
+        short: None,
+        long: "json",
+        value: None,
+        title: "report as JSON",
+        help: "report as JSON",
+        manual: "Report as JSON.",
+    },
+    OptionWords {
+        short: None,
+        long: "explain",
+        value: Some(Value::Fault),
+        title: "explain a fault",
+        help: "explain one fault, or list them all",
+        manual: "Explain one fault, or list them all.",
+    },
+    OptionWords {
+        short: None,
+        long: "textfile",
+        value: Some(Value::Folder),
+        title: "also write metrics",
+        help: "also write metrics for node_exporter's textfile collector to \
+               DIR/kubepods-repair.prom, with --dry-run, too",
+        manual: "Also write metrics for node_exporter's textfile collector to\n.IR \
+                 DIR/kubepods\\-repair.prom ,\nwith\n.BR \\-\\-dry\\-run ,\ntoo.",
+    },
+    OptionWords {
+        short: Some('h'),
+        long: "help",
+        value: None,
+        title: "print a summary",
+        help: "print this",
+        manual: "Print a summary.",
+    },
+    OptionWords {
+        short: Some('V'),
+        long: "version",
+        value: None,
+        title: "print the version",
+        help: "print the version",
+        manual: "Print the version.",
+    },
+];
+
+/// Where the explanations of `--help` begin.
+const INDENT: usize = 19;
 
 /// What `--help` prints.
-pub const HELP: &str = "\
-kubepods-repair checks and repairs the cgroup tree that MicroK8s' kubelet needs.
-
-Usage: kubepods-repair [OPTION]...
-
-  -n, --dry-run    say what is wrong and what would be done; change nothing
-      --pre-start  as kubelite's ExecStartPre: no kubelet runs now, so that stale
-                   pod groups may go, damaged checkpoints may be set aside, and a
-                   unit of MicroK8s that blocks a controller may be restarted
-      --early      as k8s-dqlite's ExecStartPre: repair, but leave all that to
-                   kubelite's
-      --boot       as kubepods-repair.service: the same as --early, and note that
-                   this boot has begun
-      --shutdown   as kubepods-repair-shutdown.service: note that it ends cleanly
-      --no-restart never restart a unit
-      --root DIR   examine a captured copy of a host instead of this one;
-                   implies --dry-run
-      --capture FILE
-                   keep what was read, as a tar to attach to a bug report: of
-                   settings only what this program knows, of others the names;
-                   implies --dry-run
-      --json       report as JSON
-      --explain [FAULT]
-                   tell all about one fault, or name them all
-      --textfile DIR
-                   also write metrics for node_exporter's textfile collector
-                   to DIR/kubepods-repair.prom, with --dry-run, too
-  -h, --help       print this
-  -V, --version    print the version
-
+pub fn help() -> String {
+    let mut text = String::from(
+        "kubepods-repair checks and repairs the cgroup tree that MicroK8s' kubelet needs.\n\n\
+         Usage: kubepods-repair [OPTION]...\n\n",
+    );
+    for option in OPTIONS {
+        let short = option
+            .short
+            .map_or("    ".to_owned(), |short| format!("-{short}, "));
+        let value = option
+            .value
+            .map_or(String::new(), |value| format!(" {}", value.placeholder()));
+        let mut name = format!("  {short}--{}{value}", option.long);
+        if name.len() + 2 > INDENT {
+            text += &format!("{name}\n");
+            name.clear();
+        }
+        for line in fill(option.help, 80 - INDENT).lines() {
+            text += &format!("{name:INDENT$}{line}\n");
+            name.clear();
+        }
+    }
+    text + "
 Exit status:
   0  the kubelet would start, or there is none to care for
   1  it would not, a repair failed, or something could not be read
   2  wrong usage
   3  --dry-run only: steps would be taken
 --boot and --shutdown always exit with 0.
-";
+"
+}
+
+/// Breaks a paragraph into lines of at most `width` characters.
+pub fn fill(paragraph: &str, width: usize) -> String {
+    let mut filled = String::new();
+    let mut used = 0;
+    for word in paragraph.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            filled.push('\n');
+            used = 0;
+        } else if used > 0 {
+            filled.push(' ');
+            used += 1;
+        }
+        filled.push_str(word);
+        used += length;
+    }
+    filled
+}
 
 /// What the program was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +228,7 @@ pub enum Command {
     /// `--shutdown`
     Shutdown,
     /// `--explain`: one fault, or all.
-    Explain(Option<Fault>),
+    Explain(Option<&'static Fault>),
     /// `--help`
     Help,
     /// `--version`
@@ -115,7 +290,7 @@ impl From<Exit> for std::process::ExitCode {
 /// Reads the arguments (without the program's name).
 ///
 /// # Errors
-/// For whatever is not in [`HELP`].
+/// For whatever is not in [`OPTIONS`].
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
     use lexopt::prelude::*;
 
@@ -157,7 +332,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
 }
 
 /// The word after `--explain`, if there is one.
-fn explained(parser: &mut lexopt::Parser) -> Result<Option<Fault>, lexopt::Error> {
+fn explained(parser: &mut lexopt::Parser) -> Result<Option<&'static Fault>, lexopt::Error> {
     let word = parser
         .optional_value()
         .or_else(|| parser.raw_args().ok()?.next());
@@ -211,7 +386,7 @@ mod tests {
         assert_eq!(parsed("--json --help"), Some(Command::Help));
         assert_eq!(parsed("--explain"), Some(Command::Explain(None)));
         for one in ["--explain frozen", "--explain=frozen"] {
-            assert_eq!(parsed(one), Some(Command::Explain(Some(Fault::Frozen))));
+            assert_eq!(parsed(one), Some(Command::Explain(Fault::named("frozen"))));
         }
     }
 }

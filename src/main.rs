@@ -5,30 +5,23 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kubepods_repair::cli::{self, Command, Exit, Options};
-use kubepods_repair::diagnosis::Occasion;
+use kubepods_repair::faults::Occasion;
+use kubepods_repair::repair::textfile;
 use kubepods_repair::report::metrics::Timing;
-use kubepods_repair::{repair, report, sys};
+use kubepods_repair::{report, run, sys};
 
 fn main() -> ExitCode {
-    let (text, exit) = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => (cli::HELP.to_owned(), Exit::Fine),
-        Ok(Command::Version) => (
-            format!("kubepods-repair {}\n", env!("CARGO_PKG_VERSION")),
-            Exit::Fine,
-        ),
-        Ok(Command::Explain(fault)) => (report::explain::explain(fault), Exit::Fine),
-        Ok(Command::Run(options)) => return run(&options).into(),
-        Ok(Command::Shutdown) => return shutdown().into(),
+    let exit = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => print(&cli::help()),
+        Ok(Command::Version) => print(concat!("kubepods-repair ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Explain(fault)) => print(&report::explain::explain(fault)),
+        Ok(Command::Run(options)) => examine(&options),
+        Ok(Command::Shutdown) => shutdown(),
         Err(error) => {
-            // A closed standard error leaves the exit status to tell.
-            let _ = writeln!(
-                io::stderr(),
-                "kubepods-repair: {error}; see kubepods-repair --help"
-            );
-            (String::new(), Exit::Usage)
+            complain(false, &format!("{error}; see kubepods-repair --help"));
+            Exit::Usage
         }
     };
-    print(&text);
     exit.into()
 }
 
@@ -36,16 +29,14 @@ fn main() -> ExitCode {
 fn shutdown() -> Exit {
     let to_journal = report::journal::is_stream_of(&io::stderr());
     sys::arm_deadline(sys::DEADLINE_AT_BOOT, to_journal);
-    if let Err(error) = kubepods_repair::shutdown() {
-        complain(
-            to_journal,
-            &format!("The next boot will not know that this one ended cleanly: {error}."),
-        );
-    }
-    Exit::Fine
+    run::shutdown().unwrap_or_else(|error| {
+        let sentence = "The next boot will not know that this one ended cleanly";
+        complain(to_journal, &format!("{sentence}: {error}."));
+        Exit::Fine
+    })
 }
 
-fn run(options: &Options) -> Exit {
+fn examine(options: &Options) -> Exit {
     let start = Instant::now();
     let to_journal = report::journal::is_stream_of(&io::stderr());
     let seconds = match options.occasion {
@@ -53,63 +44,54 @@ fn run(options: &Options) -> Exit {
         Occasion::ByHand | Occasion::PreStart => sys::DEADLINE,
     };
     sys::arm_deadline(seconds, to_journal);
-    let mut report = kubepods_repair::run(options);
-    let mut exit = report.exit();
+    let mut report = run::run(options);
     sys::doing("writing the report");
-    if let Some(folder) = &options.textfile
-        && let Err(error) =
-            repair::textfile::write(folder, &report::metrics::render(&report, timing(start)))
-    {
-        report
-            .unnoted
-            .push(format!("The metrics are not written: {error}."));
-        exit = if options.occasion == Occasion::Boot {
-            exit
-        } else {
-            Exit::Broken
-        };
+    if let Some(folder) = &options.textfile {
+        let metrics = report::metrics::render(&report, timing(start));
+        if let Err(error) = textfile::write(folder, &metrics) {
+            report
+                .unwritten
+                .push(format!("The metrics are not written: {error}."));
+        }
     }
-    for sentence in &report.unnoted {
+    for sentence in report.unnoted.iter().chain(&report.unwritten) {
         complain(to_journal, sentence);
     }
     if to_journal {
         report::journal::send(&report);
     }
-    if let Some(error) = &report.capture_error {
-        let _ = writeln!(
-            io::stderr(),
-            "kubepods-repair: nothing was captured: {error}"
-        );
-    }
     if options.json {
         print(&report::json::render(&report));
     } else if !(to_journal && report::journal::is_stream_of(&io::stdout())) {
-        let colour = io::stdout().is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colour = io::stdout().is_terminal() && !no_colour;
         print(&report::text::render(&report, colour));
     }
-    exit
+    report.exit()
 }
 
-/// The journal's stream understands a priority; a terminal would print it.
+/// The journal's stream understands a priority; a terminal would print it. A closed standard error
+/// leaves the exit status to tell.
 fn complain(to_journal: bool, sentence: &str) {
     let priority = if to_journal { "<4>" } else { "" };
     let _ = writeln!(io::stderr(), "{priority}kubepods-repair: {sentence}");
 }
 
 fn timing(start: Instant) -> Timing {
+    let ended = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timing {
-        ended: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default(),
+        ended,
         took: start.elapsed(),
     }
 }
 
 /// A reader that has gone away is no failure of ours.
-fn print(text: &str) {
+fn print(text: &str) -> Exit {
     let mut stdout = io::stdout().lock();
     let _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+    Exit::Fine
 }

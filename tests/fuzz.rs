@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 use chance::{Chance, mutate, rounds};
 use kubepods_repair::cgroup::CgroupPath;
 use kubepods_repair::cli::{self, Options};
-use kubepods_repair::diagnosis::Terms;
-use kubepods_repair::diagnosis::remedy::Step;
+use kubepods_repair::faults::{Learned, Step, Terms};
 use kubepods_repair::host::group::{self, Depth};
-use kubepods_repair::host::{boot::Marker, checkpoints, kernel, mounts, tasks};
+use kubepods_repair::host::{containers_run, kernel, mounts, state_files, tasks};
 use kubepods_repair::kubelet::{Settings, args, config, containerd, flags};
-use kubepods_repair::report::{Report, json, text};
+use kubepods_repair::report::{json, text};
 use kubepods_repair::root::Root;
+use kubepods_repair::state::Marker;
+use kubepods_repair::verdict::Report;
 use promises::Judge;
 
 /// A debug build on a busy machine takes milliseconds; what takes this long does not end.
@@ -222,7 +223,7 @@ const READERS: &[Reader] = &[
     Reader {
         file: "cpu_manager_state",
         usual: &["{\"policyName\":\"none\",\"defaultCpuSet\":\"\",\"checksum\":1353318690}"],
-        read: |root, _| drop(checkpoints::observe(root, Path::new("/"))),
+        read: |root, _| drop(state_files::observe(root, Path::new("/"))),
     },
     Reader {
         file: "marker",
@@ -391,7 +392,7 @@ fn no_host_upsets_the_program() {
             ];
             let options = options(&root, &how);
             let what = format!("round {round} of {}", case.display());
-            let report = in_time(&what, || kubepods_repair::run(&options));
+            let report = in_time(&what, || kubepods_repair::run::run(&options));
             check(&report, &options, &what);
             *outcomes.entry(report.outcome().name()).or_insert(0) += 1;
         }
@@ -426,14 +427,23 @@ fn check(report: &Report, options: &Options, what: &str) {
         return;
     };
     let steps: Vec<&Step> = report.steps.iter().map(|taken| &taken.step).collect();
+    let root = Root::captured(options.root.as_ref().unwrap()).unwrap();
+    let rt_group_sched = host.kernel.has_rt_group_sched(&root);
     let terms = Terms {
         occasion: options.occasion,
         no_restart: options.no_restart,
+        leave_cpu: Terms::leaves_cpu(options.occasion, rt_group_sched),
+    };
+    // Whether a container runs matters only where a state file would be set aside.
+    let learned = Learned {
+        containers_run: containers_run(&root, settings, host).unwrap_or(true),
+        ..Learned::default()
     };
     let broken = Judge {
         settings,
         host,
         terms,
+        learned: &learned,
     }
     .broken(&steps);
     assert_eq!(broken, None, "{what}: {told}");

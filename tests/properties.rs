@@ -18,18 +18,21 @@ use std::path::{Path, PathBuf};
 
 use chance::{Chance, rounds};
 use kubepods_repair::cgroup::{CgroupPath, Controllers};
-use kubepods_repair::diagnosis::remedy::{Remedy, Step};
-use kubepods_repair::diagnosis::{Finding, Occasion, Severity, Terms, diagnose};
-use kubepods_repair::host::checkpoints::{Checkpoint, Content, KINDS};
+use kubepods_repair::faults::{
+    Finding, Learned, Occasion, Remedy, Severity, Step, Terms, diagnose,
+};
 use kubepods_repair::host::group::{Group, Kind, MemoryLimit, Process};
-use kubepods_repair::host::pods::AbandonedPod;
+use kubepods_repair::host::partitions::Cpus;
+use kubepods_repair::host::pods::PodGroup;
+use kubepods_repair::host::state_files::{NAMES, StateFile};
 use kubepods_repair::host::tasks::{Policy, Task};
-use kubepods_repair::host::units::{Fragment, SliceUnit};
-use kubepods_repair::host::{Blockers, Host, OtherTree, Refusal, RestartStamp, Tree, observe};
+use kubepods_repair::host::units::{SliceUnit, UnitFile};
+use kubepods_repair::host::{Blockers, Host, OtherTree, Refusal, Tree, observe};
 use kubepods_repair::kubelet::microk8s::{MICROK8S, Version};
 use kubepods_repair::kubelet::{Driver, Settings, args, flags};
 use kubepods_repair::plan::plan;
 use kubepods_repair::root::Root;
+use kubepods_repair::state::{Notes, RestartStamp};
 use nix::errno::Errno;
 use promises::Judge;
 
@@ -37,6 +40,7 @@ use promises::Judge;
 struct Ruin {
     settings: Settings,
     host: Host,
+    learned: Learned,
 }
 
 impl Ruin {
@@ -88,12 +92,9 @@ impl Ruin {
             group.children.sort();
             group.processes.sort_by_key(|process| process.pid);
         }
-        let mut abandoned = self.tree().pods.abandoned.to_vec();
-        abandoned.sort_by(|one, other| one.group.cmp(&other.group));
-        self.tree().pods.abandoned = abandoned.into();
-        self.host
-            .checkpoints
-            .sort_by_key(|checkpoint| checkpoint.path.clone());
+        let pods = &mut self.tree().pods.groups;
+        pods.sort_by(|one, other| one.group.cmp(&other.group));
+        self.host.state_files.sort_by_key(|file| file.path.clone());
     }
 }
 
@@ -190,19 +191,18 @@ const FAULTS: &[Fault] = &[
             group.children.push(name.into());
             group.populated = true;
         }
-        ruin.host.containers_run = true;
-        ruin.tree().pods.groups += 1;
+        ruin.learned.containers_run = true;
     }),
     ("a pod that is gone", |ruin, which| {
         let name = ruin.pod(which, 2);
         let Some(group) = ruin.own(which) else { return };
         group.children.push(name.clone().into());
-        let pod = AbandonedPod {
+        let pod = PodGroup {
             group: group.path.join(&name),
             directory: Some(PathBuf::from("/pods/2")),
+            lives: false,
         };
-        let pods = &mut ruin.tree().pods;
-        pods.abandoned = pods.abandoned.iter().cloned().chain([pod]).collect();
+        ruin.tree().pods.groups.push(pod);
     }),
     ("a kubelet that runs", |ruin, _| {
         ruin.tree().pods.kubelet_runs = true
@@ -223,15 +223,12 @@ const FAULTS: &[Fault] = &[
         );
     }),
     ("a torn checkpoint", |ruin, which| {
-        let kind = &KINDS[which];
-        let path = ruin.settings.root_dir.value.join(kind.name);
-        ruin.host.checkpoints.push(Checkpoint {
-            kind,
-            path,
-            content: Content::Damaged("it is empty".to_owned()),
-        });
+        let name = NAMES[which];
+        let path = ruin.settings.root_dir.value.join(name);
+        let text = ["", "\0\0", "{\"policyName\":"][which].to_owned();
+        ruin.host.state_files.push(StateFile { name, path, text });
     }),
-    ("containers", |ruin, _| ruin.host.containers_run = true),
+    ("containers", |ruin, _| ruin.learned.containers_run = true),
     ("a pinned task", |ruin, which| {
         let unit = [MICROK8S.restartable_unit, "etcd.service", "a.service"][which];
         block(ruin, unit, false, "cpuset");
@@ -249,11 +246,9 @@ const FAULTS: &[Fault] = &[
         )
     }),
     ("restarted before", |ruin, _| {
-        if let Some(blockers) = &mut ruin.tree().blockers {
-            blockers.stamp = Some(RestartStamp {
-                tasks: "5 5\n".to_owned(),
-            });
-        }
+        ruin.learned.restarted = Some(RestartStamp {
+            tasks: "5 5\n".to_owned(),
+        });
     }),
     ("a slice that systemd was never asked for", |ruin, which| {
         if let Some(unit) = ruin.unit(which) {
@@ -262,17 +257,17 @@ const FAULTS: &[Fault] = &[
     }),
     ("a slice that asks for nothing", |ruin, which| {
         if let Some(unit) = ruin.unit(which) {
-            unit.keeps = Controllers::default();
+            unit.sets.clear();
         }
     }),
     ("a slice of somebody's own", |ruin, which| {
         if let Some(unit) = ruin.unit(which) {
-            unit.fragment = Fragment::Foreign(PathBuf::from("/etc/systemd/system/x.slice"));
+            unit.file = UnitFile::Installed(PathBuf::from("/etc/systemd/system/x.slice"));
         }
     }),
     ("a masked slice", |ruin, which| {
         if let Some(unit) = ruin.unit(which) {
-            unit.fragment = Fragment::Masked(PathBuf::from("/etc/systemd/system/x.slice"));
+            unit.file = UnitFile::Empty(PathBuf::from("/etc/systemd/system/x.slice"));
         }
     }),
     ("another driver before", |ruin, which| {
@@ -317,17 +312,13 @@ fn block(ruin: &mut Ruin, unit: &str, realtime: bool, controller: &str) {
         controller: controller.to_owned(),
         errno: Errno::EINVAL,
     };
-    ruin.tree().refusals.push(refusal);
+    ruin.learned.refusals.push(refusal);
     let none = || Blockers {
         tasks: Vec::new(),
         rt_group_sched: Some(true),
-        stamp: None,
     };
-    ruin.tree()
-        .blockers
-        .get_or_insert_with(none)
-        .tasks
-        .push(task);
+    let blockers = ruin.learned.blockers.get_or_insert_with(none);
+    blockers.tasks.push(task);
 }
 
 fn settings(file: &str) -> Settings {
@@ -373,9 +364,9 @@ fn healthy(settings: &Settings) -> Host {
         tree.slices.insert(
             path,
             SliceUnit {
-                fragment: Fragment::Transient,
-                keeps: ["cpu", "cpuset"].into_iter().collect(),
-                no_cpus_left: false,
+                file: UnitFile::Transient,
+                sets: ["AllowedCPUs", "CPUWeight"].into(),
+                free_cpus: Some(Cpus::parse("0-1")),
             },
         );
     }
@@ -390,9 +381,11 @@ fn terms(chance: &mut Chance) -> Terms {
         Occasion::Early,
         Occasion::Boot,
     ];
+    let occasion = occasions[chance.below(occasions.len())];
     Terms {
-        occasion: occasions[chance.below(occasions.len())],
+        occasion,
         no_restart: chance.one_in(4),
+        leave_cpu: Terms::leaves_cpu(occasion, Some(true)),
     }
 }
 
@@ -415,7 +408,7 @@ fn summary(findings: &[Finding]) -> (BTreeSet<String>, BTreeSet<String>) {
         format!(
             "{:?} {} {}",
             finding.severity(),
-            finding.fault.name(),
+            finding.fault.name,
             finding.location
         )
     });
@@ -443,8 +436,8 @@ fn every_plan_keeps_every_promise() {
             let mut ruin = Ruin {
                 host: healthy_once(&settings),
                 settings: settings.clone(),
+                learned: Learned::default(),
             };
-            ruin.tree().leave_cpu = terms.leaves_cpu(|| Some(true));
             for ((_, break_it), which) in &faults {
                 break_it(&mut ruin, *which);
             }
@@ -457,7 +450,13 @@ fn every_plan_keeps_every_promise() {
                     .collect::<Vec<_>>(),
                 settings.layout()
             );
-            let findings = diagnose(&ruin.settings, &ruin.host, terms);
+            let findings = diagnose(
+                &ruin.settings,
+                &ruin.host,
+                &Notes::default(),
+                terms,
+                &ruin.learned,
+            );
             let planned = plan(&findings);
             let steps: Vec<&Step> = planned.iter().map(|planned| &planned.step).collect();
             assert!(steps.len() < 40, "{what}: {steps:#?}");
@@ -465,7 +464,8 @@ fn every_plan_keeps_every_promise() {
                 Judge {
                     settings: &ruin.settings,
                     host: &ruin.host,
-                    terms
+                    terms,
+                    learned: &ruin.learned,
                 }
                 .broken(&steps),
                 None,
@@ -571,7 +571,7 @@ fn in_order(steps: &[&Step], what: &str) {
 
 /// While something of the tree's own stands in the way for good, nothing is built.
 fn nothing_is_built_in_vain(findings: &[Finding], steps: &[&Step], what: &str) {
-    let of_the_tree = |finding: &&Finding| !finding.fault.name().starts_with("checkpoint");
+    let of_the_tree = |finding: &&Finding| !finding.fault.name.starts_with("checkpoint");
     let blocked = findings
         .iter()
         .filter(of_the_tree)
@@ -605,10 +605,13 @@ fn a_healthy_host_has_no_plan_whatever_it_is_told() {
             let findings = diagnose(
                 &settings,
                 &host,
+                &Notes::default(),
                 Terms {
                     occasion,
                     no_restart: false,
+                    leave_cpu: false,
                 },
+                &Learned::default(),
             );
             assert!(plan(&findings).is_empty(), "{text}: {findings:#?}");
             assert!(

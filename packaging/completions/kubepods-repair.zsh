@@ -1,4 +1,5 @@
 #compdef kubepods-repair
+# Made by tests/generate from src/cli.rs.
 _kubepods_repair_faults() {
   local -a faults
   faults=(${(f)"$(kubepods-repair --explain 2>/dev/null | sed '/^$/,$d; s/ .*//')"})
@@ -12,9 +13,9 @@ _arguments \
   '--shutdown[note that this boot ends cleanly]' \
   '--no-restart[never restart a unit]' \
   '--root[examine a captured copy]:folder:_directories' \
-  '--capture[keep all that was read]:file:_files' \
+  '--capture[save what was read]:file:_files' \
   '--json[report as JSON]' \
-  '--explain[tell all about a fault]:fault:_kubepods_repair_faults' \
+  '--explain[explain a fault]:fault:_kubepods_repair_faults' \
   '--textfile[also write metrics]:folder:_directories' \
   '(-h --help)'{-h,--help}'[print a summary]' \
   '(-V --version)'{-V,--version}'[print the version]'

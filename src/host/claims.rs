@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use crate::cgroup::Controllers;
 use crate::host::group::Process;
 use crate::host::kernel;
-use crate::host::mounts::{self, CgroupMount};
-use crate::host::v1::mounts_of;
+use crate::host::mounts::{self, CgroupMount, mounts_of};
 use crate::root::{ReadError, Root};
 
 /// A controller bound to version 1.

@@ -69,8 +69,6 @@ pub struct Setting {
     pub file: &'static str,
     /// Its content without the newline.
     pub value: String,
-    /// What has to be written so that the default holds again.
-    pub default: String,
 }
 
 /// A limit of memory, and what it has to be held against.
@@ -95,7 +93,7 @@ pub struct Group {
     pub controllers: Controllers,
     /// `cgroup.subtree_control`: what it passes on.
     pub subtree_control: Controllers,
-    /// Who is directly in it (the first [`NAMED`] with their names). Never read at the real root.
+    /// Who is directly in it (the first [`MAX_NAMED`] with their names). Never read at the real root.
     pub processes: Vec<Process>,
     /// Whether a process lives in it or anywhere below.
     pub populated: bool,
@@ -110,8 +108,8 @@ pub struct Group {
     /// `memory.max`, where it is a number; only looked up where something has to be made below, see
     /// [`memory_limit`].
     pub memory: Option<MemoryLimit>,
-    /// What the kubelet never sets back.
-    pub leftovers: Vec<Setting>,
+    /// What the kubelet never sets back, where the group has it; only read of its own groups.
+    pub settings: Vec<Setting>,
     /// Whether it has the cpu controller and yet no `cpu.max` (no CONFIG_CFS_BANDWIDTH); only
     /// looked at in kubepods.
     pub lacks_cpu_max: bool,
@@ -122,26 +120,23 @@ pub struct Group {
 }
 
 /// So many processes are looked up by name; of more, only the number is told.
-pub const NAMED: usize = 8;
+pub const MAX_NAMED: usize = 8;
 
 /// A memory limit from here on is none: version 1 rounds its largest number down to whole pages.
 pub const NO_MEMORY_LIMIT: u64 = 1 << 62;
 
-/// What the kubelet never writes on a group of its own, and the value it expects to find (facts of
-/// 1.20 … 1.36).
-const LEFTOVERS: [(&str, &str); 6] = [
-    ("cpu.max", "max "),
-    ("cpu.idle", "0"),
-    ("memory.high", "max"),
-    ("memory.swap.max", "max"),
-    ("cpuset.mems", ""),
-    ("cpuset.cpus.partition", "member"),
+/// What the kubelet never writes on a group of its own.
+const SETTINGS: [&str; 6] = [
+    "cpu.max",
+    "cpu.idle",
+    "memory.high",
+    "memory.swap.max",
+    "cpuset.mems",
+    "cpuset.cpus.partition",
 ];
-const LEFTOVERS_OF_QOS: [(&str, &str); 3] = [
-    ("memory.max", "max"),
-    ("pids.max", "max"),
-    ("cpuset.cpus", ""),
-];
+
+/// What it writes on kubepods alone.
+const SETTINGS_OF_QOS: [&str; 3] = ["memory.max", "pids.max", "cpuset.cpus"];
 
 /// Reads the group at `path`; `None` where there is none.
 ///
@@ -183,7 +178,7 @@ pub fn observe(
             0
         },
         memory: None,
-        leftovers: Vec::new(),
+        settings: Vec::new(),
         lacks_cpu_max: false,
         children: Vec::new(),
         threaded_children: Vec::new(),
@@ -198,14 +193,14 @@ pub fn observe(
         group.lacks_cpu_max = files.lacks_cpu_max(&group.controllers)?;
     }
     if depth != Depth::Foreign {
-        group.leftovers = files.leftovers(&LEFTOVERS)?;
+        group.settings = files.settings(&SETTINGS)?;
         group.children = files.children(depth)?;
         if kind == Kind::DomainThreaded {
             group.threaded_children = files.threaded(&group.children)?;
         }
     }
     if depth == Depth::Qos {
-        group.leftovers.extend(files.leftovers(&LEFTOVERS_OF_QOS)?);
+        group.settings.extend(files.settings(&SETTINGS_OF_QOS)?);
     }
     Ok(Some(group))
 }
@@ -315,13 +310,11 @@ impl Files<'_> {
     }
 
     fn process(&self, index: usize, pid: i32) -> Process {
-        let comm = match index < NAMED {
-            true => self
-                .root
-                .read(Path::new(&format!("/proc/{pid}/comm")))
-                .unwrap_or_default(),
-            false => String::new(),
-        };
+        let mut comm = String::new();
+        if index < MAX_NAMED {
+            let path = format!("/proc/{pid}/comm");
+            comm = self.root.read(Path::new(&path)).unwrap_or_default();
+        }
         Process {
             pid,
             comm: comm.trim_end_matches('\n').to_owned(),
@@ -362,24 +355,12 @@ impl Files<'_> {
             .is_some_and(|now| Controllers::parse(&now).contains("cpu")))
     }
 
-    fn leftovers(&self, expected: &[(&'static str, &str)]) -> Result<Vec<Setting>, ReadError> {
+    fn settings(&self, files: &[&'static str]) -> Result<Vec<Setting>, ReadError> {
         let mut found = Vec::new();
-        for (file, usual) in expected {
-            let Some(value) = self.read(file)? else {
-                continue;
-            };
-            let value = value.trim_end();
-            let is_usual = if usual.ends_with(' ') {
-                value.starts_with(usual)
-            } else {
-                value == *usual
-            };
-            if !is_usual {
-                found.push(Setting {
-                    file,
-                    value: value.to_owned(),
-                    default: usual.trim_end().to_owned(),
-                });
+        for file in files {
+            if let Some(value) = self.read(file)? {
+                let value = value.trim_end().to_owned();
+                found.push(Setting { file, value });
             }
         }
         Ok(found)

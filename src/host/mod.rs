@@ -1,7 +1,6 @@
 //! What the host has. Everything here reads and nothing writes.
 
 pub mod boot;
-pub mod checkpoints;
 pub mod claims;
 pub mod container;
 pub mod containers;
@@ -13,9 +12,9 @@ pub mod partitions;
 pub mod pods;
 pub mod sandbox;
 pub mod service;
+pub mod state_files;
 pub mod tasks;
 pub mod units;
-pub mod unmounted;
 pub mod v1;
 
 use std::collections::BTreeMap;
@@ -27,19 +26,18 @@ use crate::cgroup::{CgroupPath, Controllers};
 use crate::kubelet::Settings;
 use crate::kubelet::layout::{self, Layout};
 use crate::kubelet::microk8s::{MICROK8S, Version};
-use crate::root::keep;
 use crate::root::{ReadError, Root};
 use boot::Boot;
-use checkpoints::Checkpoint;
 use claims::Claim;
 use group::{Depth, Group};
 use kernel::{Kernel, Offer};
 use loader::Source;
 use mounts::{CgroupMount, Mode};
-use pods::Pods;
+use pods::PodGroups;
 use sandbox::Sandbox;
-use tasks::Task;
-use units::{SliceUnit, Unmade};
+use state_files::StateFile;
+use tasks::{KUBELETS, Task};
+use units::SliceUnit;
 use v1::Hierarchies;
 
 /// The mounts of this host, its kernel, and (on version 2) the part of the tree that the kubelet
@@ -63,11 +61,7 @@ pub struct Host {
     /// See [`Self::revision`].
     pub version: Option<Version>,
     /// The state files that the kubelet reads at its start, those that exist.
-    pub checkpoints: Vec<Checkpoint>,
-    /// Whether a container of the kubelet's own containerd lives, or any process in a group below
-    /// kubepods (on version 1 also in kubepods itself), where a damaged state file made it worth a
-    /// look.
-    pub containers_run: bool,
+    pub state_files: Vec<StateFile>,
     /// What kubelite's unit confines itself with.
     pub sandbox: Sandbox,
     /// The version 2 tree; `None` in any other mode.
@@ -88,21 +82,13 @@ pub struct Tree {
     /// With the systemd driver: the files of its slices.
     pub slices: BTreeMap<CgroupPath, SliceUnit>,
     /// Pod groups.
-    pub pods: Pods,
+    pub pods: PodGroups,
     /// kubepods of the driver that the kubelet does not use, where there is one.
     pub other: Option<OtherTree>,
     /// Whether a group with the cpu controller has `cpu.weight`, as far as kubepods shows it.
     pub has_cpu_weight: bool,
     /// What version 1 has taken away from it.
     pub claims: Vec<Claim>,
-    /// The tasks that can make the kernel refuse a controller; `None` when nobody has looked.
-    pub blockers: Option<Blockers>,
-    /// What the kernel refused just now. Filled in by who asked it.
-    pub refusals: Vec<Refusal>,
-    /// Of which slices systemd would hear nothing, and its words. Filled in by who asked it.
-    pub unmade: Vec<Unmade>,
-    /// Whether `cpu` is left to the kubelet's own start. Filled in by who knows the occasion.
-    pub leave_cpu: bool,
 }
 
 /// What a change of the cgroup driver leaves behind.
@@ -135,49 +121,6 @@ pub struct Blockers {
     /// CONFIG_RT_GROUP_SCHED, without which real-time tasks block nothing; `None` when it cannot be
     /// known.
     pub rt_group_sched: Option<bool>,
-    /// What was noted when the unit that may be restarted was, since the boot.
-    pub stamp: Option<RestartStamp>,
-}
-
-/// The note that the unit was asked to restart for the sake of these tasks. While one of them still
-/// lives, the restart has not come about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestartStamp {
-    /// A line for each task: its id and when it was started.
-    pub tasks: String,
-}
-
-impl RestartStamp {
-    /// The line of a task.
-    pub fn line(task: &Task) -> String {
-        format!("{} {}\n", task.tid, task.started)
-    }
-
-    /// What a capture keeps of a note: the lines that are as [`Self::line`] makes them.
-    fn keep(tasks: &str) -> String {
-        let is_line = |line: &str| {
-            line.bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b' ')
-        };
-        tasks
-            .lines()
-            .flat_map(|line| [if is_line(line) { line } else { keep::BLANK }, "\n"])
-            .collect()
-    }
-
-    /// Whether none of these tasks was there when the note was made: they are new, so the unit was
-    /// restarted.
-    pub fn is_older_than(&self, tasks: &[&Task]) -> bool {
-        !self.tasks.is_empty()
-            && !tasks
-                .iter()
-                .any(|task| self.tasks.contains(&Self::line(task)))
-    }
-}
-
-/// Where this program notes that it has restarted a unit: gone with the next boot.
-pub fn restart_stamp(unit: &str) -> PathBuf {
-    PathBuf::from(format!("/run/kubepods-repair.restarted.{unit}"))
 }
 
 /// A controller that the kernel did not let be switched on.
@@ -222,8 +165,24 @@ impl Tree {
     }
 }
 
-/// The names that a kubelet runs under.
-const KUBELETS: [&str; 2] = ["kubelite", "kubelet"];
+impl Host {
+    /// Where the version 2 hierarchy is mounted; `/` in any other mode, where groups have no one
+    /// directory.
+    pub fn mount(&self) -> &Path {
+        self.tree
+            .as_ref()
+            .map_or(Path::new("/"), |tree| &tree.mount)
+    }
+
+    /// Where the kubelet's groups are.
+    pub fn mount_points(&self) -> Vec<&Path> {
+        match (&self.tree, &self.v1) {
+            (Some(tree), _) => vec![&tree.mount],
+            (None, Some(v1)) => v1.points(),
+            (None, None) => Vec::new(),
+        }
+    }
+}
 
 /// The active revision of MicroK8s with its version, if there is one.
 pub type Snap = Option<(String, Option<Version>)>;
@@ -255,8 +214,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
                 .iter()
                 .any(|unmounted| unmounted.obstacle.is_some())
         });
-    let checkpoints = checkpoints::observe(root, &settings.root_dir.value)?;
-    let damaged = checkpoints.iter().any(Checkpoint::is_damaged);
+    let state_files = state_files::observe(root, &settings.root_dir.value)?;
     let sandbox = sandbox::observe(root)?;
     Ok(Host {
         mode,
@@ -275,38 +233,30 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         kernel,
         revision: snap.as_ref().map(|(revision, _)| revision.clone()),
         version: snap.as_ref().and_then(|(_, version)| *version),
-        checkpoints,
-        containers_run: damaged && containers_run(root, settings, tree.as_ref(), v1.as_ref())?,
+        state_files,
         sandbox,
         tree,
         v1,
     })
 }
 
-/// Below kubepods the tree itself tells; but with `--cgroups-per-qos=false`, or after a change of
-/// the cgroup driver, containers live elsewhere.
-fn containers_run(
-    root: &Root,
-    settings: &Settings,
-    tree: Option<&Tree>,
-    v1: Option<&Hierarchies>,
-) -> Result<bool, ReadError> {
+/// Whether a container of the kubelet's own containerd lives, or any process in a group below
+/// kubepods (on version 1 also in kubepods itself). Below kubepods the tree itself tells; but with
+/// `--cgroups-per-qos=false`, or after a change of the cgroup driver, containers live elsewhere.
+///
+/// # Errors
+/// When the groups or `/proc` cannot be read.
+pub fn containers_run(root: &Root, settings: &Settings, host: &Host) -> Result<bool, ReadError> {
     let layout = settings.layout();
-    let lives_in_kubepods = match (tree, v1) {
+    let lives_in_kubepods = match (&host.tree, &host.v1) {
         (Some(tree), _) => lives_below(root, tree, &layout)?,
         (None, Some(v1)) => v1.is_populated(root, &layout.kubepods)?,
         (None, None) => false,
     };
-    let endpoint = settings
-        .runtime_endpoint
-        .value
-        .as_deref()
-        .unwrap_or_default();
-    let is_asked = |socket: &str| socket == endpoint.trim_start_matches("unix://");
-    Ok(lives_in_kubepods
-        || containers::live(root, |socket| {
-            MICROK8S.is_own_socket(socket) || is_asked(socket)
-        })?)
+    let endpoint = settings.runtime_endpoint.value.as_deref();
+    let endpoint = endpoint.unwrap_or_default().trim_start_matches("unix://");
+    let is_meant = |socket: &str| MICROK8S.is_own_socket(socket) || socket == endpoint;
+    Ok(lives_in_kubepods || containers::live(root, is_meant)?)
 }
 
 /// Whether a process lives in a group below kubepods or a QoS group. Those directly in these groups
@@ -340,17 +290,11 @@ fn lives_below(root: &Root, tree: &Tree, layout: &Layout) -> Result<bool, ReadEr
 /// Looks for the tasks that can make the kernel refuse a controller: one pass over all of `/proc`.
 ///
 /// # Errors
-/// When `/proc` cannot be listed, or it cannot be known whether the unit was restarted before.
+/// When `/proc` cannot be listed.
 pub fn observe_blockers(root: &Root, kernel: &Kernel) -> Result<Blockers, ReadError> {
-    let keep = keep::text(RestartStamp::keep);
-    let stamp = root
-        .keeping(&keep)
-        .read_if_there(&restart_stamp(MICROK8S.restartable_unit))?;
-    let stamp = stamp.map(|tasks| RestartStamp { tasks });
     Ok(Blockers {
         tasks: tasks::observe(root)?,
         rt_group_sched: kernel.has_rt_group_sched(root),
-        stamp,
     })
 }
 
@@ -389,14 +333,15 @@ fn observe_tree(
     let other = observe_other(root, mount, settings.other_kubepods())?;
     let has_cpu_weight = has_cpu_weight(root, kernel, groups.get(&layout.kubepods), mount)?;
     let mut slices = units::observe_all(root, &layout)?;
-    for (slice, unit) in slices
-        .iter_mut()
-        .filter(|(_, unit)| !unit.keeps.contains("cpuset"))
-    {
-        unit.no_cpus_left =
-            partitions::free_cpus(root, &mount.point, slice)?.is_some_and(|free| free.is_empty());
+    for (slice, unit) in &mut slices {
+        if !unit.sets.contains("AllowedCPUs") {
+            unit.free_cpus = partitions::free_cpus(root, &mount.point, slice)?;
+        }
     }
-    let mut tree = Tree {
+    let offered = groups.get(&CgroupPath::root());
+    let offered = offered.map(|root| root.controllers.clone());
+    let absent = layout::desirable().minus(&offered.unwrap_or_default());
+    Ok(Tree {
         mount: mount.point.clone(),
         writable: mount.writable,
         groups,
@@ -404,14 +349,8 @@ fn observe_tree(
         pods,
         other,
         has_cpu_weight,
-        claims: Vec::new(),
-        blockers: None,
-        refusals: Vec::new(),
-        unmade: Vec::new(),
-        leave_cpu: false,
-    };
-    tree.claims = claims::observe(root, mounts, &layout::desirable().minus(&tree.offered()))?;
-    Ok(tree)
+        claims: claims::observe(root, mounts, &absent)?,
+    })
 }
 
 /// A kernel without CONFIG_FAIR_GROUP_SCHED has neither `cpu.weight` nor `cpu.max`

@@ -17,7 +17,7 @@ pub struct CgroupMount {
     /// The mount point.
     pub point: PathBuf,
     /// `cgroup2`, or `cgroup` for version 1.
-    pub version: Version,
+    pub version: CgroupVersion,
     /// Whether it can be written: false when the mount or the file system is read-only.
     pub writable: bool,
     /// The file system's options: for version 1 they name the controllers.
@@ -31,7 +31,7 @@ pub struct CgroupMount {
 
 /// The kind of a cgroup file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub enum CgroupVersion {
     /// `cgroup`
     V1,
     /// `cgroup2`
@@ -60,6 +60,18 @@ pub fn parse(mountinfo: &str) -> Vec<CgroupMount> {
         .collect()
 }
 
+/// The mounts of a version 1 controller, in their order.
+pub fn mounts_of<'a>(
+    mounts: &'a [CgroupMount],
+    name: &'a str,
+) -> impl Iterator<Item = &'a CgroupMount> {
+    let has = move |mount: &&CgroupMount| mount.options.iter().any(|option| option == name);
+    let of_version_1 = mounts
+        .iter()
+        .filter(|mount| mount.version == CgroupVersion::V1);
+    of_version_1.filter(has)
+}
+
 /// The layout that these mounts make. `mountinfo` again, since a tmpfs over cgroup2 hides it.
 pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
     let top = Path::new(CGROUP_MOUNT);
@@ -69,7 +81,7 @@ pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
         .rfind(|fields| fields.point == top);
     let unified = mounts
         .iter()
-        .rfind(|mount| mount.point == top && mount.version == Version::V2);
+        .rfind(|mount| mount.point == top && mount.version == CgroupVersion::V2);
     if let (
         Some(Fields {
             kind: "cgroup2", ..
@@ -84,7 +96,7 @@ pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
             .iter()
             .any(|mount| mount.version == version && mount.point.starts_with(top))
     };
-    match (has(Version::V1), has(Version::V2)) {
+    match (has(CgroupVersion::V1), has(CgroupVersion::V2)) {
         (true, true) => Mode::Hybrid,
         (true, false) => Mode::Legacy,
         (false, _) => Mode::Unmounted,
@@ -160,10 +172,10 @@ fn fields(line: &str) -> Option<Fields<'_>> {
 }
 
 impl Fields<'_> {
-    fn version(&self) -> Option<Version> {
+    fn version(&self) -> Option<CgroupVersion> {
         match self.kind {
-            "cgroup" => Some(Version::V1),
-            "cgroup2" => Some(Version::V2),
+            "cgroup" => Some(CgroupVersion::V1),
+            "cgroup2" => Some(CgroupVersion::V2),
             _ => None,
         }
     }

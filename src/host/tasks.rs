@@ -70,6 +70,9 @@ impl Task {
     }
 }
 
+/// The names that a kubelet runs under.
+pub const KUBELETS: [&str; 2] = ["kubelite", "kubelet"];
+
 /// Every task outside the root cgroup that is real-time or pinned.
 ///
 /// # Errors

@@ -4,12 +4,13 @@
 //! Load Path"), a transient one included, so that systemd itself is only asked when something has
 //! to be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::cgroup::{CgroupPath, Controllers};
+use crate::cgroup::CgroupPath;
+use crate::host::partitions::Cpus;
 use crate::kubelet::layout::Layout;
 use crate::root::keep::{BLANK, is_name, text};
 use crate::root::{ReadError, Root};
@@ -32,40 +33,33 @@ const FOLDERS: [&str; 12] = [
 
 const TRANSIENT: &str = "/run/systemd/transient";
 
-/// The property that makes systemd keep a controller on above a slice, however little it asks for.
-const KEEPERS: [(&str, &str); 2] = [("AllowedCPUs", "cpuset"), ("CPUWeight", "cpu")];
+/// The properties that make systemd keep a controller on above a slice.
+const KEEPERS: [&str; 2] = ["AllowedCPUs", "CPUWeight"];
 
 /// A slice, by its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SliceUnit {
     /// Its unit file.
-    pub fragment: Fragment,
-    /// The controllers that its files make systemd keep.
-    pub keeps: Controllers,
-    /// Whether all CPUs belong to partitions of others, so that `AllowedCPUs=` cannot be set. Only
-    /// looked up on version 2, where the files do not make systemd keep cpuset.
-    pub no_cpus_left: bool,
+    pub file: UnitFile,
+    /// Of `AllowedCPUs` and `CPUWeight` those that its files set.
+    pub sets: BTreeSet<&'static str>,
+    /// The CPUs that it may have, all but those in other groups' partitions. Only looked up on
+    /// version 2, and where its files do not set `AllowedCPUs`.
+    pub free_cpus: Option<Cpus>,
 }
 
 /// The unit file of a slice. A slice needs none to be there, with a scope in it or a drop-in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Fragment {
+pub enum UnitFile {
     /// There is none.
     #[default]
     None,
     /// Made over D-Bus, by the kubelet or this program, and gone with the next boot.
     Transient,
-    /// Somebody's own.
-    Foreign(PathBuf),
-    /// A link to `/dev/null`, or an empty file: systemd starts it for nobody.
-    Masked(PathBuf),
-}
-
-impl Fragment {
-    /// Whether the slice is nobody's own, so that it may be asked for and told what to keep.
-    pub fn may_be_asked_for(&self) -> bool {
-        matches!(self, Self::None | Self::Transient)
-    }
+    /// One in a folder where people and packages put them.
+    Installed(PathBuf),
+    /// A link to `/dev/null`, or an empty file.
+    Empty(PathBuf),
 }
 
 /// A slice that systemd would hear nothing of, and its words.
@@ -95,27 +89,24 @@ pub fn observe_all(
 
 fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
     let mut unit = SliceUnit::default();
-    let mut values = BTreeMap::new();
-    for folder in FOLDERS.map(Path::new) {
-        let path = folder.join(name);
+    for folder in FOLDERS {
+        let path = Path::new(folder).join(name);
         let Some(text) = fragment(root, &path)? else {
             continue;
         };
-        note(&mut values, &text);
-        unit.fragment = match (text.is_empty(), folder == Path::new(TRANSIENT)) {
-            (true, _) => Fragment::Masked(path),
-            (false, true) => Fragment::Transient,
-            (false, false) => Fragment::Foreign(path),
+        note(&mut unit.sets, &text);
+        unit.file = if text.is_empty() {
+            UnitFile::Empty(path)
+        } else if folder == TRANSIENT {
+            UnitFile::Transient
+        } else {
+            UnitFile::Installed(path)
         };
         break;
     }
     for path in dropins(root, name)?.values() {
-        note(&mut values, &fragment(root, path)?.unwrap_or_default());
+        note(&mut unit.sets, &fragment(root, path)?.unwrap_or_default());
     }
-    let kept = KEEPERS
-        .into_iter()
-        .filter(|(key, _)| values.get(key).is_some_and(|is_set| *is_set));
-    unit.keeps = kept.map(|(_, controller)| controller).collect();
     Ok(unit)
 }
 
@@ -179,7 +170,7 @@ fn keep(text: &str) -> String {
             .trim()
             .strip_prefix('[')
             .and_then(|line| line.strip_suffix(']'));
-        if is_setting && KEEPERS.iter().any(|(name, _)| *name == key) {
+        if is_setting && KEEPERS.contains(&key) {
             kept.push_str(line);
         } else if !continues && section.is_some_and(is_name) {
             kept.push_str(line.trim());
@@ -194,14 +185,19 @@ fn keep(text: &str) -> String {
     kept
 }
 
-/// Whether each keeper is set, by the last line that says so; an empty value takes it back.
-fn note(values: &mut BTreeMap<&'static str, bool>, text: &str) {
+/// Which keepers are set, by the last line that says so; an empty value takes it back.
+fn note(sets: &mut BTreeSet<&'static str>, text: &str) {
     for line in text.lines() {
         let Some((key, value)) = line.split_once('=') else {
             continue;
         };
-        if let Some((key, _)) = KEEPERS.iter().find(|(name, _)| *name == key.trim()) {
-            values.insert(key, !value.trim().is_empty());
+        let Some(key) = KEEPERS.into_iter().find(|name| *name == key.trim()) else {
+            continue;
+        };
+        if value.trim().is_empty() {
+            sets.remove(key);
+        } else {
+            sets.insert(key);
         }
     }
 }
@@ -229,16 +225,11 @@ mod tests {
 
     #[test]
     fn the_last_word_counts() {
-        let mut values = BTreeMap::new();
-        note(
-            &mut values,
-            "[Slice]\nAllowedCPUs=0-3\nCPUWeight = 100\n# CPUWeight=\n",
-        );
-        assert_eq!(
-            values,
-            BTreeMap::from([("AllowedCPUs", true), ("CPUWeight", true)])
-        );
-        note(&mut values, "AllowedCPUs=\n");
-        assert_eq!(values.get("AllowedCPUs"), Some(&false));
+        let mut sets = BTreeSet::new();
+        let text = "[Slice]\nAllowedCPUs=0-3\nCPUWeight = 100\n# CPUWeight=\n";
+        note(&mut sets, text);
+        assert_eq!(sets, BTreeSet::from(KEEPERS));
+        note(&mut sets, "AllowedCPUs=\n");
+        assert_eq!(sets, BTreeSet::from(["CPUWeight"]));
     }
 }

@@ -35,21 +35,20 @@ pub(super) fn enable(
     match write_patiently(&path, &line) {
         Ok(()) => Ok(Effect::Done(None)),
         Err(RepairError::Change { errno, .. }) => {
-            let refusals = match is_free_of_processes(root, tree, group)? {
-                true => who_refuses(&path, group, &missing),
-                false => missing
-                    .iter()
-                    .map(|name| refusal(group, name, errno))
-                    .collect(),
+            let refusals: Vec<Refusal> = if is_free_of_processes(root, tree, group)? {
+                who_refuses(&path, group, &missing)
+            } else {
+                let all = missing.iter().map(|name| refusal(group, name, errno));
+                all.collect()
             };
-            match refusals.is_empty() {
-                true => Ok(Effect::Done(None)),
-                false => Err(RepairError::Refused {
-                    path,
-                    line,
-                    refusals,
-                }),
+            if refusals.is_empty() {
+                return Ok(Effect::Done(None));
             }
+            Err(RepairError::Refused {
+                path,
+                line,
+                refusals,
+            })
         }
         Err(error) => Err(error),
     }

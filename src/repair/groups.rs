@@ -11,7 +11,7 @@ use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 use crate::cgroup::CgroupPath;
 use crate::host::Tree;
 use crate::host::group::populated;
-use crate::host::pods::AbandonedPod;
+use crate::host::pods::PodGroup;
 use crate::repair::bus::Systemd;
 use crate::repair::{Effect, RepairError, change, slices, write_file};
 use crate::root::Root;
@@ -62,35 +62,28 @@ pub(super) fn remove_qos_group(
     root: &Root,
     tree: &Tree,
     group: &CgroupPath,
-) -> Result<Effect, RepairError> {
+) -> Result<(), RepairError> {
     require_empty(root, tree, group)?;
     if tree.slices.contains_key(group) {
         slices::let_go(&Systemd::connect()?, group)?;
     }
-    remove_with_all_below(root, &group.under(&tree.mount))?;
-    Ok(Effect::Done(None))
+    remove_with_all_below(root, &group.under(&tree.mount))
 }
 
-pub(super) fn remove_tree(
-    root: &Root,
-    tree: &Tree,
-    group: &CgroupPath,
-) -> Result<Effect, RepairError> {
+pub(super) fn remove_tree(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), RepairError> {
     require_empty(root, tree, group)?;
-    remove_with_all_below(root, &group.under(&tree.mount))?;
-    Ok(Effect::Done(None))
+    remove_with_all_below(root, &group.under(&tree.mount))
 }
 
-pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<Effect, RepairError> {
+pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), RepairError> {
     require_empty(root, tree, group)?;
-    write_file(&tree.file(group, "cgroup.freeze"), "0")?;
-    Ok(Effect::Done(None))
+    write_file(&tree.file(group, "cgroup.freeze"), "0")
 }
 
 pub(super) fn remove_pods(
     root: &Root,
     tree: &Tree,
-    pods: &[AbandonedPod],
+    pods: &[PodGroup],
     until: Instant,
 ) -> Result<Effect, RepairError> {
     each_pod(pods, !tree.slices.is_empty(), until, |systemd, pod| {
@@ -101,10 +94,10 @@ pub(super) fn remove_pods(
 /// `remove` says whether the pod's group is gone; systemd is given to it where that has slices for
 /// pods. It ends at `until`: the kubelet removes the rest.
 pub(super) fn each_pod(
-    pods: &[AbandonedPod],
+    pods: &[PodGroup],
     by_systemd: bool,
     until: Instant,
-    remove: impl Fn(Option<&Systemd>, &AbandonedPod) -> Result<bool, RepairError>,
+    remove: impl Fn(Option<&Systemd>, &PodGroup) -> Result<bool, RepairError>,
 ) -> Result<Effect, RepairError> {
     let systemd = by_systemd.then(Systemd::connect).transpose()?;
     let mut removed = 0;
@@ -139,7 +132,7 @@ fn outcome(removed: usize, of: usize) -> Effect {
 }
 
 /// Whether the kubelet still cares for the pod.
-pub(super) fn is_wanted(root: &Root, pod: &AbandonedPod) -> Result<bool, RepairError> {
+pub(super) fn is_wanted(root: &Root, pod: &PodGroup) -> Result<bool, RepairError> {
     let Some(directory) = &pod.directory else {
         return Ok(false);
     };
@@ -152,7 +145,7 @@ fn remove_pod(
     root: &Root,
     tree: &Tree,
     systemd: Option<&Systemd>,
-    pod: &AbandonedPod,
+    pod: &PodGroup,
 ) -> Result<bool, RepairError> {
     let path = pod.group.under(&tree.mount);
     if is_wanted(root, pod)? {
@@ -183,10 +176,10 @@ fn is_gone(path: &Path) -> Result<bool, RepairError> {
 }
 
 fn require_empty(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), RepairError> {
-    match populated(root, &tree.mount, group)? {
-        false => Ok(()),
-        true => Err(inhabited(&group.under(&tree.mount))),
+    if populated(root, &tree.mount, group)? {
+        return Err(inhabited(&group.under(&tree.mount)));
     }
+    Ok(())
 }
 
 pub(super) fn inhabited(path: &Path) -> RepairError {

@@ -42,9 +42,10 @@ pub(super) fn move_out(root: &Root, from: &Path, to: &Refuge) -> Result<Effect, 
     for _ in 0..PASSES {
         let pids = members(root, from)?;
         if pids.is_empty() {
-            return Ok(match moved.is_empty() {
-                true => Effect::Nothing,
-                false => Effect::Done(Some(moved.join(", "))),
+            return Ok(if moved.is_empty() {
+                Effect::Nothing
+            } else {
+                Effect::Done(Some(moved.join(", ")))
             });
         }
         if pids.iter().any(|pid| pid == "0") {

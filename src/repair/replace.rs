@@ -6,14 +6,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use crate::repair::checkpoints::sync_folder_of;
+use crate::repair::state_files::sync_folder_of;
 use crate::repair::{RepairError, change, errno};
 
 /// Readable by everybody, whatever the umask.
 const MODE: u32 = 0o644;
 
 /// Writes `text` to `new`, which lies in the folder of `place`, and renames it to `place`.
-pub(super) fn replace(place: &Path, new: &Path, text: &str) -> Result<(), RepairError> {
+pub(crate) fn replace(place: &Path, new: &Path, text: &str) -> Result<(), RepairError> {
     put(place, new, MODE, |file| file.write_all(text.as_bytes()))?;
     sync_folder_of(place)
 }

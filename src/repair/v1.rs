@@ -7,13 +7,14 @@ use std::time::Instant;
 use nix::mount::{MsFlags, mount};
 
 use crate::cgroup::CgroupPath;
-use crate::diagnosis::remedy::{NO_LIMIT, Step};
+
 use crate::host::mounts::CGROUP_MOUNT;
-use crate::host::pods::AbandonedPod;
-use crate::host::v1::{Hierarchies, populated};
+use crate::host::pods::PodGroup;
+use crate::host::v1::{Hierarchies, MEMORY_LIMIT, populated};
 use crate::repair::bus::Systemd;
 use crate::repair::groups::{inhabited, remove_with_all_below};
-use crate::repair::{Effect, RepairError, change, groups, slices, take_without_tree, write_file};
+use crate::repair::step::Step;
+use crate::repair::{Effect, RepairError, change, groups, slices, write_file};
 use crate::root::Root;
 
 pub(super) fn take(
@@ -22,11 +23,7 @@ pub(super) fn take(
     step: &Step,
     until: Instant,
 ) -> Result<Effect, RepairError> {
-    let points: Vec<&Path> = v1
-        .mounted
-        .iter()
-        .map(|hierarchy| hierarchy.point.as_path())
-        .collect();
+    let points = v1.points();
     match step {
         Step::Mount { options, point } => mount_hierarchy(options, point),
         Step::Make(group) | Step::MakeQosGroup(group) => make(v1, group),
@@ -44,15 +41,20 @@ pub(super) fn take(
                 remove_pod(root, &points, systemd, pod)
             })
         }
-        Step::Restart { .. } | Step::SetAside { .. } => take_without_tree(step),
-        // Steps of version 2, which no rule of version 1 plans.
-        Step::MoveProcesses { .. }
+        Step::Restart { .. }
+        | Step::SetAside { .. }
+        | Step::MoveProcesses { .. }
         | Step::MakeAnew(_)
         | Step::Enable { .. }
         | Step::RemoveStraysGroup(_)
         | Step::RemoveQosGroup(_)
-        | Step::StartSlice(_) => Ok(Effect::Skipped),
+        | Step::StartSlice(_) => Err(step.is_misplaced()),
     }
+}
+
+/// What a file takes for no limit.
+pub(super) fn no_limit(file: &str) -> &'static str {
+    if file == MEMORY_LIMIT { "-1" } else { "max" }
 }
 
 /// With systemd's flags. The kernel refuses what is mounted there already, and controllers that are
@@ -69,7 +71,7 @@ fn lift(v1: &Hierarchies, group: &CgroupPath, file: &str) -> Result<Effect, Repa
     let Some(memory) = v1.of("memory") else {
         return Ok(Effect::Nothing);
     };
-    write_file(&group.under(&memory.point).join(file), NO_LIMIT).map(|()| Effect::Done(None))
+    write_file(&group.under(&memory.point).join(file), no_limit(file)).map(|()| Effect::Done(None))
 }
 
 fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
@@ -79,9 +81,10 @@ fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
             made.push(hierarchy.name());
         }
     }
-    Ok(match made.is_empty() {
-        true => Effect::Nothing,
-        false => Effect::Done(Some(format!("in {}", made.join(" ")))),
+    Ok(if made.is_empty() {
+        Effect::Nothing
+    } else {
+        Effect::Done(Some(format!("in {}", made.join(" "))))
     })
 }
 
@@ -98,9 +101,10 @@ fn fill(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, Rep
             filled.push(format!("{name} is {}", above.trim_end()));
         }
     }
-    Ok(match filled.is_empty() {
-        true => Effect::Nothing,
-        false => Effect::Done(Some(filled.join(", "))),
+    Ok(if filled.is_empty() {
+        Effect::Nothing
+    } else {
+        Effect::Done(Some(filled.join(", ")))
     })
 }
 
@@ -120,7 +124,7 @@ fn remove_pod(
     root: &Root,
     points: &[&Path],
     systemd: Option<&Systemd>,
-    pod: &AbandonedPod,
+    pod: &PodGroup,
 ) -> Result<bool, RepairError> {
     if groups::is_wanted(root, pod)? || populated(root, points, &pod.group)? {
         return Ok(false);

@@ -1,46 +1,43 @@
-//! `--explain`: the catalogue, for somebody who reads it at three in the morning.
+//! `--explain`: what is known of each fault.
 
 use std::fmt::Write;
 
 use super::lines::fill;
-use crate::diagnosis::catalogue::{Entry, Fault};
+use crate::faults::Fault;
 
 /// All that is known of one fault, or a line for each of them.
-pub fn explain(fault: Option<Fault>) -> String {
-    match fault {
-        Some(fault) => one(fault.entry()),
-        None => all(),
-    }
+pub fn explain(fault: Option<&Fault>) -> String {
+    fault.map_or_else(all, one)
 }
 
 fn all() -> String {
-    let width = Fault::ALL
+    let faults = Fault::all();
+    let width = faults
         .iter()
-        .map(|fault| fault.name().len())
+        .map(|fault| fault.name.len())
         .max()
         .unwrap_or(0);
     let mut text = String::new();
-    for entry in Fault::ALL.iter().map(|fault| fault.entry()) {
-        let _ = writeln!(text, "{:width$}  {}", entry.name, entry.title);
+    for fault in faults {
+        let _ = writeln!(text, "{:width$}  {}", fault.name, fault.title);
     }
-    text.push_str("\nkubepods-repair --explain FAULT tells all about one of them.\n");
-    text
+    text + "\nkubepods-repair --explain FAULT tells all about one of them.\n"
 }
 
-fn one(entry: &Entry) -> String {
-    let mut text = format!("{}: {}\n", entry.name, entry.title);
+fn one(fault: &Fault) -> String {
+    let mut text = format!("{}: {}\n", fault.name, fault.title);
     for (heading, paragraph) in [
-        ("What it means", entry.meaning),
-        ("How it is recognised", entry.signs),
-        ("What kubepods-repair does", entry.remedy),
-        ("What you can do", entry.by_hand),
+        ("What it means", fault.meaning),
+        ("How it is recognised", fault.signs),
+        ("What kubepods-repair does", fault.remedy),
+        ("What you can do", fault.by_hand),
     ] {
         let _ = write!(text, "\n{heading}\n\n{}\n", fill(paragraph));
     }
-    if !entry.threads.is_empty() {
-        text.push_str("\nWhere others met it\n\n");
+    if !fault.threads.is_empty() {
+        text += "\nWhere others met it\n\n";
     }
-    for (repository, number) in entry
+    for (repository, number) in fault
         .threads
         .iter()
         .filter_map(|thread| thread.split_once('#'))

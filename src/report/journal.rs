@@ -8,16 +8,17 @@
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
-use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::catalog::Outcome;
-use super::{Report, lines};
-use crate::diagnosis::remedy::Remedy;
-use crate::diagnosis::{Finding, Severity};
+use super::lines;
+use crate::faults::{Finding, Severity};
+use crate::faults::{Remedy, Step};
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::{Effect, Taken};
+use crate::outcome::Outcome;
+use crate::plan::Taken;
+use crate::repair::{Effect, RepairError};
+use crate::verdict::Report;
 
 /// Whether `stream` is the one that systemd connected to the journal: `JOURNAL_STREAM` is its
 /// device and inode (systemd.exec(5)).
@@ -79,7 +80,7 @@ impl From<Severity> for Level {
     }
 }
 
-struct Entry {
+struct JournalEntry {
     level: Level,
     message: String,
     message_id: &'static str,
@@ -91,8 +92,8 @@ struct Entry {
     outcome: &'static str,
 }
 
-fn entries(report: &Report) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = report
+fn entries(report: &Report) -> Vec<JournalEntry> {
+    let mut entries: Vec<JournalEntry> = report
         .steps
         .iter()
         .filter_map(|taken| change(report, taken))
@@ -106,14 +107,7 @@ fn entries(report: &Report) -> Vec<Entry> {
     entries
 }
 
-fn shutdown(report: &Report) -> Option<String> {
-    report
-        .host
-        .as_ref()
-        .map(|host| host.boot.previous_shutdown().to_string())
-}
-
-fn change(report: &Report, taken: &Taken) -> Option<Entry> {
+fn change(report: &Report, taken: &Taken) -> Option<JournalEntry> {
     let mount = report.mount();
     let fault = taken.faults.first()?;
     let (level, outcome) = match &taken.result {
@@ -125,35 +119,28 @@ fn change(report: &Report, taken: &Taken) -> Option<Entry> {
     if let Some(first) = message.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    Some(Entry {
+    Some(JournalEntry {
         level,
-        message: format!("{message} ({}).", fault.name()),
-        message_id: fault.message_id(),
-        fault: Some(fault.name()),
+        message: format!("{message} ({}).", fault.name),
+        message_id: fault.message_id,
+        fault: Some(fault.name),
         severity: None,
-        cgroup_path: Some(lines::place(&taken.step, mount)),
+        cgroup_path: Some(taken.step.place(mount)),
         controller: match &taken.step {
-            crate::diagnosis::remedy::Step::Enable { controllers, .. } => {
-                Some(controllers.to_string())
-            }
+            Step::Enable { controllers, .. } => Some(controllers.to_string()),
             _ => None,
         },
-        errno: errno_of(taken).map(|errno| errno as i32),
+        errno: taken
+            .result
+            .as_ref()
+            .err()
+            .and_then(RepairError::errno)
+            .map(|errno| errno as i32),
         outcome,
     })
 }
 
-fn errno_of(taken: &Taken) -> Option<Errno> {
-    use crate::repair::RepairError;
-    match taken.result.as_ref().err()? {
-        RepairError::Change { errno, .. } => Some(*errno),
-        RepairError::Read(error) => Some(error.errno),
-        RepairError::Refused { refusals, .. } => refusals.first().map(|refusal| refusal.errno),
-        RepairError::Inhabited { .. } | RepairError::Bus { .. } => None,
-    }
-}
-
-fn remaining(report: &Report, finding: &Finding) -> Entry {
+fn remaining(report: &Report, finding: &Finding) -> JournalEntry {
     let Finding {
         fault,
         impact,
@@ -163,15 +150,15 @@ fn remaining(report: &Report, finding: &Finding) -> Entry {
     } = finding;
     let cure = lines::remedy(finding, report);
     let severity = impact.severity();
-    Entry {
+    JournalEntry {
         level: Level::from(severity),
         message: format!(
             "{}: {location}: {evidence}. Impact: {}. Fix: {cure}.",
-            fault.name(),
+            fault.name,
             impact.sentence()
         ),
-        message_id: fault.message_id(),
-        fault: Some(fault.name()),
+        message_id: fault.message_id,
+        fault: Some(fault.name),
         severity: Some(severity.to_string()),
         cgroup_path: Some(
             location
@@ -184,7 +171,7 @@ fn remaining(report: &Report, finding: &Finding) -> Entry {
     }
 }
 
-fn summary(report: &Report) -> Entry {
+fn summary(report: &Report) -> JournalEntry {
     let outcome = report.outcome();
     let message = match outcome {
         Outcome::Healthy if report.findings.is_empty() => {
@@ -193,14 +180,14 @@ fn summary(report: &Report) -> Entry {
         Outcome::Repaired => format!("{}, {}", changes(report), report.verdict()),
         _ => report.verdict(),
     };
-    Entry {
+    JournalEntry {
         level: match outcome {
             Outcome::Broken | Outcome::Unknown => Level::Error,
             Outcome::Repaired if report.findings.iter().any(Finding::is_fatal) => Level::Warning,
             _ => Level::Info,
         },
         message: format!("{}: {message}.", outcome.name()),
-        message_id: outcome.message_id(),
+        message_id: outcome.words().message_id,
         fault: None,
         severity: None,
         cgroup_path: None,
@@ -217,7 +204,7 @@ fn changes(report: &Report) -> String {
     }
 }
 
-impl Entry {
+impl JournalEntry {
     fn emit(&self, report: &Report) {
         /// The level of an event is part of its call site, so there is one for each.
         macro_rules! event {
@@ -233,7 +220,7 @@ impl Entry {
                     controller = self.controller,
                     errno = self.errno,
                     outcome = self.outcome,
-                    previous_shutdown = shutdown(report),
+                    previous_shutdown = report.previous_shutdown().map(|end| end.to_string()),
                     dry_run = report.dry_run,
                     occasion = report.occasion.as_str(),
                 )

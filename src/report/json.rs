@@ -5,10 +5,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Report, lines};
-use crate::diagnosis::Finding;
-use crate::diagnosis::remedy::Remedy;
-use crate::repair::{Effect, Taken};
+use super::lines;
+use crate::faults::Finding;
+use crate::faults::Remedy;
+use crate::plan::Taken;
+use crate::repair::Effect;
+use crate::verdict::Report;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -106,7 +108,7 @@ pub fn render(report: &Report) -> String {
         },
         host: report.host.as_ref().map(|host| HostView {
             kernel: &host.kernel.release,
-            previous_shutdown: host.boot.previous_shutdown().to_string(),
+            previous_shutdown: report.notes.previous_shutdown().to_string(),
             container: host.boot.container.as_ref().map(ToString::to_string),
             cgroups: lines::mode(host),
             mounts: host
@@ -152,9 +154,10 @@ pub fn render(report: &Report) -> String {
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        match c != '\n' && lines::is_deceptive(c) {
-            true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
-            false => escaped.push(c),
+        if c != '\n' && lines::is_deceptive(c) {
+            escaped += &format!("\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
         }
     }
     escaped
@@ -170,7 +173,7 @@ fn setting((name, value, origin): (&'static str, String, String)) -> SettingView
 
 fn finding<'a>(report: &Report, finding: &'a Finding) -> FindingView<'a> {
     FindingView {
-        fault: finding.fault.name(),
+        fault: finding.fault.name,
         severity: finding.severity().to_string(),
         place: finding.location.to_string(),
         evidence: &finding.evidence,
@@ -193,6 +196,6 @@ fn step(taken: &Taken, mount: &Path) -> StepView {
     StepView {
         text: lines::step(taken, mount),
         result,
-        faults: taken.faults.iter().map(|fault| fault.name()).collect(),
+        faults: taken.faults.iter().map(|fault| fault.name).collect(),
     }
 }

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
-use crate::diagnosis::Finding;
-use crate::diagnosis::remedy::{Remedy, Step, Words};
+use crate::faults::Finding;
+use crate::faults::Remedy;
 use crate::host::Host;
 use crate::host::mounts::Mode;
 use crate::kubelet::{Settings, Sourced};
-use crate::repair::{Effect, Taken};
-use crate::report::Report;
+use crate::plan::Taken;
+use crate::repair::Effect;
+use crate::repair::step::Words;
+use crate::verdict::Report;
 
 /// A step in words: `made …`, `would make …`, `could not make …`.
 pub(super) fn step(taken: &Taken, mount: &Path) -> String {
@@ -28,17 +30,6 @@ pub(super) fn step(taken: &Taken, mount: &Path) -> String {
         }
         Ok(Effect::Skipped) => format!("did not {plain} {object} after the failure before"),
         Err(error) => format!("could not {plain} {object}: {error}"),
-    }
-}
-
-/// What a step is taken on: a group's directory, a file or a unit.
-pub(super) fn place(step: &Step, mount: &Path) -> String {
-    match (step, step.group()) {
-        (_, Some(group)) => group.under(mount).display().to_string(),
-        (Step::Restart { unit, .. }, None) => unit.clone(),
-        (Step::SetAside { file, .. }, None) => file.display().to_string(),
-        (Step::Mount { point, .. }, None) => point.display().to_string(),
-        (_, None) => mount.display().to_string(),
     }
 }
 
@@ -61,7 +52,7 @@ pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
         _ if !remains() => "repaired".to_owned(),
         Remedy::Steps(_) => "not repaired, see the steps".to_owned(),
         Remedy::Tell(how) => how.clone(),
-        Remedy::Waits(fault) => format!("blocked by {}", fault.name()),
+        Remedy::Waits(fault) => format!("blocked by {}", fault.name),
     }
 }
 
@@ -151,23 +142,5 @@ pub(super) fn printable(text: &str) -> String {
 
 /// Breaks a paragraph into lines of at most 80 characters.
 pub(super) fn fill(paragraph: &str) -> String {
-    let mut filled = String::new();
-    let mut width = 0;
-    for word in paragraph.split(' ') {
-        let length = word.chars().count();
-        match width {
-            0 => {}
-            _ if width + 1 + length > 80 => {
-                filled.push('\n');
-                width = 0;
-            }
-            _ => {
-                filled.push(' ');
-                width += 1;
-            }
-        }
-        filled.push_str(word);
-        width += length;
-    }
-    filled
+    crate::cli::fill(paragraph, 80)
 }

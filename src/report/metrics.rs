@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::catalog::OUTCOMES;
-use super::{Report, lines};
-use crate::host::boot::Shutdown;
+use super::lines;
+use crate::outcome::Outcome;
+use crate::state::Shutdown;
+use crate::verdict::Report;
 
 /// When a run ended, and how long it took.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +47,7 @@ pub fn render(report: &Report, timing: Timing) -> String {
         took,
         &single(timing.took.as_secs_f64()),
     );
-    let outcomes: Vec<_> = OUTCOMES
-        .iter()
-        .map(|entry| (entry.name, entry.outcome == report.outcome()))
-        .collect();
+    let outcomes = Outcome::ALL.map(|outcome| (outcome.name(), outcome == report.outcome()));
     family(
         "last_run_outcome",
         "gauge",
@@ -70,9 +68,9 @@ pub fn render(report: &Report, timing: Timing) -> String {
                     sign of harm.";
         family("repairs_total", "counter", help, &single(repairs as f64));
     }
-    if let Some(host) = &report.host {
+    if let Some(previous) = report.previous_shutdown() {
         let ends = [Shutdown::Clean, Shutdown::Unclean, Shutdown::Unknown];
-        let names = ends.map(|end| (end.to_string(), end == host.boot.previous_shutdown()));
+        let names = ends.map(|end| (end.to_string(), end == previous));
         let ends: Vec<_> = names
             .iter()
             .map(|(name, is)| (name.as_str(), *is))
@@ -110,7 +108,7 @@ fn findings(report: &Report) -> Vec<(String, f64)> {
     let mut numbers = BTreeMap::new();
     for finding in &report.remaining {
         let severity = finding.severity().to_string();
-        let series = labels(&[("fault", finding.fault.name()), ("severity", &severity)]);
+        let series = labels(&[("fault", finding.fault.name), ("severity", &severity)]);
         *numbers.entry(series).or_insert(0.0) += 1.0;
     }
     numbers.into_iter().collect()

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::catalog::Outcome;
-use super::{Report, lines};
-use crate::diagnosis::{Finding, Severity};
+use super::lines;
+use crate::faults::{Finding, Nature, Severity};
+use crate::outcome::Outcome;
 use crate::repair::Effect;
+use crate::verdict::Report;
 
 /// The whole report; one line when there is nothing to say.
 pub fn render(report: &Report, colour: bool) -> String {
@@ -36,15 +37,16 @@ pub fn render(report: &Report, colour: bool) -> String {
 
 /// What was only noticed, a line each; `None` if there is more to say.
 fn notes(report: &Report) -> Option<String> {
-    let is_note =
-        |finding: &Finding| finding.severity() == Severity::Notice && finding.fault.is_note();
+    let is_note = |finding: &Finding| {
+        finding.severity() == Severity::Notice && finding.fault.nature == Nature::Note
+    };
     if !report.findings.iter().all(is_note) {
         return None;
     }
     let note = |finding: &Finding| {
         let line = format!(
             "note: {}: {}; {}.",
-            finding.fault.name(),
+            finding.fault.name,
             finding.evidence,
             lines::remedy(finding, report)
         );
@@ -113,17 +115,13 @@ impl Out {
                 none(),
             ));
         }
-        if let Some(before) = host
-            .boot
-            .marker
-            .as_ref()
-            .and_then(|marker| marker.kernel_before.clone())
-        {
+        let marker = report.notes.marker.as_ref();
+        if let Some(before) = marker.and_then(|marker| marker.kernel_before.clone()) {
             rows.push(("kernel before", before, none()));
         }
         rows.push((
             "previous shutdown",
-            host.boot.previous_shutdown().to_string(),
+            report.notes.previous_shutdown().to_string(),
             none(),
         ));
         self.rows(&rows);
@@ -163,7 +161,7 @@ impl Out {
         let (on, off) = self.paint(finding.severity());
         // Written past `line`, which would escape the colour.
         let _ = write!(self.text, "  {on}{:8}{off}", finding.severity().to_string());
-        self.line(&format!("  {}  {}", finding.fault.name(), finding.location));
+        self.line(&format!("  {}  {}", finding.fault.name, finding.location));
         self.line(&format!("            Found: {}.", finding.evidence));
         self.line(&format!(
             "            Impact: {}.",

@@ -5,11 +5,10 @@ mod v1;
 use std::collections::BTreeSet;
 
 use kubepods_repair::cgroup::{CgroupPath, Controllers};
-use kubepods_repair::diagnosis::remedy::Step;
-use kubepods_repair::diagnosis::{Occasion, Terms};
+use kubepods_repair::faults::{Learned, Occasion, Step, Terms};
 use kubepods_repair::host::group::{Group, Kind};
-use kubepods_repair::host::units::Fragment;
-use kubepods_repair::host::{Host, Tree, checkpoints};
+use kubepods_repair::host::units::UnitFile;
+use kubepods_repair::host::{Host, Tree, state_files};
 use kubepods_repair::kubelet::layout::{self, Layout};
 use kubepods_repair::kubelet::microk8s::MICROK8S;
 use kubepods_repair::kubelet::{Driver, Settings};
@@ -20,6 +19,7 @@ pub struct Judge<'a> {
     pub settings: &'a Settings,
     pub host: &'a Host,
     pub terms: Terms,
+    pub learned: &'a Learned,
 }
 
 impl Judge<'_> {
@@ -66,11 +66,12 @@ impl Judge<'_> {
 
     /// Only what the kubelet keeps there itself, before its start, while no container runs.
     fn set_aside(&self, file: &std::path::Path) -> Option<&'static str> {
-        let is_checkpoint = checkpoints::KINDS
+        let root_dir = &self.settings.root_dir.value;
+        let is_checkpoint = state_files::NAMES
             .iter()
-            .any(|kind| self.settings.root_dir.value.join(kind.name) == file);
+            .any(|name| root_dir.join(name) == file);
         let other = self.host.tree.as_ref().and_then(|tree| tree.other.as_ref());
-        let lives = self.host.containers_run || other.is_some_and(|other| other.populated);
+        let lives = self.learned.containers_run || other.is_some_and(|other| other.populated);
         match (
             is_checkpoint,
             self.terms.occasion == Occasion::PreStart,
@@ -186,8 +187,9 @@ impl OnTree<'_> {
         let abandoned: BTreeSet<&CgroupPath> = self
             .tree
             .pods
-            .abandoned
+            .groups
             .iter()
+            .filter(|pod| pod.is_empty())
             .map(|pod| &pod.group)
             .collect();
         let is_fair = |pod: &CgroupPath| {
@@ -257,12 +259,12 @@ impl OnTree<'_> {
 
     /// Never early in the boot, and never one that is somebody's own.
     fn ask_for(&self, path: &CgroupPath) -> Option<&'static str> {
-        let files = self.tree.slices.get(path).map(|unit| &unit.fragment);
+        let files = self.tree.slices.get(path).map(|unit| &unit.file);
         if matches!(self.judge.terms.occasion, Occasion::Early | Occasion::Boot) {
             return Some("asked systemd early in the boot");
         }
         match (self.is_wanted(path), files) {
-            (true, Some(Fragment::None | Fragment::Transient)) => None,
+            (true, Some(UnitFile::None | UnitFile::Transient)) => None,
             (false, _) => Some("asked for a slice that nobody wants"),
             (true, _) => Some("asked for a slice that is somebody's own, or with the wrong driver"),
         }
@@ -270,11 +272,11 @@ impl OnTree<'_> {
 
     /// Only what the kubelet demands and has a unit file of its own.
     fn start(&self, path: &CgroupPath) -> Option<&'static str> {
-        let files = self.tree.slices.get(path).map(|unit| &unit.fragment);
+        let files = self.tree.slices.get(path).map(|unit| &unit.file);
         let is_early = matches!(self.judge.terms.occasion, Occasion::Early | Occasion::Boot);
         let is_fair = self.is_wanted(path)
             && !self.is_own(path)
-            && matches!(files, Some(Fragment::Foreign(_)));
+            && matches!(files, Some(UnitFile::Installed(_)));
         (is_early || !is_fair)
             .then_some("started a slice that is not demanded, or early in the boot")
     }
@@ -314,7 +316,7 @@ impl OnTree<'_> {
         if !controllers.minus(&needed).is_empty() || controllers.is_empty() {
             return Some("controllers that nobody needs, or that are not offered");
         }
-        if self.tree.leave_cpu && controllers.contains("cpu") {
+        if self.judge.terms.leave_cpu && controllers.contains("cpu") {
             return Some("cpu before the kubelet's own start");
         }
         if !self.is_wanted(path) {

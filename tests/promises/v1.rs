@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use kubepods_repair::cgroup::{CgroupPath, Controllers};
-use kubepods_repair::diagnosis::remedy::Step;
-use kubepods_repair::diagnosis::{Occasion, Terms};
+use kubepods_repair::faults::slices::may_be_asked_for;
+use kubepods_repair::faults::{Occasion, Step, Terms};
 use kubepods_repair::host::OtherTree;
-use kubepods_repair::host::units::Fragment;
-use kubepods_repair::host::unmounted::Place;
 use kubepods_repair::host::v1::Hierarchies;
+use kubepods_repair::host::v1::unmounted::Place;
 use kubepods_repair::kubelet::layout::Layout;
 
 /// A step on the hierarchies, with the steps before it.
@@ -34,7 +33,9 @@ impl OnHierarchies<'_> {
             Step::Thaw(group) => self.thaw(group),
             Step::RemovePods(pods) => {
                 let may = self.terms.occasion == Occasion::PreStart && !self.v1.pods.kubelet_runs;
-                let fair = pods.iter().all(|pod| self.v1.pods.abandoned.contains(pod));
+                let fair = pods
+                    .iter()
+                    .all(|pod| pod.is_empty() && self.v1.pods.groups.contains(pod));
                 (!may || !fair)
                     .then_some("pods that may be alive, or that a kubelet may be about to use")
             }
@@ -58,8 +59,7 @@ impl OnHierarchies<'_> {
         let may =
             !matches!(self.terms.occasion, Occasion::Early | Occasion::Boot) && keeping.is_empty();
         let unit = self.v1.slices.get(path);
-        let is_fair =
-            unit.is_some_and(|unit| matches!(unit.fragment, Fragment::None | Fragment::Transient));
+        let is_fair = unit.is_some_and(may_be_asked_for);
         (!may || !is_fair || !self.is_wanted(path))
             .then_some("asked for a slice early, or for one that is somebody's own")
     }

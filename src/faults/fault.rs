@@ -1,0 +1,92 @@
+//! What a fault is called, and what is said of it wherever it is named.
+//!
+//! `--explain`, the journal's catalog, the manual page and README's table are made from these
+//! words (`tests/generate`). A fault's words stand in the file of its rule.
+
+/// A fault, by what is wrong. Names and ids never change: alerts and scripts rely on them.
+#[derive(Debug)]
+pub struct Fault {
+    /// In kebab case.
+    pub name: &'static str,
+    /// `MESSAGE_ID` of its journal entries.
+    pub message_id: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// What it means and why the kubelet cares: a paragraph, as are the next three.
+    pub meaning: &'static str,
+    /// How it is recognised.
+    pub signs: &'static str,
+    /// What this program does about it.
+    pub remedy: &'static str,
+    /// What is left to the administrator, or can be done without this program.
+    pub by_hand: &'static str,
+    /// [`Self::remedy`] in a few words, for README's table.
+    pub does: &'static str,
+    /// Public issues in which others met it: `owner/repository#number`.
+    pub threads: &'static [&'static str],
+    /// What becomes of it without this program.
+    pub nature: Nature,
+}
+
+/// What becomes of a fault without this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// It stays until it is repaired.
+    Fault,
+    /// The kubelet heals it at its start, unless another fault keeps it from doing so.
+    HealedByKubelet,
+    /// It only says what has happened; nothing has to be done about it.
+    Note,
+}
+
+impl PartialEq for Fault {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Fault {}
+
+/// The faults of one file.
+pub type Family = &'static [&'static Fault];
+
+impl Fault {
+    /// All faults, by name.
+    pub fn all() -> Vec<&'static Self> {
+        let mut all: Vec<&Self> = super::FAMILIES.iter().copied().flatten().copied().collect();
+        all.sort_by_key(|fault| fault.name);
+        all
+    }
+
+    /// The fault of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::all().into_iter().find(|fault| fault.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        let all = Fault::all();
+        let names: BTreeSet<&str> = all.iter().map(|fault| fault.name).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(
+            all.iter()
+                .all(|fault| Fault::named(fault.name) == Some(fault))
+        );
+    }
+
+    #[test]
+    fn threads_can_be_followed() {
+        for thread in Fault::all().iter().flat_map(|fault| fault.threads) {
+            let (repository, number) = thread.split_once('#').unwrap();
+            assert_eq!(repository.split('/').count(), 2, "{thread}");
+            assert!(number.parse::<u32>().is_ok(), "{thread}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! One thing that is not as the kubelet needs it: where it is, what it does to the kubelet, and
+//! what is done about it.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::faults::{Fault, Step};
+use crate::kubelet::Origin;
+
+/// What the kubelet makes of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It heals this itself, or nothing suffers.
+    Notice,
+    /// It starts, and pods suffer.
+    Degraded,
+    /// It does not start.
+    Fatal,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Notice => "notice",
+            Self::Degraded => "degraded",
+            Self::Fatal => "fatal",
+        })
+    }
+}
+
+/// A severity and the sentence that says why it is that one. They are chosen together and cannot be
+/// changed one without the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impact {
+    severity: Severity,
+    sentence: Cow<'static, str>,
+}
+
+impl Impact {
+    /// The kubelet does not start; `sentence` says so, without a full stop.
+    pub fn fatal(sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            severity: Severity::Fatal,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// The kubelet starts and pods suffer; `sentence` says from what, without a full stop.
+    pub fn degraded(sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            severity: Severity::Degraded,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// The kubelet heals this itself, or nothing suffers; `sentence` says which, without a full
+    /// stop.
+    pub fn notice(sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            severity: Severity::Notice,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// What the kubelet makes of it.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// Why, without a full stop.
+    pub fn sentence(&self) -> &str {
+        &self.sentence
+    }
+}
+
+/// Where a finding is. A later stage never has to guess from a path what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// The directory of a group below this mount point.
+    Cgroup(PathBuf, CgroupPath),
+    /// A file of a group below this mount point.
+    CgroupFile(PathBuf, CgroupPath, &'static str),
+    /// A group in every hierarchy of version 1.
+    Everywhere(CgroupPath),
+    /// A mount point.
+    Mount(PathBuf),
+    /// A file outside the cgroup tree: a state file, a configuration file, a unit file.
+    File(PathBuf),
+    /// A setting, by where it was made.
+    Setting(Origin),
+}
+
+impl Location {
+    /// The directory of the group that it is or lies in; `None` for what is no cgroup.
+    pub fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Self::Cgroup(mount, group) | Self::CgroupFile(mount, group, _) => {
+                Some(group.under(mount))
+            }
+            Self::Everywhere(group) => Some(group.under(Path::new("/"))),
+            Self::Mount(_) | Self::File(_) | Self::Setting(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup(mount, group) => group.under(mount).display().fmt(f),
+            Self::CgroupFile(mount, group, file) => group.under(mount).join(file).display().fmt(f),
+            Self::Everywhere(group) => group.fmt(f),
+            Self::Mount(path) | Self::File(path) => path.display().fmt(f),
+            Self::Setting(origin) => origin.fmt(f),
+        }
+    }
+}
+
+/// What is done about a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// This program does it.
+    Steps(Vec<Step>),
+    /// The administrator has to: what, without a full stop.
+    Tell(String),
+    /// It would be done, but this other fault has to be cured first.
+    Waits(&'static Fault),
+}
+
+impl Remedy {
+    /// What the administrator has to do, without a full stop.
+    pub fn tell(how: impl Into<String>) -> Self {
+        Self::Tell(how.into())
+    }
+}
+
+/// One thing that is not as the kubelet needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind of thing.
+    pub fault: &'static Fault,
+    /// What the kubelet makes of it, and why.
+    pub impact: Impact,
+    /// What shows it.
+    pub location: Location,
+    /// What was seen there, without a full stop.
+    pub evidence: String,
+    /// What is done about it, or must be.
+    pub remedy: Remedy,
+    /// The controllers it is about, if it is about any.
+    pub controllers: Controllers,
+    /// The kernel's answer, where it is the evidence.
+    pub errno: Option<Errno>,
+}
+
+impl Fault {
+    /// A finding of this fault.
+    pub(super) fn finding(
+        &'static self,
+        impact: Impact,
+        location: Location,
+        evidence: impl Into<String>,
+        remedy: Remedy,
+    ) -> Finding {
+        Finding {
+            fault: self,
+            impact,
+            location,
+            evidence: evidence.into(),
+            remedy,
+            controllers: Controllers::default(),
+            errno: None,
+        }
+    }
+}
+
+impl Finding {
+    /// The same, about these controllers.
+    #[must_use]
+    pub(super) fn about(self, controllers: Controllers) -> Self {
+        Self {
+            controllers,
+            ..self
+        }
+    }
+
+    /// What the kubelet makes of it.
+    pub fn severity(&self) -> Severity {
+        self.impact.severity
+    }
+
+    /// Whether the kubelet does not start because of it.
+    pub fn is_fatal(&self) -> bool {
+        self.severity() == Severity::Fatal
+    }
+
+    /// The worst first, and a cause before what waits for its cure.
+    pub fn rank(&self) -> (Reverse<Severity>, bool) {
+        let waits = matches!(self.remedy, Remedy::Waits(_));
+        (Reverse(self.severity()), waits)
+    }
+
+    /// Whether the kubelet dies of this and no step of ours cures it.
+    pub fn is_beyond_repair(&self) -> bool {
+        self.is_fatal() && matches!(self.remedy, Remedy::Tell(_))
+    }
+
+    /// The steps that cure it; none where it is not cured here, or not now.
+    pub fn steps(&self) -> &[Step] {
+        match &self.remedy {
+            Remedy::Steps(steps) => steps,
+            Remedy::Tell(_) | Remedy::Waits(_) => &[],
+        }
+    }
+
+    /// Whether its cure adds to the tree.
+    pub fn builds(&self) -> bool {
+        self.steps().iter().any(Step::builds)
+    }
+
+    /// Whether both are of the same fault at the same place.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.fault == other.fault && self.location == other.location
+    }
+}

@@ -1,0 +1,165 @@
+//! What can be wrong with a host, by the kubelet's own rules. Each file is about one family of
+//! faults: their words, how they are recognised, and what is done about them.
+//!
+//! Settings and host go in, findings come out. Nothing here reads, writes or asks for the time.
+//!
+//! A severity is not a property of a fault but of what the kubelet would do next: what it heals
+//! itself is a notice, what its pods suffer from is degraded, what it dies of is fatal.
+
+mod absent;
+mod blockers;
+mod boot;
+mod case;
+mod claims;
+mod confinement;
+mod container;
+mod controllers;
+mod driver;
+mod fault;
+mod finding;
+mod freezer;
+mod groups;
+mod leftovers;
+pub mod limits;
+mod services;
+pub mod settings;
+pub mod slices;
+pub mod stale_pods;
+pub mod state_files;
+mod strays;
+mod terms;
+mod threaded;
+pub mod v1;
+
+use crate::host::{Host, Tree};
+use crate::kubelet::Settings;
+pub use crate::repair::step::Step;
+use crate::state::Notes;
+use case::Case;
+pub use fault::{Family, Fault, Nature};
+pub use finding::{Finding, Impact, Location, Remedy, Severity};
+pub use terms::{Learned, Occasion, Terms};
+
+/// Every family. A new file of faults is added here and in [`judge`].
+const FAMILIES: &[Family] = &[
+    absent::FAULTS,
+    blockers::FAULTS,
+    boot::FAULTS,
+    claims::FAULTS,
+    confinement::FAULTS,
+    container::FAULTS,
+    controllers::FAULTS,
+    driver::FAULTS,
+    freezer::FAULTS,
+    groups::FAULTS,
+    leftovers::FAULTS,
+    limits::FAULTS,
+    services::FAULTS,
+    settings::FAULTS,
+    slices::FAULTS,
+    stale_pods::FAULTS,
+    state_files::FAULTS,
+    strays::FAULTS,
+    threaded::FAULTS,
+    v1::FAULTS,
+    v1::groups::FAULTS,
+    v1::mounts::FAULTS,
+];
+
+/// All findings, the worst first.
+pub fn diagnose(
+    settings: &Settings,
+    host: &Host,
+    notes: &Notes,
+    terms: Terms,
+    learned: &Learned,
+) -> Vec<Finding> {
+    let mut findings = match (&host.tree, &host.v1) {
+        (Some(tree), _) => judge_tree(settings, host, tree, terms, learned),
+        (None, Some(v1)) => v1::diagnose(settings, host, v1, terms, learned),
+        (None, None) => vec![v1::mounts::nothing(host)],
+    };
+    findings.extend(driver::diagnose(settings));
+    if settings.cgroups_per_qos.value {
+        findings.extend(groups::unenforceable(settings));
+    }
+    findings.extend(state_files::diagnose(settings, host, terms, learned));
+    findings.extend(confinement::diagnose(settings, host));
+    findings.extend(boot::diagnose(host, notes, terms));
+    findings.sort_by_key(Finding::rank);
+    findings
+}
+
+fn judge_tree(
+    settings: &Settings,
+    host: &Host,
+    tree: &Tree,
+    terms: Terms,
+    learned: &Learned,
+) -> Vec<Finding> {
+    let layout = &settings.layout();
+    let case = Case::new(host, tree, layout, terms, learned);
+    let mut findings = if tree.writable {
+        judge(&case)
+    } else {
+        vec![container::read_only(host, &tree.mount)]
+    };
+    services::leave_alone(&mut findings, layout);
+    hold_back(&mut findings);
+    // Of these the kubelet dies when all its own groups exist, so that nothing has to wait for
+    // them.
+    findings.extend(groups::unfit_reserved(&case));
+    if settings.cgroups_per_qos.value {
+        findings
+    } else {
+        vec![settings::qos_disabled(settings, &findings)]
+    }
+}
+
+fn judge(case: &Case) -> Vec<Finding> {
+    let mut findings = services::diagnose(case);
+    findings.extend(blockers::diagnose(case));
+    findings.extend(limits::diagnose(case));
+    findings.extend(absent::diagnose(case));
+    findings.extend(controllers::diagnose(case));
+    findings.extend(claims::diagnose(case));
+    findings.extend(groups::diagnose(case));
+    findings.extend(strays::diagnose(case));
+    findings.extend(threaded::diagnose(case));
+    findings.extend(slices::diagnose(case));
+    findings.extend(driver::left_behind(case));
+    findings.extend(freezer::diagnose(case));
+    findings.extend(leftovers::diagnose(case));
+    findings.extend(stale_pods::diagnose(case));
+    findings.extend(strays::empty_group(case));
+    findings
+}
+
+/// While the kubelet cannot start anyway, nothing is built: a half-made tree would only hide the
+/// reason. What only takes away (strays, limits, stale groups, a frozen state) is done all the
+/// same.
+fn hold_back(findings: &mut [Finding]) {
+    let Some(blocker) = findings.iter().find(|finding| finding.is_beyond_repair()) else {
+        return;
+    };
+    let blocker = blocker.fault;
+    for finding in findings {
+        if !finding.builds() {
+            continue;
+        }
+        finding.remedy = Remedy::Waits(blocker);
+        if finding.fault.nature == Nature::HealedByKubelet && !finding.is_fatal() {
+            let sentence = format!(
+                "the kubelet sees to it itself once {} is cured",
+                blocker.name
+            );
+            finding.impact = Impact::notice(sentence);
+        }
+    }
+}
+
+/// `1 process`, `2 processes`.
+fn count(number: usize, one: &str, many: &str) -> String {
+    let noun = if number == 1 { one } else { many };
+    format!("{number} {noun}")
+}

@@ -1,0 +1,41 @@
+//! Everything that a rule about version 1 may look at.
+
+use std::rc::Rc;
+
+use crate::cgroup::CgroupPath;
+use crate::faults::{Learned, Terms};
+use crate::host::Host;
+use crate::host::pods::PodGroup;
+use crate::host::v1::{Hierarchies, Hierarchy};
+use crate::kubelet::Driver;
+use crate::kubelet::layout::Layout;
+
+pub(super) struct V1Case<'a> {
+    pub host: &'a Host,
+    pub v1: &'a Hierarchies,
+    pub layout: &'a Layout,
+    pub terms: Terms,
+    pub learned: &'a Learned,
+    /// The groups of deleted pods.
+    pub stale: Rc<[PodGroup]>,
+}
+
+/// Of its slices systemd removes again what is empty there (`cg_trim_v1_controllers`), whoever made
+/// it. The kubelet does not look there, and its libcontainer makes with each pod what it needs.
+const TRIMMED: [&str; 2] = ["blkio", "devices"];
+
+impl V1Case<'_> {
+    /// The hierarchies in which a group should be and is not.
+    pub fn without<'a>(&'a self, path: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
+        let by_systemd = self.layout.driver == Driver::Systemd;
+        let may_lack = move |hierarchy: &&Hierarchy| {
+            by_systemd
+                && TRIMMED
+                    .iter()
+                    .any(|name| hierarchy.controllers.contains(name))
+        };
+        self.v1
+            .without(path)
+            .filter(move |hierarchy| !may_lack(hierarchy))
+    }
+}

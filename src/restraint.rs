@@ -1,0 +1,99 @@
+//! Where no kubelet is about to start, no cgroup is changed: enabling cpuset at the root costs
+//! every other service its CPU affinity before kernel 6.2, and only a kubelet that wants the tree
+//! is worth that.
+
+use crate::faults::Occasion;
+use crate::host::service::Service;
+
+/// Why nothing is to be changed, as a clause; `None` where a kubelet is about to start.
+///
+/// The kubelet's own start is never held back. By hand, a host without the unit (one that snapd
+/// does not manage) is repaired as its administrator asks.
+pub fn restraint(service: Service, occasion: Occasion) -> Option<String> {
+    let is_wanted = service.enabled || service.active;
+    let acts = match occasion {
+        Occasion::PreStart => true,
+        Occasion::ByHand => is_wanted || !service.installed,
+        Occasion::Early | Occasion::Boot => is_wanted,
+    };
+    if acts {
+        return None;
+    }
+    let why = match service.stopped {
+        true => "microk8s stop has stopped it",
+        false => "systemd does not start it at boot, and it is not running",
+    };
+    Some(format!("kubelite is disabled ({why})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DISABLED: Service = Service {
+        installed: true,
+        enabled: false,
+        active: false,
+        stopped: false,
+    };
+
+    fn acts(service: Service) -> [bool; 4] {
+        [
+            Occasion::PreStart,
+            Occasion::ByHand,
+            Occasion::Early,
+            Occasion::Boot,
+        ]
+        .map(|occasion| restraint(service, occasion).is_none())
+    }
+
+    #[test]
+    fn only_where_a_kubelet_is_about_to_start_is_anything_changed() {
+        assert_eq!(
+            acts(Service {
+                enabled: true,
+                ..DISABLED
+            }),
+            [true; 4]
+        );
+        assert_eq!(
+            acts(Service {
+                active: true,
+                ..DISABLED
+            }),
+            [true; 4]
+        );
+        assert_eq!(acts(DISABLED), [true, false, false, false]);
+        assert_eq!(
+            acts(Service {
+                installed: false,
+                ..DISABLED
+            }),
+            [true, true, false, false]
+        );
+        // kubelite removes the lock at its start, so it holds nobody back.
+        assert_eq!(
+            acts(Service {
+                enabled: true,
+                stopped: true,
+                ..DISABLED
+            }),
+            [true; 4]
+        );
+    }
+
+    #[test]
+    fn the_reason_names_who_stopped_it() {
+        let reason = restraint(
+            Service {
+                stopped: true,
+                ..DISABLED
+            },
+            Occasion::ByHand,
+        );
+        assert_eq!(
+            reason.as_deref(),
+            Some("kubelite is disabled (microk8s stop has stopped it)")
+        );
+    }
+}

@@ -1,0 +1,464 @@
+//! What this program keeps for itself: the lock, the boot marker, the note of a restart, the number
+//! of repairs, and the kubelet's version. Formats and paths, reading and writing; these files are
+//! the only ones that are written outside of `repair/`.
+//!
+//! The marker: `--boot` writes "running" at the start of every boot, `--shutdown` writes "clean"
+//! when one of systemd's shutdown targets is really under way. Nothing is ever decided by it.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::host::boot::Boot;
+use crate::host::tasks::Task;
+use crate::kubelet::microk8s::Version;
+use crate::kubelet::remembered;
+use crate::repair::replace::replace;
+use crate::repair::{RepairError, change, errno};
+use crate::root::keep::{self, BLANK};
+use crate::root::{ReadError, Root};
+use crate::sys;
+
+/// Made by `StateDirectory=` of kubepods-repair.service; by hand it may be missing.
+pub const MARKER: &str = "/var/lib/kubepods-repair/boot";
+
+/// How many runs have changed something since the boot: a number in a line of its own.
+const REPAIRS: &str = "/run/kubepods-repair.repairs";
+
+const LOCK: &str = "/run/kubepods-repair.lock";
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
+const FIRST_LINE: &str = "kubepods-repair-boot 1";
+const LARGEST_MARKER: usize = 4096;
+
+/// What earlier runs have noted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// The marker, of whichever boot; `None` for what was not written whole.
+    pub last_marker: Option<Marker>,
+    /// The same, if it is of this boot.
+    pub marker: Option<Marker>,
+    /// How many runs have changed something since this boot; `None` when that cannot be read.
+    pub repairs: Option<u64>,
+}
+
+impl Notes {
+    /// Reads them; whatever is wrong with one, nothing is known and nothing fails.
+    pub fn read(root: &Root, boot: &Boot) -> Self {
+        let last_marker = read_marker(root);
+        let is_of_this_boot = |marker: &Marker| !boot.id.is_empty() && marker.boot_id == boot.id;
+        Self {
+            marker: last_marker.clone().filter(is_of_this_boot),
+            last_marker,
+            repairs: repairs(root),
+        }
+    }
+
+    /// How the boot before this one ended.
+    pub fn previous_shutdown(&self) -> Shutdown {
+        self.marker
+            .as_ref()
+            .map_or(Shutdown::Unknown, |marker| marker.previous)
+    }
+}
+
+/// How the boot before this one ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Through one of systemd's shutdown targets.
+    Clean,
+    /// It just stopped: power loss, crash, reset.
+    Unclean,
+    /// Nobody noted it.
+    #[default]
+    Unknown,
+}
+
+impl Shutdown {
+    fn parse(text: &str) -> Self {
+        match text {
+            "clean" => Self::Clean,
+            "unclean" => Self::Unclean,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clean => "clean",
+            Self::Unclean => "unclean",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// What was noted at the start of a boot, and at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marker {
+    /// `/proc/sys/kernel/random/boot_id` of that boot.
+    pub boot_id: String,
+    /// Whether it ended through a shutdown target.
+    pub ended: bool,
+    /// How the boot before that one ended.
+    pub previous: Shutdown,
+    /// The kernel it ran.
+    pub kernel: String,
+    /// The kernel of the boot before that one, if another.
+    pub kernel_before: Option<String>,
+    /// The active revision of MicroK8s at its start.
+    pub revision: Option<String>,
+}
+
+impl Marker {
+    /// `None` for what this version did not write whole: then nothing is known.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.strip_suffix("\nend\n")?.lines();
+        if lines.next()? != FIRST_LINE {
+            return None;
+        }
+        let mut marker = Self::default();
+        for line in lines {
+            let (key, value) = line.split_once(' ')?;
+            match key {
+                "boot-id" => marker.boot_id = value.to_owned(),
+                "ended" => marker.ended = value == "cleanly",
+                "previous" => marker.previous = Shutdown::parse(value),
+                "kernel" => marker.kernel = value.to_owned(),
+                "kernel-before" => marker.kernel_before = Some(value.to_owned()),
+                "revision" => marker.revision = Some(value.to_owned()),
+                // Written by 0.1.0.
+                "version" => {}
+                _ => return None,
+            }
+        }
+        (!marker.boot_id.is_empty()).then_some(marker)
+    }
+
+    /// As it is written.
+    pub fn render(&self) -> String {
+        let mut text = format!("{FIRST_LINE}\nboot-id {}\n", self.boot_id);
+        text.push_str(if self.ended {
+            "ended cleanly\n"
+        } else {
+            "ended not-yet\n"
+        });
+        text.push_str(&format!(
+            "previous {}\nkernel {}\n",
+            self.previous, self.kernel
+        ));
+        let optional = [
+            ("kernel-before", &self.kernel_before),
+            ("revision", &self.revision),
+        ];
+        for (key, value) in optional {
+            if let Some(value) = value {
+                text.push_str(&format!("{key} {value}\n"));
+            }
+        }
+        text + "end\n"
+    }
+
+    /// The marker of the boot that begins now. A container shares its host's boot id, so nothing is
+    /// known in one.
+    pub fn at_boot(
+        before: Option<&Self>,
+        now: &Boot,
+        kernel: &str,
+        revision: Option<String>,
+    ) -> Self {
+        if let Some(same) = before.filter(|before| before.boot_id == now.id) {
+            return Self {
+                ended: false,
+                ..same.clone()
+            };
+        }
+        Self {
+            boot_id: now.id.clone(),
+            ended: false,
+            previous: match before {
+                Some(before) if now.container.is_none() && before.ended => Shutdown::Clean,
+                Some(_) if now.container.is_none() => Shutdown::Unclean,
+                _ => Shutdown::Unknown,
+            },
+            kernel: kernel.to_owned(),
+            kernel_before: before
+                .map(|before| before.kernel.clone())
+                .filter(|before| before != kernel),
+            revision,
+        }
+    }
+}
+
+fn read_marker(root: &Root) -> Option<Marker> {
+    let known = |text: &str| {
+        let is_small = text.len() <= LARGEST_MARKER;
+        Marker::parse(text).filter(|_| is_small)
+    };
+    let keep = keep::text(|text| known(text).map_or(String::new(), |marker| marker.render()));
+    known(&root.keeping(&keep).read(Path::new(MARKER)).ok()?)
+}
+
+/// Notes that a boot has begun. A power cut leaves either the old marker or the new one whole.
+///
+/// # Errors
+/// When the state directory cannot be written to; the old marker is still there then.
+pub fn begin_boot(
+    notes: &Notes,
+    boot: &Boot,
+    kernel: &str,
+    revision: Option<String>,
+) -> Result<(), RepairError> {
+    write_marker(&Marker::at_boot(
+        notes.last_marker.as_ref(),
+        boot,
+        kernel,
+        revision,
+    ))
+}
+
+/// Notes that this boot ends through a shutdown target. Without a marker of this boot there is
+/// nothing to note it in.
+///
+/// # Errors
+/// As [`begin_boot`].
+pub fn end_boot(notes: &Notes) -> Result<(), RepairError> {
+    match &notes.marker {
+        Some(marker) => write_marker(&Marker {
+            ended: true,
+            ..marker.clone()
+        }),
+        None => Ok(()),
+    }
+}
+
+fn write_marker(marker: &Marker) -> Result<(), RepairError> {
+    put(Path::new(MARKER), &marker.render())
+}
+
+/// Keeps the kubelet's version for a boot service that runs before the snap is mounted. Written
+/// only where it has changed.
+///
+/// # Errors
+/// As [`begin_boot`].
+pub fn remember(root: &Root, revision: &str, version: Version) -> Result<(), RepairError> {
+    let (place, text) = (
+        Path::new(remembered::PLACE),
+        remembered::render(revision, version),
+    );
+    if root.read(place).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    put(place, &text)
+}
+
+/// Writes `text` to `place` in the state directory.
+fn put(place: &Path, text: &str) -> Result<(), RepairError> {
+    if let Some(folder) = place.parent() {
+        let made = fs::create_dir_all(folder).map_err(errno);
+        made.map_err(change("make", folder, ""))?;
+    }
+    replace(place, &place.with_extension("new"), text)
+}
+
+/// What [`REPAIRS`] says: none without it, and nothing is known where it is not a number.
+fn repairs(root: &Root) -> Option<u64> {
+    let number = |text: &str| text.strip_suffix('\n')?.parse::<u64>().ok();
+    let keep =
+        keep::text(|text| number(text).map_or(String::new(), |number| format!("{number}\n")));
+    match root.keeping(&keep).read_if_there(Path::new(REPAIRS)).ok()? {
+        Some(text) => number(&text),
+        None => Some(0),
+    }
+}
+
+/// Counts one run that has changed something, and says how many there were. The lock must be held.
+///
+/// # Errors
+/// When the number cannot be written. One that cannot be read is begun anew.
+pub fn count_repair(root: &Root) -> Result<u64, RepairError> {
+    let number = repairs(root).unwrap_or(0).saturating_add(1);
+    let (place, new) = (
+        Path::new(REPAIRS),
+        Path::new("/run/kubepods-repair.repairs.new"),
+    );
+    replace(place, new, &format!("{number}\n")).map(|()| number)
+}
+
+/// The note that a unit was asked to restart for the sake of these tasks. While one of them still
+/// lives, the restart has not come about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartStamp {
+    /// A line for each task: its id and when it was started.
+    pub tasks: String,
+}
+
+impl RestartStamp {
+    /// The lines of these tasks.
+    pub fn lines(tasks: &[&Task]) -> String {
+        tasks.iter().map(|task| Self::line(task)).collect()
+    }
+
+    fn line(task: &Task) -> String {
+        format!("{} {}\n", task.tid, task.started)
+    }
+
+    /// Whether none of these tasks was there when the note was made: they are new, so the unit was
+    /// restarted.
+    pub fn is_older_than(&self, tasks: &[&Task]) -> bool {
+        let is_noted = |task: &&Task| self.tasks.contains(&Self::line(task));
+        !self.tasks.is_empty() && !tasks.iter().any(is_noted)
+    }
+
+    /// What was noted of this unit since the boot.
+    ///
+    /// # Errors
+    /// When there is a note that cannot be read.
+    pub fn read(root: &Root, unit: &str) -> Result<Option<Self>, ReadError> {
+        let keep = keep::text(keep_stamp);
+        let tasks = root.keeping(&keep).read_if_there(&restart_stamp(unit))?;
+        Ok(tasks.map(|tasks| Self { tasks }))
+    }
+
+    /// Before the restart is asked for, so that it is never asked for twice; should we end in
+    /// between, the tasks in it still live, and the note counts for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(unit: &str, stamp: &str) -> Result<(), RepairError> {
+        let path = restart_stamp(unit);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.custom_flags(libc::O_NOFOLLOW);
+        let written = options
+            .open(&path)
+            .and_then(|mut file| file.write_all(stamp.as_bytes()));
+        written
+            .map_err(errno)
+            .map_err(change("write", &path, stamp))
+    }
+}
+
+/// Gone with the next boot.
+fn restart_stamp(unit: &str) -> PathBuf {
+    PathBuf::from(format!("/run/kubepods-repair.restarted.{unit}"))
+}
+
+/// What a capture keeps of a stamp: the lines that are as they are written.
+fn keep_stamp(tasks: &str) -> String {
+    let is_line = |line: &str| {
+        line.bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b' ')
+    };
+    let kept = tasks
+        .lines()
+        .map(|line| if is_line(line) { line } else { BLANK });
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// One repair at a time. Held until its file is closed, which the kernel does when the process ends
+/// in whatever way. (nix' `Flock` unlocks, and panics where that fails.)
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits at most five seconds for other runs to end.
+    ///
+    /// # Errors
+    /// `EWOULDBLOCK` when another run still holds it, or what the kernel answers when the file
+    /// cannot be opened.
+    pub fn take() -> Result<Self, RepairError> {
+        let path = Path::new(LOCK);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags(libc::O_NOFOLLOW);
+        let opened = options.open(path).map_err(errno);
+        let file = opened.map_err(change("open", path, ""))?;
+        sys::doing("waiting for another run's lock");
+        let start = Instant::now();
+        loop {
+            let answer = match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => Errno::EWOULDBLOCK,
+                Err(TryLockError::Error(error)) => errno(error),
+            };
+            let may_pass = matches!(answer, Errno::EWOULDBLOCK | Errno::EINTR);
+            if !may_pass || start.elapsed() >= PATIENCE {
+                return Err(change("lock", path, "")(answer));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::container::Manager;
+
+    fn boot(id: &str) -> Boot {
+        Boot {
+            id: id.to_owned(),
+            container: None,
+        }
+    }
+
+    fn next(before: Option<&Marker>, id: &str) -> Marker {
+        Marker::at_boot(before, &boot(id), "6.1", Some("7".to_owned()))
+    }
+
+    #[test]
+    fn a_boot_knows_how_the_last_one_ended() {
+        let first = next(None, "a");
+        assert_eq!(first.previous, Shutdown::Unknown);
+        assert_eq!(next(Some(&first), "b").previous, Shutdown::Unclean);
+        let ended = Marker {
+            ended: true,
+            ..first
+        };
+        let second = next(Some(&ended), "b");
+        assert_eq!(second.previous, Shutdown::Clean);
+        assert_eq!(
+            next(Some(&second), "b").previous,
+            Shutdown::Clean,
+            "the service ran twice in one boot"
+        );
+        let in_container = Boot {
+            container: Some(Manager::Lxc),
+            ..boot("b")
+        };
+        assert_eq!(
+            Marker::at_boot(Some(&ended), &in_container, "6.1", None).previous,
+            Shutdown::Unknown
+        );
+    }
+
+    #[test]
+    fn a_marker_is_read_whole_or_not_at_all() {
+        let marker = Marker {
+            kernel_before: Some("5.10 x".to_owned()),
+            ..next(None, "a")
+        };
+        let text = marker.render();
+        assert_eq!(Marker::parse(&text), Some(marker));
+        for length in 0..text.len() {
+            assert_eq!(Marker::parse(&text[..length]), None, "cut to {length}");
+        }
+        for wrong in [
+            text.replace("boot 1", "boot 2"),
+            text.replace("kernel ", "colour "),
+            "\0".repeat(200),
+        ] {
+            assert_eq!(Marker::parse(&wrong), None, "{wrong:?}");
+        }
+    }
+}

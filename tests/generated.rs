@@ -1,0 +1,260 @@
+//! What is made from the program's own tables: the journal's catalog, the manual page's lists of
+//! options and faults, README's table of faults, and the completions. `tests/generate` writes them;
+//! this test fails where one of them differs from what it would write.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kubepods_repair::cli::{OPTIONS, OptionWords, Value, help};
+use kubepods_repair::faults::Fault;
+use kubepods_repair::outcome::Outcome;
+use kubepods_repair::report::catalog::journal_catalog;
+
+/// Each file, and what makes it whole from what it holds now.
+const FILES: [(&str, fn(&str) -> String); 6] = [
+    ("systemd/catalog/kubepods-repair.catalog", |_| {
+        journal_catalog()
+    }),
+    ("packaging/kubepods-repair.8", manual),
+    ("packaging/completions/kubepods-repair.bash", |_| bash()),
+    ("packaging/completions/kubepods-repair.fish", |_| fish()),
+    ("packaging/completions/kubepods-repair.zsh", |_| zsh()),
+    ("README.md", readme),
+];
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap()
+}
+
+#[test]
+fn generated_files_are_up_to_date() {
+    let mut outdated = Vec::new();
+    for (name, make) in FILES {
+        let wanted = make(&text(name));
+        if std::env::var_os("GENERATE").is_some() {
+            fs::write(path(name), &wanted).unwrap();
+        }
+        if text(name) != wanted {
+            outdated.push(name);
+        }
+    }
+    assert!(outdated.is_empty(), "tests/generate writes {outdated:?}");
+}
+
+/// `whole` with `made` between the two lines that hold `begin` and `end`.
+fn between(whole: &str, begin: &str, end: &str, made: &str) -> String {
+    let (before, rest) = whole.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    format!("{before}{begin}{made}{end}{after}")
+}
+
+fn manual(page: &str) -> String {
+    let mut options = String::new();
+    for option in OPTIONS {
+        let long = format!("\\-\\-{}", dashed(option.long));
+        let _ = match (option.short, option.value) {
+            (Some(short), _) => writeln!(options, ".TP\n.BR \\-{short} \", \" {long}"),
+            (None, None) => writeln!(options, ".TP\n.B {long}"),
+            (None, Some(Value::Fault)) => {
+                writeln!(options, ".TP\n.BR {long} \" [\\fIFAULT\\fR]\"")
+            }
+            (None, Some(value)) => {
+                writeln!(options, ".TP\n.BI {long} \" {}\"", value.placeholder())
+            }
+        };
+        let _ = writeln!(options, "{}", option.manual);
+    }
+    let mut faults = String::new();
+    for fault in Fault::all() {
+        let (name, title) = (dashed(fault.name), fault.title);
+        let remedy = fault.remedy.replace(". ", ".\n");
+        let _ = writeln!(faults, ".TP\n.B {name}\n{title}.\n{remedy}");
+    }
+    let page = between(
+        page,
+        ".\\\" Begin: options, made by tests/generate.\n",
+        ".\\\" End: options.\n",
+        &options,
+    );
+    between(
+        &page,
+        ".\\\" Begin: faults, made by tests/generate.\n",
+        ".\\\" End: faults.\n",
+        &faults,
+    )
+}
+
+/// A dash of a name, not a hyphen.
+fn dashed(name: &str) -> String {
+    name.replace('-', "\\-")
+}
+
+fn readme(page: &str) -> String {
+    let mut table = String::from("| fault | kubepods-repair |\n|---|---|\n");
+    for fault in Fault::all() {
+        let _ = writeln!(table, "| `{}` | {} |", fault.name, fault.does);
+    }
+    between(
+        page,
+        "<!-- Begin: faults, made by tests/generate. -->\n",
+        "<!-- End: faults. -->\n",
+        &table,
+    )
+}
+
+const HEAD: &str = "Made by tests/generate from src/cli.rs.";
+
+/// The names of all faults, from the installed program.
+const FAULTS: &str = "kubepods-repair --explain 2>/dev/null | sed '/^$/,$d; s/ .*//'";
+
+/// The options that take this value, as the shells see them.
+fn with_value(value: Value) -> Vec<String> {
+    let takes = |option: &&OptionWords| option.value == Some(value);
+    let options = OPTIONS.iter().filter(takes);
+    options.map(|option| format!("--{}", option.long)).collect()
+}
+
+fn bash() -> String {
+    let mut words = Vec::new();
+    for option in OPTIONS {
+        words.extend(option.short.map(|short| format!("-{short}")));
+        words.push(format!("--{}", option.long));
+    }
+    let case = |value: Value, reply: &str| {
+        let options = with_value(value).join("|");
+        format!("    {options})\n      {reply} ;;\n")
+    };
+    let (files, reply) = ("compopt -o filenames", "mapfile -t COMPREPLY < <(compgen");
+    let mut text = format!("# bash completion for kubepods-repair. {HEAD}\n");
+    text += "_kubepods_repair() {\n";
+    text += "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n";
+    text += "  local options faults\n  COMPREPLY=()\n  case $before in\n";
+    text += &case(
+        Value::Fault,
+        &format!("faults=$({FAULTS})\n      {reply} -W \"$faults\" -- \"$word\")"),
+    );
+    let folders = format!("{files}\n      {reply} -d -- \"$word\")");
+    text += &case(Value::Folder, &folders);
+    let all_files = format!("{files}\n      {reply} -f -- \"$word\")");
+    text += &case(Value::File, &all_files);
+    text += "    *)\n";
+    for words in words.chunks(8) {
+        let _ = writeln!(text, "      options+=\" {}\"", words.join(" "));
+    }
+    let _ = writeln!(text, "      {reply} -W \"$options\" -- \"$word\") ;;");
+    text + "  esac\n}\ncomplete -F _kubepods_repair kubepods-repair\n"
+}
+
+fn fish() -> String {
+    let mut text = format!("# fish completion for kubepods-repair. {HEAD}\n");
+    text += "complete -c kubepods-repair -f\n";
+    for option in OPTIONS {
+        let short = option.short.map(|short| format!(" -s {short}"));
+        let value = match option.value {
+            None => String::new(),
+            Some(Value::Folder) => " -x -a '(__fish_complete_directories)'".to_owned(),
+            Some(Value::File) => " -r -F".to_owned(),
+            Some(Value::Fault) => format!(" -x -a \"({})\"", FAULTS.replace('$', "\\$")),
+        };
+        let (short, long, title) = (short.unwrap_or_default(), option.long, option.title);
+        let _ = writeln!(
+            text,
+            "complete -c kubepods-repair{short} -l {long}{value} -d '{title}'"
+        );
+    }
+    text
+}
+
+fn zsh() -> String {
+    let mut text = format!("#compdef kubepods-repair\n# {HEAD}\n");
+    text += "_kubepods_repair_faults() {\n  local -a faults\n";
+    let _ = writeln!(text, "  faults=(${{(f)\"$({FAULTS})\"}})");
+    text += "  _describe fault faults\n}\n_arguments";
+    for option in OPTIONS {
+        let value = match option.value {
+            None => "",
+            Some(Value::Folder) => ":folder:_directories",
+            Some(Value::File) => ":file:_files",
+            Some(Value::Fault) => ":fault:_kubepods_repair_faults",
+        };
+        let (long, title) = (option.long, option.title);
+        let _ = match option.short {
+            Some(short) => write!(
+                text,
+                " \\\n  '(-{short} --{long})'{{-{short},--{long}}}'[{title}]{value}'"
+            ),
+            None => write!(text, " \\\n  '--{long}[{title}]{value}'"),
+        };
+    }
+    text + "\n"
+}
+
+#[test]
+fn exit_statuses_are_the_same_everywhere() {
+    let manual = text("packaging/kubepods-repair.8");
+    let (_, section) = manual.split_once(".SH EXIT STATUS").unwrap();
+    let (section, _) = section.split_once(".SH").unwrap();
+    for status in 0..=3 {
+        assert!(help().contains(&format!("\n  {status}  ")));
+        assert!(section.contains(&format!("\n.B {status}\n")), "{status}");
+        let row = format!("\n| {status} | ");
+        assert!(text("README.md").contains(&row), "{status}");
+    }
+}
+
+#[test]
+fn help_fits_a_terminal() {
+    let help = help();
+    let wide: Vec<&str> = help.lines().filter(|line| line.len() > 80).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
+}
+
+#[test]
+fn the_manual_names_fields_outcomes_and_files() {
+    let manual = text("packaging/kubepods-repair.8").replace("\\-", "-");
+    for outcome in Outcome::ALL {
+        assert!(manual.contains(outcome.name()), "{}", outcome.name());
+    }
+    let journal = text("src/report/journal.rs");
+    let (_, event) = journal.split_once("tracing::event!(").unwrap();
+    let (event, _) = event.split_once("};").unwrap();
+    let mut fields = 0;
+    for (field, _) in event
+        .lines()
+        .filter_map(|line| line.trim().split_once(" = "))
+    {
+        let field = field.to_uppercase();
+        assert!(field == "MESSAGE" || manual.contains(&field), "{field}");
+        fields += 1;
+    }
+    assert!(fields > 8, "{event}");
+    for unit in fs::read_dir(path("systemd/system")).unwrap() {
+        let name = unit.unwrap().file_name().into_string().unwrap();
+        let named = name.replace("-check.service", "-check.timer");
+        let file = format!("/usr/lib/systemd/system/{named}");
+        assert!(manual.contains(&file), "{name}");
+    }
+}
+
+/// The Chinese README has the same commands and output, and names only faults that exist.
+#[test]
+fn the_chinese_readme_keeps_step() {
+    let (english, chinese) = (text("README.md"), text("README.zh-CN.md"));
+    assert_eq!(blocks(&chinese), blocks(&english));
+    for fault in Fault::all() {
+        let name = format!("`{}`", fault.name);
+        assert_eq!(chinese.contains(&name), english.contains(&name), "{name}");
+    }
+}
+
+/// What stands between ``` and ```.
+fn blocks(text: &str) -> Vec<&str> {
+    text.split("\n```").skip(1).step_by(2).collect()
+}
