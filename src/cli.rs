@@ -14,7 +14,7 @@ pub struct OptionWords {
     /// `--dry-run`, without the dashes.
     pub long: &'static str,
     /// What comes after it.
-    pub value: Option<Value>,
+    pub value: Option<Operand>,
     /// In a few words, for the completions.
     pub title: &'static str,
     /// For `--help`.
@@ -25,7 +25,7 @@ pub struct OptionWords {
 
 /// What comes after an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value {
+pub enum Operand {
     /// A folder that exists.
     Folder,
     /// A file to be written.
@@ -34,7 +34,7 @@ pub enum Value {
     Fault,
 }
 
-impl Value {
+impl Operand {
     /// As `--help` shows it.
     pub fn placeholder(self) -> &'static str {
         match self {
@@ -103,7 +103,7 @@ pub const OPTIONS: &[OptionWords] = &[
     OptionWords {
         short: None,
         long: "root",
-        value: Some(Value::Folder),
+        value: Some(Operand::Folder),
         title: "examine a captured copy",
         help: "examine a captured copy of a host instead of this one; implies --dry-run",
         manual: "Examine a captured copy of a host instead of this one.\nImplies\n.BR \\-\\-dry\\-run .",
@@ -111,7 +111,7 @@ pub const OPTIONS: &[OptionWords] = &[
     OptionWords {
         short: None,
         long: "capture",
-        value: Some(Value::File),
+        value: Some(Operand::File),
         title: "save what was read",
         help: "save what was read to a tar file for a bug report: of settings only what this \
                program knows, of others the names; implies --dry-run",
@@ -132,7 +132,7 @@ pub const OPTIONS: &[OptionWords] = &[
     OptionWords {
         short: None,
         long: "explain",
-        value: Some(Value::Fault),
+        value: Some(Operand::Fault),
         title: "explain a fault",
         help: "explain one fault, or list them all",
         manual: "Explain one fault, or list them all.",
@@ -140,7 +140,7 @@ pub const OPTIONS: &[OptionWords] = &[
     OptionWords {
         short: None,
         long: "textfile",
-        value: Some(Value::Folder),
+        value: Some(Operand::Folder),
         title: "also write metrics",
         help: "also write metrics for node_exporter's textfile collector to \
                DIR/kubepods-repair.prom, with --dry-run, too",

@@ -5,6 +5,7 @@
 //! at again, and the second look gives the verdict.
 
 #![warn(missing_docs)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![cfg_attr(
     test,
     allow(

@@ -19,9 +19,10 @@ pub fn restraint(service: Service, occasion: Occasion) -> Option<String> {
     if acts {
         return None;
     }
-    let why = match service.stopped {
-        true => "microk8s stop has stopped it",
-        false => "systemd does not start it at boot, and it is not running",
+    let why = if service.stopped {
+        "microk8s stop has stopped it"
+    } else {
+        "systemd does not start it at boot, and it is not running"
     };
     Some(format!("kubelite is disabled ({why})"))
 }

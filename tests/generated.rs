@@ -8,13 +8,15 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kubepods_repair::cli::{OPTIONS, OptionWords, Value, help};
+use kubepods_repair::cli::{OPTIONS, Operand, OptionWords, help};
 use kubepods_repair::faults::Fault;
 use kubepods_repair::outcome::Outcome;
 use kubepods_repair::report::catalog::journal_catalog;
 
-/// Each file, and what makes it whole from what it holds now.
-const FILES: [(&str, fn(&str) -> String); 6] = [
+/// Makes a file whole from what it holds now.
+type Maker = fn(&str) -> String;
+
+const FILES: [(&str, Maker); 6] = [
     ("systemd/catalog/kubepods-repair.catalog", |_| {
         journal_catalog()
     }),
@@ -62,7 +64,7 @@ fn manual(page: &str) -> String {
         let _ = match (option.short, option.value) {
             (Some(short), _) => writeln!(options, ".TP\n.BR \\-{short} \", \" {long}"),
             (None, None) => writeln!(options, ".TP\n.B {long}"),
-            (None, Some(Value::Fault)) => {
+            (None, Some(Operand::Fault)) => {
                 writeln!(options, ".TP\n.BR {long} \" [\\fIFAULT\\fR]\"")
             }
             (None, Some(value)) => {
@@ -115,7 +117,7 @@ const HEAD: &str = "Made by tests/generate from src/cli.rs.";
 const FAULTS: &str = "kubepods-repair --explain 2>/dev/null | sed '/^$/,$d; s/ .*//'";
 
 /// The options that take this value, as the shells see them.
-fn with_value(value: Value) -> Vec<String> {
+fn with_value(value: Operand) -> Vec<String> {
     let takes = |option: &&OptionWords| option.value == Some(value);
     let options = OPTIONS.iter().filter(takes);
     options.map(|option| format!("--{}", option.long)).collect()
@@ -127,7 +129,7 @@ fn bash() -> String {
         words.extend(option.short.map(|short| format!("-{short}")));
         words.push(format!("--{}", option.long));
     }
-    let case = |value: Value, reply: &str| {
+    let case = |value: Operand, reply: &str| {
         let options = with_value(value).join("|");
         format!("    {options})\n      {reply} ;;\n")
     };
@@ -137,13 +139,13 @@ fn bash() -> String {
     text += "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n";
     text += "  local options faults\n  COMPREPLY=()\n  case $before in\n";
     text += &case(
-        Value::Fault,
+        Operand::Fault,
         &format!("faults=$({FAULTS})\n      {reply} -W \"$faults\" -- \"$word\")"),
     );
     let folders = format!("{files}\n      {reply} -d -- \"$word\")");
-    text += &case(Value::Folder, &folders);
+    text += &case(Operand::Folder, &folders);
     let all_files = format!("{files}\n      {reply} -f -- \"$word\")");
-    text += &case(Value::File, &all_files);
+    text += &case(Operand::File, &all_files);
     text += "    *)\n";
     for words in words.chunks(8) {
         let _ = writeln!(text, "      options+=\" {}\"", words.join(" "));
@@ -159,9 +161,9 @@ fn fish() -> String {
         let short = option.short.map(|short| format!(" -s {short}"));
         let value = match option.value {
             None => String::new(),
-            Some(Value::Folder) => " -x -a '(__fish_complete_directories)'".to_owned(),
-            Some(Value::File) => " -r -F".to_owned(),
-            Some(Value::Fault) => format!(" -x -a \"({})\"", FAULTS.replace('$', "\\$")),
+            Some(Operand::Folder) => " -x -a '(__fish_complete_directories)'".to_owned(),
+            Some(Operand::File) => " -r -F".to_owned(),
+            Some(Operand::Fault) => format!(" -x -a \"({})\"", FAULTS.replace('$', "\\$")),
         };
         let (short, long, title) = (short.unwrap_or_default(), option.long, option.title);
         let _ = writeln!(
@@ -180,9 +182,9 @@ fn zsh() -> String {
     for option in OPTIONS {
         let value = match option.value {
             None => "",
-            Some(Value::Folder) => ":folder:_directories",
-            Some(Value::File) => ":file:_files",
-            Some(Value::Fault) => ":fault:_kubepods_repair_faults",
+            Some(Operand::Folder) => ":folder:_directories",
+            Some(Operand::File) => ":file:_files",
+            Some(Operand::Fault) => ":fault:_kubepods_repair_faults",
         };
         let (long, title) = (option.long, option.title);
         let _ = match option.short {

@@ -205,7 +205,7 @@ const FAULTS: &[Fault] = &[
         ruin.tree().pods.groups.push(pod);
     }),
     ("a kubelet that runs", |ruin, _| {
-        ruin.tree().pods.kubelet_runs = true
+        ruin.tree().pods.kubelet_runs = true;
     }),
     ("an empty group for strays", |ruin, _| {
         let path = ruin.settings.layout().strays;

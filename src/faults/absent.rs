@@ -8,14 +8,18 @@ use std::collections::BTreeMap;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Nature, Occasion, Remedy, Step, container};
+use crate::faults::container;
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Remedy};
+use crate::faults::terms::Occasion;
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::group::Kind;
-use crate::host::kernel::OPTIONS;
+use crate::host::kernel::CONTROLLER_OPTIONS;
 use crate::host::loader::{Loader, Source};
 use crate::kubelet::layout;
 use crate::kubelet::microk8s::MICROK8S;
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_ABSENT];
 
@@ -159,7 +163,9 @@ fn cause<'a>(case: &Case<'a>, controller: &str) -> Cause<'a> {
     if subsystem.is_some_and(|subsystem| !subsystem.enabled) {
         return Cause::Off;
     }
-    let option = OPTIONS.into_iter().find(|(name, _)| *name == controller);
+    let option = CONTROLLER_OPTIONS
+        .into_iter()
+        .find(|(name, _)| *name == controller);
     let option = option.map(|(_, option)| option).unwrap_or_default();
     let is_known = |options: &Vec<&str>| options.contains(&option);
     let is_not_built = offer.not_built.as_ref().is_some_and(is_known);

@@ -5,10 +5,13 @@ use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Nature, Occasion, Remedy, Step};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Remedy};
+use crate::faults::terms::Occasion;
 use crate::host::Blockers;
 use crate::host::tasks::{Policy, Task};
 use crate::kubelet::microk8s::MICROK8S;
+use crate::repair::step::Step;
 use crate::state::RestartStamp;
 
 pub(super) const FAULTS: &[&Fault] = &[&PINNED_TASK_BLOCKS_CPUSET, &REALTIME_TASK_BLOCKS_CPU];

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Terms};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::terms::{Occasion, Terms};
 use crate::host::Host;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::state::{MARKER, Notes, Shutdown};

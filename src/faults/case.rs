@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::{Learned, Location, Step, Terms, slices, stale_pods};
+use crate::faults::finding::Location;
+use crate::faults::stale_pods;
+use crate::faults::terms::{Learned, Terms};
 use crate::host::group::{Group, Kind};
 use crate::host::pods::PodGroup;
 use crate::host::{Host, Tree};
 use crate::kubelet::Driver;
 use crate::kubelet::layout::{self, Layout};
+use crate::repair::step::Step;
 
 pub(super) struct Case<'a> {
     pub host: &'a Host,
@@ -111,14 +114,23 @@ impl<'a> Case<'a> {
         self.by_systemd() && self.terms.occasion.precedes_pre_start()
     }
 
-    /// The step that makes a group that the kubelet demands; `None` for a masked slice, which
-    /// nothing can start.
-    pub fn make(&self, path: &CgroupPath) -> Option<Step> {
-        if self.by_systemd() {
-            slices::start(self, path)
-        } else {
-            Some(Step::Make(path.clone()))
+    /// The step that makes the group pass on all that it should; `None` on a host that offers
+    /// nothing the kubelet asks for.
+    pub fn pass_on(&self, path: &CgroupPath) -> Option<Step> {
+        let controllers = self.wanted();
+        (!controllers.is_empty()).then(|| Step::Enable {
+            group: path.clone(),
+            controllers,
+        })
+    }
+
+    /// The steps that make the groups of the QoS classes, where that may be done.
+    pub fn make_qos_groups(&self) -> Vec<Step> {
+        if !self.may_make_qos_groups() {
+            return Vec::new();
         }
+        let groups = self.layout.qos.iter().cloned();
+        groups.map(Step::MakeQosGroup).collect()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::case::Case;
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::faults::strays::name_processes;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::claims::Claim;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_ON_V1];

@@ -13,12 +13,15 @@ use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::blockers::{PINNED_TASK_BLOCKS_CPUSET, REALTIME_TASK_BLOCKS_CPU};
 use crate::faults::case::{Case, can_pass_on};
 use crate::faults::container::NESTED_ROOT_BUSY;
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Remedy};
 use crate::faults::strays::{STRAY_PROCESSES, holds};
 use crate::faults::threaded::THREADED;
-use crate::faults::{Fault, Finding, Impact, Nature, Remedy, Step, blockers, container, slices};
+use crate::faults::{blockers, container, slices};
 use crate::host::Refusal;
 use crate::host::group::{Group, Kind};
 use crate::kubelet::microk8s::MICROK8S;
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_NOT_ANCHORED, &CONTROLLER_NOT_ENABLED];
 

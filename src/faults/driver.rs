@@ -2,9 +2,12 @@
 //! other one left behind.
 
 use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Step, Terms};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::terms::{Occasion, Terms};
 use crate::host::OtherTree;
 use crate::kubelet::{Driver, Settings};
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&DRIVER_CHANGED, &DRIVER_MISMATCH];
 

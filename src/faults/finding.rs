@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::{Fault, Step};
+use crate::faults::fault::{Fault, Nature};
 use crate::kubelet::Origin;
+use crate::repair::step::Step;
 
 /// What the kubelet makes of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,4 +227,33 @@ impl Finding {
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.fault == other.fault && self.location == other.location
     }
+}
+
+/// While the kubelet cannot start anyway, nothing is built: a half-made tree would only hide the
+/// reason. What only takes away (strays, limits, stale groups, a frozen state) is done all the
+/// same.
+pub(super) fn hold_back(findings: &mut [Finding]) {
+    let Some(blocker) = findings.iter().find(|finding| finding.is_beyond_repair()) else {
+        return;
+    };
+    let blocker = blocker.fault;
+    for finding in findings {
+        if !finding.builds() {
+            continue;
+        }
+        finding.remedy = Remedy::Waits(blocker);
+        if finding.fault.nature == Nature::HealedByKubelet && !finding.is_fatal() {
+            let sentence = format!(
+                "the kubelet sees to it itself once {} is cured",
+                blocker.name
+            );
+            finding.impact = Impact::notice(sentence);
+        }
+    }
+}
+
+/// `1 process`, `2 processes`.
+pub(super) fn count(number: usize, one: &str, many: &str) -> String {
+    let noun = if number == 1 { one } else { many };
+    format!("{number} {noun}")
 }

@@ -2,7 +2,9 @@
 
 use crate::cgroup::CgroupPath;
 use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&FROZEN];
 

@@ -7,10 +7,13 @@
 use crate::cgroup::CgroupPath;
 use crate::faults::case::Case;
 use crate::faults::controllers::CONTROLLER_NOT_ENABLED;
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::slices;
 use crate::faults::threaded::THREADED;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step};
 use crate::host::group::Kind;
 use crate::kubelet::Settings;
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[
     &CGROUP_ROOT_MISSING,
@@ -115,27 +118,27 @@ fn make_demanded(case: &Case, path: &CgroupPath) -> Option<Vec<Step>> {
     let mut steps = Vec::new();
     for above in path.ancestors() {
         if case.group(&above).is_none() {
-            steps.extend(case.make(&above));
-            steps.extend(pass_on(case, &above));
+            steps.extend(make(case, &above));
+            steps.extend(case.pass_on(&above));
         }
     }
-    steps.push(case.make(path)?);
+    steps.push(make(case, path)?);
     Some(steps)
 }
 
-/// `None` on a host that offers nothing the kubelet asks for.
-pub(super) fn pass_on(case: &Case, path: &CgroupPath) -> Option<Step> {
-    let controllers = case.wanted();
-    (!controllers.is_empty()).then(|| Step::Enable {
-        group: path.clone(),
-        controllers,
-    })
+/// `None` for a masked slice, which nothing can start.
+fn make(case: &Case, path: &CgroupPath) -> Option<Step> {
+    if case.by_systemd() {
+        slices::start(case, path)
+    } else {
+        Some(Step::Make(path.clone()))
+    }
 }
 
 fn cgroup_root_missing(case: &Case) -> Option<Finding> {
     let path = &case.layout.cgroup_root;
     let mut steps = make_demanded(case, path)?;
-    steps.extend(pass_on(case, path));
+    steps.extend(case.pass_on(path));
     let impact = Impact::fatal(
         "the kubelet demands it and never makes it, and cgroups made by hand are gone after every \
          boot",
@@ -227,21 +230,13 @@ pub(super) fn unenforceable(settings: &Settings) -> Vec<Finding> {
 fn root_missing(case: &Case) -> Finding {
     let kubepods = &case.layout.kubepods;
     let mut steps = vec![Step::Make(kubepods.clone())];
-    steps.extend(pass_on(case, kubepods));
-    steps.extend(make_qos_groups(case));
+    steps.extend(case.pass_on(kubepods));
+    steps.extend(case.make_qos_groups());
     let evidence = "the root of all pods does not exist, as after every boot";
     let impact = Impact::notice(
         "the kubelet makes it itself at its start, unless the kernel refuses it a controller",
     );
     ROOT_MISSING.finding(impact, case.at(kubepods), evidence, Remedy::Steps(steps))
-}
-
-pub(super) fn make_qos_groups(case: &Case) -> Vec<Step> {
-    if !case.may_make_qos_groups() {
-        return Vec::new();
-    }
-    let groups = case.layout.qos.iter().cloned();
-    groups.map(Step::MakeQosGroup).collect()
 }
 
 fn qos_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::cgroup::CgroupPath;
 use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::host::group::{Group, Setting};
 use crate::kubelet::layout::Layout;
 
@@ -70,7 +71,12 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
             .settings
             .iter()
             .filter_map(|setting| left_over(case, setting));
-        finding(case.layout, &group.path, &case.tree.mount, left.collect())
+        finding(
+            case.layout,
+            &group.path,
+            &case.tree.mount,
+            &left.collect::<Vec<_>>(),
+        )
     };
     case.own_groups().filter_map(of_group).collect()
 }
@@ -95,13 +101,13 @@ pub(super) fn finding(
     layout: &Layout,
     group: &CgroupPath,
     mount: &Path,
-    leftovers: Vec<Leftover>,
+    leftovers: &[Leftover],
 ) -> Option<Finding> {
     if leftovers.is_empty() {
         return None;
     }
     let (mut found, mut undo) = (Vec::new(), Vec::new());
-    for Leftover { setting, default } in &leftovers {
+    for Leftover { setting, default } in leftovers {
         let default = if default.is_empty() { "''" } else { default };
         let file = group.under(mount).join(setting.file);
         found.push(format!("{} is {:?}", setting.file, setting.value));

@@ -37,6 +37,7 @@ pub use crate::repair::step::Step;
 use crate::state::Notes;
 use case::Case;
 pub use fault::{Family, Fault, Nature};
+use finding::hold_back;
 pub use finding::{Finding, Impact, Location, Remedy, Severity};
 pub use terms::{Learned, Occasion, Terms};
 
@@ -65,6 +66,20 @@ const FAMILIES: &[Family] = &[
     v1::groups::FAULTS,
     v1::mounts::FAULTS,
 ];
+
+impl Fault {
+    /// All faults, by name.
+    pub fn all() -> Vec<&'static Self> {
+        let mut all: Vec<&Self> = FAMILIES.iter().copied().flatten().copied().collect();
+        all.sort_by_key(|fault| fault.name);
+        all
+    }
+
+    /// The fault of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::all().into_iter().find(|fault| fault.name == name)
+    }
+}
 
 /// All findings, the worst first.
 pub fn diagnose(
@@ -130,36 +145,41 @@ fn judge(case: &Case) -> Vec<Finding> {
     findings.extend(driver::left_behind(case));
     findings.extend(freezer::diagnose(case));
     findings.extend(leftovers::diagnose(case));
-    findings.extend(stale_pods::diagnose(case));
+    let location = case.at(&case.layout.kubepods);
+    let pods = &case.tree.pods;
+    findings.extend(stale_pods::diagnose(
+        pods,
+        &case.stale,
+        case.terms,
+        location,
+    ));
     findings.extend(strays::empty_group(case));
     findings
 }
 
-/// While the kubelet cannot start anyway, nothing is built: a half-made tree would only hide the
-/// reason. What only takes away (strays, limits, stale groups, a frozen state) is done all the
-/// same.
-fn hold_back(findings: &mut [Finding]) {
-    let Some(blocker) = findings.iter().find(|finding| finding.is_beyond_repair()) else {
-        return;
-    };
-    let blocker = blocker.fault;
-    for finding in findings {
-        if !finding.builds() {
-            continue;
-        }
-        finding.remedy = Remedy::Waits(blocker);
-        if finding.fault.nature == Nature::HealedByKubelet && !finding.is_fatal() {
-            let sentence = format!(
-                "the kubelet sees to it itself once {} is cured",
-                blocker.name
-            );
-            finding.impact = Impact::notice(sentence);
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        let all = Fault::all();
+        let names: BTreeSet<&str> = all.iter().map(|fault| fault.name).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(
+            all.iter()
+                .all(|fault| Fault::named(fault.name) == Some(fault))
+        );
+    }
+
+    #[test]
+    fn threads_can_be_followed() {
+        for thread in Fault::all().iter().flat_map(|fault| fault.threads) {
+            let (repository, number) = thread.split_once('#').unwrap();
+            assert_eq!(repository.split('/').count(), 2, "{thread}");
+            assert!(number.parse::<u32>().is_ok(), "{thread}");
         }
     }
-}
-
-/// `1 process`, `2 processes`.
-fn count(number: usize, one: &str, many: &str) -> String {
-    let noun = if number == 1 { one } else { many };
-    format!("{number} {noun}")
 }

@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::kubelet::{ErrorKind, Settings, SettingsError};
 
 pub(super) const FAULTS: &[&Fault] = &[&QOS_DISABLED, &SETTINGS_UNREADABLE];

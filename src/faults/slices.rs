@@ -16,9 +16,12 @@ use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::host::partitions::Cpus;
 use crate::host::units::{self, SliceUnit, UnitFile};
 use crate::kubelet::microk8s::Version;
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[
     &SLICE_CONTROLLER_DROPPED,
@@ -205,7 +208,7 @@ fn keeping(case: &Case, slice: &CgroupPath) -> Controllers {
     for (controller, property) in TO_BE_ASKED_FOR {
         let is_kept = unit.is_some_and(|unit| unit.sets.contains(property));
         let free_cpus = unit.and_then(|unit| unit.free_cpus.as_ref());
-        let has_none = controller == "cpuset" && free_cpus.is_some_and(|cpus| cpus.is_empty());
+        let has_none = controller == "cpuset" && free_cpus.is_some_and(Cpus::is_empty);
         if !is_kept && !has_none && case.wanted().contains(controller) {
             keeping.insert(controller);
         }

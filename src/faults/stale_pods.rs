@@ -3,9 +3,11 @@
 
 use std::rc::Rc;
 
-use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, Terms, count};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy, count};
+use crate::faults::terms::Terms;
 use crate::host::pods::{PodGroup, PodGroups};
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&STALE_POD_GROUPS];
 
@@ -36,13 +38,8 @@ pub fn stale(pods: &PodGroups) -> Rc<[PodGroup]> {
         .collect()
 }
 
-pub(super) fn diagnose(case: &Case) -> Option<Finding> {
-    let location = case.at(&case.layout.kubepods);
-    judge(&case.tree.pods, &case.stale, case.terms, location)
-}
-
 /// While a kubelet runs, a pod group without a directory may be one that is being born.
-pub(super) fn judge(
+pub(super) fn diagnose(
     pods: &PodGroups,
     stale: &Rc<[PodGroup]>,
     terms: Terms,

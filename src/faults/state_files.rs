@@ -9,13 +9,14 @@
 
 use serde_json::Value;
 
-use crate::faults::{
-    Fault, Finding, Impact, Learned, Location, Nature, Occasion, Remedy, Step, Terms,
-};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::terms::{Learned, Occasion, Terms};
 use crate::host::Host;
 use crate::host::state_files::{CPU_MANAGER, MEMORY_MANAGER, StateFile};
 use crate::kubelet::microk8s::Version;
 use crate::kubelet::{Settings, Sourced};
+use crate::repair::step::Step;
 use crate::root::keep;
 
 pub(super) const FAULTS: &[&Fault] = &[&CHECKPOINT_DAMAGED, &CHECKPOINT_DIFFERS];

@@ -5,8 +5,11 @@
 
 use crate::cgroup::CgroupPath;
 use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Nature, Remedy, Step, count, limits};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Remedy, count};
+use crate::faults::limits;
 use crate::host::group::{Group, MAX_NAMED, Process, members_file};
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&STRAY_PROCESSES];
 

@@ -60,7 +60,7 @@ impl Terms {
     }
 
     /// Stale pod groups may be removed: no kubelet runs that could be about to use them.
-    pub(super) fn may_remove(&self, pods: &PodGroups) -> bool {
+    pub(super) fn may_remove(self, pods: &PodGroups) -> bool {
         self.occasion == Occasion::PreStart && !pods.kubelet_runs
     }
 }

@@ -4,10 +4,12 @@
 //! `fs2/create.go`, which dies of a kubepods that is threaded.
 
 use crate::faults::case::Case;
-use crate::faults::{Fault, Finding, Impact, Nature, Remedy, Step};
-use crate::faults::{groups, slices, strays};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Remedy};
+use crate::faults::{slices, strays};
 use crate::host::group::{Group, Kind};
 use crate::kubelet::microk8s::MICROK8S;
+use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&THREADED];
 
@@ -63,7 +65,7 @@ fn judge(case: &Case, group: &Group) -> Option<Finding> {
         && !is_kubepods
         && group.kind == Kind::DomainThreaded
         && matches!(remedy, Remedy::Tell(_))
-        && let Some(step) = groups::pass_on(case, kubepods)
+        && let Some(step) = case.pass_on(kubepods)
     {
         remedy = Remedy::Steps(vec![step]);
     }
@@ -111,11 +113,11 @@ fn cure(case: &Case, group: &Group) -> Remedy {
     }
     steps.push(Step::MakeAnew(outermost.path.clone()));
     if outermost.path == case.layout.kubepods {
-        steps.extend(groups::pass_on(case, &outermost.path));
+        steps.extend(case.pass_on(&outermost.path));
         steps.extend(if case.by_systemd() {
             slices::ask_for_all(case)
         } else {
-            groups::make_qos_groups(case)
+            case.make_qos_groups()
         });
     }
     Remedy::Steps(steps)

@@ -4,6 +4,7 @@
 //! has the value the kernel would act by. Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Core
 //! Interface Files".
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::partitions;
+use crate::kubelet::layout::Layout;
 use crate::root::keep::all;
 use crate::root::{ReadError, Root};
 
@@ -137,6 +139,30 @@ const SETTINGS: [&str; 6] = [
 
 /// What it writes on kubepods alone.
 const SETTINGS_OF_QOS: [&str; 3] = ["memory.max", "pids.max", "cpuset.cpus"];
+
+/// Later entries win, so that a group that is also an ancestor is looked at as closely as its own
+/// role asks.
+pub fn to_look_at(layout: &Layout) -> BTreeMap<CgroupPath, Depth> {
+    let mut wanted = BTreeMap::new();
+    for expected in layout.reserved.iter().chain([&layout.kubepods]) {
+        wanted.extend(
+            expected
+                .ancestors()
+                .into_iter()
+                .map(|path| (path, Depth::Foreign)),
+        );
+    }
+    wanted.extend(
+        layout
+            .reserved
+            .iter()
+            .map(|path| (path.clone(), Depth::Foreign)),
+    );
+    wanted.insert(layout.strays.clone(), Depth::Foreign);
+    wanted.insert(layout.kubepods.clone(), Depth::Kubepods);
+    wanted.extend(layout.qos.iter().map(|path| (path.clone(), Depth::Qos)));
+    wanted
+}
 
 /// Reads the group at `path`; `None` where there is none.
 ///

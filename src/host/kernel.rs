@@ -265,7 +265,7 @@ pub struct Offer {
     /// `/proc/cgroups`, which some kernels from 6.12 on leave without what was built without its
     /// version 1 half.
     pub subsystems: Vec<Subsystem>,
-    /// The options that the controllers of [`OPTIONS`] need and this kernel was built without;
+    /// The options that the controllers of [`CONTROLLER_OPTIONS`] need and this kernel was built without;
     /// `None` where its configuration is not to be had.
     pub not_built: Option<Vec<&'static str>>,
 }
@@ -282,7 +282,7 @@ pub struct Subsystem {
 }
 
 /// Controllers and what a kernel has them by.
-pub const OPTIONS: [(&str, &str); 4] = [
+pub const CONTROLLER_OPTIONS: [(&str, &str); 4] = [
     ("cpu", "CONFIG_CGROUP_SCHED"),
     ("cpuset", "CONFIG_CPUSETS"),
     ("memory", "CONFIG_MEMCG"),
@@ -298,7 +298,7 @@ pub const V1_OPTIONS: [(&str, &str); 2] = [
 /// Looks for why a controller may be missing.
 pub fn offer(root: &Root, kernel: &Kernel) -> Offer {
     let missing = |configuration: String| {
-        OPTIONS
+        CONTROLLER_OPTIONS
             .into_iter()
             .map(|(_, option)| option)
             .filter(|option| !is_set(&configuration, option))

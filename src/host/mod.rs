@@ -8,6 +8,7 @@ pub mod group;
 pub mod kernel;
 pub mod loader;
 pub mod mounts;
+pub mod other_tree;
 pub mod partitions;
 pub mod pods;
 pub mod sandbox;
@@ -33,10 +34,11 @@ use group::{Depth, Group};
 use kernel::{Kernel, Offer};
 use loader::Source;
 use mounts::{CgroupMount, Mode};
+pub use other_tree::OtherTree;
 use pods::PodGroups;
 use sandbox::Sandbox;
 use state_files::StateFile;
-use tasks::{KUBELETS, Task};
+use tasks::Task;
 use units::SliceUnit;
 use v1::Hierarchies;
 
@@ -89,28 +91,6 @@ pub struct Tree {
     pub has_cpu_weight: bool,
     /// What version 1 has taken away from it.
     pub claims: Vec<Claim>,
-}
-
-/// What a change of the cgroup driver leaves behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherTree {
-    /// Its kubepods.
-    pub kubepods: CgroupPath,
-    /// Whether a process lives anywhere in it.
-    pub populated: bool,
-    /// Whether a kubelet runs that may still use it. Only looked up where nothing lives in it.
-    pub kubelet_runs: bool,
-}
-
-impl OtherTree {
-    fn new(root: &Root, kubepods: CgroupPath, populated: bool) -> Result<Self, ReadError> {
-        let kubelet_runs = !populated && tasks::runs(root, &KUBELETS)?;
-        Ok(Self {
-            kubepods,
-            populated,
-            kubelet_runs,
-        })
-    }
 }
 
 /// Tasks that the kernel may refuse a controller for.
@@ -307,7 +287,7 @@ fn observe_tree(
 ) -> Result<Tree, ReadError> {
     let layout = settings.layout();
     let mut groups = BTreeMap::new();
-    for (path, depth) in groups_to_look_at(&layout) {
+    for (path, depth) in group::to_look_at(&layout) {
         if let Some(group) = group::observe(root, &mount.point, &path, depth)? {
             groups.insert(path, group);
         } else if path.is_root() {
@@ -403,28 +383,4 @@ fn observe_other(
         return Ok(None);
     };
     OtherTree::new(root, kubepods, populated).map(Some)
-}
-
-/// Later entries win, so that a group that is also an ancestor is looked at as closely as its own
-/// role asks.
-fn groups_to_look_at(layout: &Layout) -> BTreeMap<CgroupPath, Depth> {
-    let mut wanted = BTreeMap::new();
-    for expected in layout.reserved.iter().chain([&layout.kubepods]) {
-        wanted.extend(
-            expected
-                .ancestors()
-                .into_iter()
-                .map(|path| (path, Depth::Foreign)),
-        );
-    }
-    wanted.extend(
-        layout
-            .reserved
-            .iter()
-            .map(|path| (path.clone(), Depth::Foreign)),
-    );
-    wanted.insert(layout.strays.clone(), Depth::Foreign);
-    wanted.insert(layout.kubepods.clone(), Depth::Kubepods);
-    wanted.extend(layout.qos.iter().map(|path| (path.clone(), Depth::Qos)));
-    wanted
 }

@@ -284,15 +284,12 @@ fn unescape(text: &str) -> String {
         let code = after
             .get(..3)
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (code, after.get(3..)) {
-            (Some(code), Some(after)) => {
-                plain.push(char::from(code));
-                rest = after;
-            }
-            _ => {
-                plain.push('\\');
-                rest = after;
-            }
+        if let (Some(code), Some(after)) = (code, after.get(3..)) {
+            plain.push(char::from(code));
+            rest = after;
+        } else {
+            plain.push('\\');
+            rest = after;
         }
     }
     plain.push_str(rest);

@@ -23,14 +23,14 @@ pub struct Cpus(BTreeSet<u16>);
 impl Cpus {
     /// Reads a list such as `0-3,8`; what is no number in it counts for nothing.
     pub fn parse(list: &str) -> Self {
-        let mut cpus = BTreeSet::new();
+        let mut numbers = BTreeSet::new();
         for range in list.trim_end().split(',') {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
-                cpus.extend(first..=last);
+                numbers.extend(first..=last);
             }
         }
-        Self(cpus)
+        Self(numbers)
     }
 
     /// Takes away all of `others`.

@@ -20,6 +20,7 @@ const INVOCATIONS: &str = "/run/systemd/units";
 const STOPPED: &str = "var/lock/stopped.lock";
 
 /// kubelite's service.
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// snapd has written its unit, so whether it is enabled says something.

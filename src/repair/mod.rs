@@ -1,5 +1,10 @@
 //! The only room that writes to the machine. It never decides what to do, only how.
 
+#![cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "this room writes")
+)]
+
 mod bus;
 pub mod capture;
 mod controllers;
@@ -138,6 +143,7 @@ pub(crate) fn write_file(path: &Path, data: &str) -> Result<(), RepairError> {
 }
 
 /// The kernel's answer in an error of the standard library.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 pub(crate) fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

@@ -35,12 +35,11 @@ pub(super) fn ask_for(
     let cpus = cpus.unwrap_or_default();
     let mut unit = identity(slice);
     unit.extend(resources(keeping, &cpus));
-    let job = match systemd.start_transient(name, unit)? {
-        Some(job) => job,
-        None => {
-            systemd.set_until_reboot(name, resources(keeping, &cpus))?;
-            systemd.start(name)?
-        }
+    let job = if let Some(job) = systemd.start_transient(name, unit)? {
+        job
+    } else {
+        systemd.set_until_reboot(name, resources(keeping, &cpus))?;
+        systemd.start(name)?
     };
     systemd.wait_for(&job, name)?;
     require_active(&systemd, name)

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::cgroup::{CgroupPath, Controllers};
+use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::pods::PodGroup;
+use crate::host::v1::Hierarchies;
 use crate::host::{Host, Tree};
 use crate::repair::processes::Refuge;
 use crate::repair::{Effect, RepairError, controllers, groups, processes, slices, v1, write_file};
@@ -120,7 +122,7 @@ pub enum Phase {
 
 /// A step in words, such as `made`, `make`, `/sys/fs/cgroup/kubepods`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Words {
+pub struct StepWords {
     /// Past tense.
     pub done: &'static str,
     /// Plain form.
@@ -213,7 +215,7 @@ impl Step {
     }
 
     /// What it does; groups are shown below `mount`.
-    pub fn words(&self, mount: &Path) -> Words {
+    pub fn words(&self, mount: &Path) -> StepWords {
         let dir = |group: &CgroupPath| group.under(mount).display().to_string();
         let (done, plain, object) = match self {
             Self::LiftLimit { group, file } => {
@@ -275,7 +277,7 @@ impl Step {
                 ("removed", "remove", format!("the empty {}", dir(group)))
             }
         };
-        Words {
+        StepWords {
             done,
             plain,
             object,
@@ -291,7 +293,7 @@ impl Step {
             (Self::Restart { unit, stamp }, ..) => units::restart(unit, stamp),
             (Self::SetAside { file, boot_id }, ..) => state_files::set_aside(file, boot_id),
             (_, Some(tree), _) => self.take_on_tree(root, tree, until),
-            (_, None, Some(hierarchies)) => v1::take(root, hierarchies, self, until),
+            (_, None, Some(hierarchies)) => self.take_on_hierarchies(root, hierarchies, until),
             (_, None, None) => Err(self.is_misplaced()),
         }
     }
@@ -342,8 +344,43 @@ impl Step {
         Ok(Effect::Done(None))
     }
 
+    fn take_on_hierarchies(
+        &self,
+        root: &Root,
+        hierarchies: &Hierarchies,
+        until: Instant,
+    ) -> Result<Effect, RepairError> {
+        let points = hierarchies.points();
+        match self {
+            Self::Mount { options, point } => v1::mount_hierarchy(options, point),
+            Self::Make(group) | Self::MakeQosGroup(group) => v1::make(hierarchies, group),
+            Self::LiftLimit { group, file } => v1::lift(hierarchies, group, file),
+            Self::FillCpuset(group) => v1::fill(root, hierarchies, group),
+            Self::Thaw(group) => v1::thaw(root, hierarchies, group),
+            Self::AskForSlice { slice, keeping } => {
+                slices::ask_for(root, Path::new(CGROUP_MOUNT), slice, keeping)?;
+                Ok(Effect::Done(None))
+            }
+            Self::RemoveTree(group) => v1::remove_tree(root, &points, group),
+            Self::RemovePods(pods) => {
+                let by_systemd = !hierarchies.slices.is_empty();
+                groups::each_pod(pods, by_systemd, until, |systemd, pod| {
+                    v1::remove_pod(root, &points, systemd, pod)
+                })
+            }
+            Self::Restart { .. }
+            | Self::SetAside { .. }
+            | Self::MoveProcesses { .. }
+            | Self::MakeAnew(_)
+            | Self::Enable { .. }
+            | Self::RemoveStraysGroup(_)
+            | Self::RemoveQosGroup(_)
+            | Self::StartSlice(_) => Err(self.is_misplaced()),
+        }
+    }
+
     /// No rule plans such a step for this host.
-    pub(super) fn is_misplaced(&self) -> RepairError {
+    fn is_misplaced(&self) -> RepairError {
         let words = self.words(Path::new("/"));
         RepairError::Misplaced {
             step: format!("{} {}", words.plain, words.object),

@@ -2,55 +2,17 @@
 //! them.
 
 use std::path::Path;
-use std::time::Instant;
 
 use nix::mount::{MsFlags, mount};
 
 use crate::cgroup::CgroupPath;
 
-use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::pods::PodGroup;
 use crate::host::v1::{Hierarchies, MEMORY_LIMIT, populated};
 use crate::repair::bus::Systemd;
 use crate::repair::groups::{inhabited, remove_with_all_below};
-use crate::repair::step::Step;
 use crate::repair::{Effect, RepairError, change, groups, slices, write_file};
 use crate::root::Root;
-
-pub(super) fn take(
-    root: &Root,
-    v1: &Hierarchies,
-    step: &Step,
-    until: Instant,
-) -> Result<Effect, RepairError> {
-    let points = v1.points();
-    match step {
-        Step::Mount { options, point } => mount_hierarchy(options, point),
-        Step::Make(group) | Step::MakeQosGroup(group) => make(v1, group),
-        Step::LiftLimit { group, file } => lift(v1, group, file),
-        Step::FillCpuset(group) => fill(root, v1, group),
-        Step::Thaw(group) => thaw(root, v1, group),
-        Step::AskForSlice { slice, keeping } => {
-            slices::ask_for(root, Path::new(CGROUP_MOUNT), slice, keeping)
-                .map(|()| Effect::Done(None))
-        }
-        Step::RemoveTree(group) => remove_tree(root, &points, group),
-        Step::RemovePods(pods) => {
-            let by_systemd = !v1.slices.is_empty();
-            groups::each_pod(pods, by_systemd, until, |systemd, pod| {
-                remove_pod(root, &points, systemd, pod)
-            })
-        }
-        Step::Restart { .. }
-        | Step::SetAside { .. }
-        | Step::MoveProcesses { .. }
-        | Step::MakeAnew(_)
-        | Step::Enable { .. }
-        | Step::RemoveStraysGroup(_)
-        | Step::RemoveQosGroup(_)
-        | Step::StartSlice(_) => Err(step.is_misplaced()),
-    }
-}
 
 /// What a file takes for no limit.
 pub(super) fn no_limit(file: &str) -> &'static str {
@@ -59,7 +21,7 @@ pub(super) fn no_limit(file: &str) -> &'static str {
 
 /// With systemd's flags. The kernel refuses what is mounted there already, and controllers that are
 /// in use elsewhere (EBUSY).
-fn mount_hierarchy(options: &str, point: &Path) -> Result<Effect, RepairError> {
+pub(super) fn mount_hierarchy(options: &str, point: &Path) -> Result<Effect, RepairError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let mounted = mount(Some("cgroup"), point, Some("cgroup"), flags, Some(options));
     mounted
@@ -67,14 +29,18 @@ fn mount_hierarchy(options: &str, point: &Path) -> Result<Effect, RepairError> {
         .map_err(change("mount", point, options))
 }
 
-fn lift(v1: &Hierarchies, group: &CgroupPath, file: &str) -> Result<Effect, RepairError> {
+pub(super) fn lift(
+    v1: &Hierarchies,
+    group: &CgroupPath,
+    file: &str,
+) -> Result<Effect, RepairError> {
     let Some(memory) = v1.of("memory") else {
         return Ok(Effect::Nothing);
     };
     write_file(&group.under(&memory.point).join(file), no_limit(file)).map(|()| Effect::Done(None))
 }
 
-fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
+pub(super) fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
     let mut made = Vec::new();
     for hierarchy in v1.without(group) {
         if groups::make(&group.under(&hierarchy.point))? != Effect::Nothing {
@@ -88,7 +54,11 @@ fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
     })
 }
 
-fn fill(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
+pub(super) fn fill(
+    root: &Root,
+    v1: &Hierarchies,
+    group: &CgroupPath,
+) -> Result<Effect, RepairError> {
     let (Some(cpuset), Some(parent)) = (v1.of("cpuset"), group.parent()) else {
         return Ok(Effect::Nothing);
     };
@@ -108,7 +78,11 @@ fn fill(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, Rep
     })
 }
 
-fn thaw(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, RepairError> {
+pub(super) fn thaw(
+    root: &Root,
+    v1: &Hierarchies,
+    group: &CgroupPath,
+) -> Result<Effect, RepairError> {
     let Some(freezer) = v1.of("freezer") else {
         return Ok(Effect::Nothing);
     };
@@ -120,7 +94,7 @@ fn thaw(root: &Root, v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, Rep
 }
 
 /// Whether the pod's groups are gone. Both tests again right before.
-fn remove_pod(
+pub(super) fn remove_pod(
     root: &Root,
     points: &[&Path],
     systemd: Option<&Systemd>,
@@ -137,7 +111,11 @@ fn remove_pod(
 }
 
 /// Of the driver that the kubelet used before.
-fn remove_tree(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<Effect, RepairError> {
+pub(super) fn remove_tree(
+    root: &Root,
+    points: &[&Path],
+    group: &CgroupPath,
+) -> Result<Effect, RepairError> {
     if populated(root, points, group)? {
         return Err(inhabited(group.as_path()));
     }

@@ -33,33 +33,28 @@ pub fn is_stream_of(stream: &impl AsFd) -> bool {
 /// before each line, which the journal's stream understands.
 pub fn send(report: &Report) {
     let entries = entries(report);
-    match tracing_journald::layer() {
-        Ok(layer) => {
-            let layer = layer
-                .with_field_prefix(None)
-                .with_syslog_identifier("kubepods-repair".to_owned())
-                .with_priority_mappings(tracing_journald::PriorityMappings {
-                    info: tracing_journald::Priority::Informational,
-                    ..tracing_journald::PriorityMappings::new()
-                });
-            let subscriber = tracing_subscriber::registry().with(layer);
-            tracing::subscriber::with_default(subscriber, || {
-                entries.iter().for_each(|entry| entry.emit(report))
-            });
+    let Ok(layer) = tracing_journald::layer() else {
+        let mut stderr = io::stderr().lock();
+        for entry in &entries {
+            let (priority, message) = (entry.level as u8, lines::printable(&entry.message));
+            // Nobody is left to tell about a standard error that cannot be written to.
+            let _ = writeln!(stderr, "<{priority}>{message}");
         }
-        Err(_) => {
-            let mut stderr = io::stderr().lock();
-            for entry in &entries {
-                // Nobody is left to tell about a standard error that cannot be written to.
-                let _ = writeln!(
-                    stderr,
-                    "<{}>{}",
-                    entry.level as u8,
-                    lines::printable(&entry.message)
-                );
-            }
+        return;
+    };
+    let layer = layer
+        .with_field_prefix(None)
+        .with_syslog_identifier("kubepods-repair".to_owned())
+        .with_priority_mappings(tracing_journald::PriorityMappings {
+            info: tracing_journald::Priority::Informational,
+            ..tracing_journald::PriorityMappings::new()
+        });
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        for entry in &entries {
+            entry.emit(report);
         }
-    }
+    });
 }
 
 /// syslog(3)'s numbers.

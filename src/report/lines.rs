@@ -10,12 +10,12 @@ use crate::host::mounts::Mode;
 use crate::kubelet::{Settings, Sourced};
 use crate::plan::Taken;
 use crate::repair::Effect;
-use crate::repair::step::Words;
+use crate::repair::step::StepWords;
 use crate::verdict::Report;
 
 /// A step in words: `made …`, `would make …`, `could not make …`.
 pub(super) fn step(taken: &Taken, mount: &Path) -> String {
-    let Words {
+    let StepWords {
         done,
         plain,
         object,

@@ -66,7 +66,8 @@ pub fn render(report: &Report, timing: Timing) -> String {
     if let Some(repairs) = report.repairs {
         let help = "Runs that changed something since the boot; the first after each boot is no \
                     sign of harm.";
-        family("repairs_total", "counter", help, &single(repairs as f64));
+        let repairs = f64::from(u32::try_from(repairs).unwrap_or(u32::MAX));
+        family("repairs_total", "counter", help, &single(repairs));
     }
     if let Some(previous) = report.previous_shutdown() {
         let ends = [Shutdown::Clean, Shutdown::Unclean, Shutdown::Unknown];

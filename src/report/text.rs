@@ -104,7 +104,7 @@ impl Out {
         match (&report.active, &report.inactive) {
             (Some(active), _) => rows.push(("MicroK8s", active.to_string(), none())),
             (None, Some(reason)) => {
-                rows.push(("MicroK8s", format!("not active: {reason}"), none()))
+                rows.push(("MicroK8s", format!("not active: {reason}"), none()));
             }
             (None, None) => {}
         }

@@ -1,16 +1,18 @@
 //! The kubelet's groups in the hierarchies of version 1.
 
 use crate::cgroup::CgroupPath;
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy, Severity};
 use crate::faults::groups::{
     CGROUP_ROOT_MISSING, QOS_GROUP_MISSING, RESERVED_GROUP_MISSING, ROOT_MISSING,
 };
 use crate::faults::leftovers::Leftover;
 use crate::faults::v1::case::V1Case;
 use crate::faults::v1::slices;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Severity, Step};
 use crate::faults::{container, driver, freezer, leftovers, limits, stale_pods};
 use crate::host::group::{NO_MEMORY_LIMIT, Setting};
 use crate::host::v1::{Hierarchy, MEMORY_LIMIT, V1Group};
+use crate::repair::step::Step;
 
 pub(in crate::faults) const FAULTS: &[&Fault] = &[&CPUSET_EMPTY, &HIERARCHY_INCOMPLETE];
 
@@ -100,7 +102,7 @@ pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
         }
     }
     let location = Location::Everywhere(layout.kubepods.clone());
-    findings.extend(stale_pods::judge(
+    findings.extend(stale_pods::diagnose(
         &v1.pods,
         &case.stale,
         case.terms,
@@ -244,7 +246,7 @@ fn left_over(
             left.push(Leftover { setting, default });
         }
     }
-    leftovers::finding(case.layout, path, &hierarchy.point, left)
+    leftovers::finding(case.layout, path, &hierarchy.point, &left)
 }
 
 fn is_unusual(setting: &Setting) -> Option<Leftover<'_>> {

@@ -13,8 +13,11 @@ mod slices;
 
 use std::path::PathBuf;
 
-use crate::faults::{Fault, Finding, Impact, Learned, Location, Nature, Remedy, Terms};
-use crate::faults::{absent, hold_back, services, settings as kubelet_settings, stale_pods};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::hold_back;
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::terms::{Learned, Terms};
+use crate::faults::{absent, services, settings as kubelet_settings, stale_pods};
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::mounts::CGROUP_MOUNT;

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::absent::CONTROLLER_ABSENT;
-use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, absent, container};
+use crate::faults::fault::{Fault, Nature};
+use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{absent, container};
 use crate::host::Host;
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount};
 use crate::host::v1::names::SYSTEMD_HIERARCHY;
 use crate::host::v1::unmounted::{Obstacle, Place, Unmounted};
 use crate::host::v1::{Hierarchies, Hierarchy, OtherMount};
+use crate::repair::step::Step;
 
 pub(in crate::faults) const FAULTS: &[&Fault] = &[&HIERARCHY_NOT_MOUNTED, &MOUNT_SHADOWED];
 
@@ -226,7 +229,7 @@ fn misled(hierarchy: &Hierarchy) -> Option<Finding> {
     let what = match (&mount.covered_by, mount.root.as_str()) {
         (Some(cover), _) => format!("{} is mounted over it", cover.display()),
         (None, group) if *group != *hierarchy.root => format!("it shows the group {group}"),
-        (None, _) if mount.writable < hierarchy.writable => "it is read-only".to_owned(),
+        (None, _) if !mount.writable && hierarchy.writable => "it is read-only".to_owned(),
         (None, _) => return None,
     };
     let evidence = format!(

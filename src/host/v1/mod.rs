@@ -13,12 +13,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::host::group::{Depth, MemoryLimit, Setting, memory_limit};
+use crate::host::group::{self, Depth, MemoryLimit, Setting, memory_limit};
 use crate::host::kernel::Kernel;
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount, mounts_of};
+use crate::host::other_tree::OtherTree;
 use crate::host::pods::{self, PodGroups};
 use crate::host::units::{self, SliceUnit};
-use crate::host::{OtherTree, groups_to_look_at};
 use crate::kubelet::Settings;
 use crate::root::keep::all;
 use crate::root::{ReadError, Root};
@@ -199,7 +199,7 @@ pub fn observe(
     settings: &Settings,
 ) -> Result<Hierarchies, ReadError> {
     let layout = settings.layout();
-    let mut wanted = groups_to_look_at(&layout);
+    let mut wanted = group::to_look_at(&layout);
     // Nothing has to leave a version 1 group for the kubelet's sake.
     wanted.remove(&layout.strays);
     let mut mounted: BTreeMap<PathBuf, Hierarchy> = BTreeMap::new();

@@ -77,7 +77,7 @@ pub fn observe(
         let v2 = used_by_v2(root, mounts)?;
         let obstacle = controllers
             .iter()
-            .find_map(|name| obstacle(&subsystems, kernel, &v2, name));
+            .find_map(|name| obstacle(&subsystems, kernel, v2.as_ref(), name));
         found.push(Unmounted {
             controllers,
             point,
@@ -125,7 +125,7 @@ fn shared(
         let same = subsystems
             .iter()
             .filter(|subsystem| subsystem.hierarchy == alive);
-        let names: Vec<String> = same.map(|subsystem| subsystem.name.to_owned()).collect();
+        let names: Vec<String> = same.map(|subsystem| subsystem.name.clone()).collect();
         let point = below(&names.join(","));
         return Ok((names, point));
     }
@@ -170,12 +170,10 @@ fn used_by_v2(
 fn obstacle(
     subsystems: &[Subsystem],
     kernel: &Kernel,
-    v2: &Option<(PathBuf, Controllers)>,
+    v2: Option<&(PathBuf, Controllers)>,
     name: &str,
 ) -> Option<Obstacle> {
-    let used = v2
-        .as_ref()
-        .filter(|(_, passed_on)| passed_on.contains(name));
+    let used = v2.filter(|(_, passed_on)| passed_on.contains(name));
     let known = subsystems.iter().find(|subsystem| subsystem.name == name);
     match (known, kernel.barred_from_v1(name), used) {
         (_, Some(word), _) => Some(Obstacle::Barred(word.to_owned())),
