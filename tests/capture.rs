@@ -22,8 +22,10 @@ use kubepods_repair::kubelet::{config, containerd, yaml};
 use kubepods_repair::root::Root;
 use kubepods_repair::root::record::Found;
 
+mod captured;
 mod chance;
 
+use captured::Cases;
 use chance::{Chance, mutate, rounds};
 
 /// Nothing else says this.
@@ -37,16 +39,9 @@ struct Host {
 }
 
 impl Host {
-    fn all() -> Vec<Self> {
-        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-        let folders = fs::read_dir(cases)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let mut hosts: Vec<Self> = folders
-            .filter(|folder| folder.join("root").is_dir())
-            .map(Self::of)
-            .collect();
-        hosts.sort_by(|one, other| one.name.cmp(&other.name));
+    fn all(cases: &Cases) -> Vec<Self> {
+        let folders = cases.all.iter().map(|case| case.folder.clone());
+        let hosts: Vec<Self> = folders.map(Self::of).collect();
         assert!(hosts.len() > 90);
         hosts
     }
@@ -138,7 +133,8 @@ fn same(one: &Output, other: &Output, what: &str) {
 fn a_capture_of_any_host_gives_the_same_report() {
     let folder = scratch("again");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
-    for host in Host::all() {
+    let cases = Cases::unpack();
+    for host in Host::all(&cases) {
         let seen = host.run(&[]);
         same(&seen, &host.capture(&tar), &host.name);
         unpack(&tar, &copy);
@@ -171,11 +167,8 @@ fn a_capture_of_any_host_gives_the_same_report() {
 fn a_file_in_the_place_of_a_link_is_there_in_the_copy() {
     let folder = scratch("link");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
-    let host = Host::all()
-        .into_iter()
-        .find(|host| host.name.starts_with("48-"))
-        .unwrap()
-        .copy(&folder.join("host"));
+    let cases = Cases::only("48-slices-early-in-the-boot");
+    let host = Host::of(cases.all[0].folder.clone());
     let enabled =
         "etc/systemd/system/multi-user.target.wants/snap.microk8s.daemon-kubelite.service";
     fs::remove_file(host.root.join(enabled)).unwrap();
@@ -427,7 +420,8 @@ fn what_is_not_read_is_not_kept() {
     let folder = scratch("secrets");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
     let (mut kinds, mut ruined_before) = (BTreeSet::new(), BTreeSet::new());
-    for host in Host::all() {
+    let cases = Cases::unpack();
+    for host in Host::all(&cases) {
         let _ = fs::remove_dir_all(folder.join("host"));
         let host = host.copy(&folder.join("host"));
         for (path, kind) in [
@@ -520,7 +514,8 @@ fn what_is_not_read_is_not_kept() {
 #[test]
 fn the_tar_is_a_new_file_that_only_its_owner_reads() {
     let folder = scratch("place");
-    let host = Host::all().remove(0);
+    let cases = Cases::only("01-healthy");
+    let host = Host::of(cases.all[0].folder.clone());
     let tar = folder.join("tar");
     let listing = || {
         fs::read_dir(&folder)

@@ -10,12 +10,14 @@
     clippy::indexing_slicing
 )]
 
+mod captured;
 mod chance;
 mod promises;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use captured::Cases;
 use chance::{Chance, rounds};
 use kubepods_repair::cgroup::{CgroupPath, Controllers};
 use kubepods_repair::faults::{
@@ -330,9 +332,8 @@ fn settings(file: &str) -> Settings {
 
 /// A healthy host with these settings: what they name is there, and passes everything on.
 fn healthy(settings: &Settings) -> Host {
-    let root =
-        Root::captured(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/01-healthy/root"))
-            .unwrap();
+    let captured = Cases::only("01-healthy");
+    let root = Root::captured(&captured.all[0].root()).unwrap();
     let mut host = observe(
         &root,
         &Settings::default(),
