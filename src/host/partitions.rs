@@ -7,6 +7,7 @@
 //! further down.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
@@ -38,6 +39,31 @@ impl Cpus {
         self.0.retain(|cpu| !others.0.contains(cpu));
     }
 
+    /// Those that are not in `others`.
+    pub fn minus(&self, others: &Self) -> Self {
+        Self(self.0.difference(&others.0).copied().collect())
+    }
+
+    /// Adds all of `others`.
+    pub fn extend(&mut self, others: &Self) {
+        self.0.extend(&others.0);
+    }
+
+    /// Reads a list as the kubelet does (`cpuset.Parse` in `k8s.io/utils`); `None` for what it
+    /// refuses.
+    pub fn parse_strictly(list: &str) -> Option<Self> {
+        let mut numbers = BTreeSet::new();
+        for range in list.split(',').filter(|_| !list.is_empty()) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+            if first > last {
+                return None;
+            }
+            numbers.extend(first..=last);
+        }
+        Some(Self(numbers))
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.0.len()
@@ -58,6 +84,26 @@ impl Cpus {
             }
         }
         bits
+    }
+}
+
+/// As the kernel writes a list: `0-3,8`.
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cpus = self.0.iter().copied().peekable();
+        let mut comma = "";
+        while let Some(first) = cpus.next() {
+            let mut last = first;
+            while let Some(next) = cpus.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            write!(f, "{comma}{first}")?;
+            if last > first {
+                write!(f, "-{last}")?;
+            }
+            comma = ",";
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +166,13 @@ mod tests {
         assert_eq!(Cpus::parse("0-15").bits(), [0xff, 0xff]);
         assert!(Cpus::parse("\n").is_empty());
         assert!(Cpus::parse("3-1,x,-").bits().is_empty());
+        for list in ["", "0", "0-3", "0-3,8", "1,3,5-6"] {
+            let cpus = Cpus::parse_strictly(list).unwrap();
+            assert_eq!(cpus.to_string(), list);
+        }
+        for list in ["3-1", "x", "0,", "-", "1.3", " 1"] {
+            assert_eq!(Cpus::parse_strictly(list), None, "{list}");
+        }
     }
 
     #[test]

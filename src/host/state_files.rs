@@ -13,10 +13,14 @@ pub const CPU_MANAGER: &str = "cpu_manager_state";
 /// The memory manager's.
 pub const MEMORY_MANAGER: &str = "memory_manager_state";
 
+/// That of pods' resources in 1.27 to 1.32.
+pub const POD_STATUS: &str = "pod_status_manager_state";
+
 /// All of them, directly below the kubelet's root directory.
-pub const NAMES: [&str; 5] = [
+pub const NAMES: [&str; 6] = [
     CPU_MANAGER,
     MEMORY_MANAGER,
+    POD_STATUS,
     "allocated_pods_state",
     "actuated_pods_state",
     "dra_manager_state",

@@ -194,6 +194,18 @@ impl File<'_> {
             default.fail_cgroup_v1,
             some_boolean,
         )?;
+        self.set(
+            "protectKernelDefaults",
+            &mut settings.protect_kernel_defaults,
+            default.protect_kernel_defaults,
+            Field::boolean,
+        )?;
+        self.set(
+            "failSwapOn",
+            &mut settings.fail_swap_on,
+            default.fail_swap_on,
+            Field::boolean,
+        )?;
         let policy = &mut settings.cpu_manager_policy;
         self.set(
             "cpuManagerPolicy",

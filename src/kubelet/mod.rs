@@ -203,7 +203,14 @@ pub fn read(root: &Root) -> Configured {
                     return Configured::Inactive(format!("there is no {}", args_file.display()));
                 }
                 Err(error) => Err(error.into()),
-                Ok(bytes) => read_settings(root, product, &revision, version, &args_file, bytes),
+                Ok(bytes) => {
+                    let is_empty = bytes.is_empty();
+                    let read = read_settings(root, product, &revision, version, &args_file, bytes);
+                    read.map(|settings| Settings {
+                        empty_args_file: is_empty.then(|| args_file.clone()),
+                        ..settings
+                    })
+                }
             }
         }
         Err(error) => Err(error),

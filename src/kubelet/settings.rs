@@ -159,8 +159,16 @@ pub struct Settings {
     pub fail_cgroup_v1: Sourced<Option<bool>>,
     /// `--cpu-manager-policy`.
     pub cpu_manager_policy: Sourced<String>,
+    /// `--cpu-manager-policy-options`, as they stand there.
+    pub cpu_manager_options: Sourced<Option<String>>,
     /// `--memory-manager-policy`.
     pub memory_manager_policy: Sourced<String>,
+    /// `--protect-kernel-defaults`: the kubelet dies of sysctls that differ, and sets none.
+    pub protect_kernel_defaults: Sourced<bool>,
+    /// `--fail-swap-on`.
+    pub fail_swap_on: Sourced<bool>,
+    /// The args file, where it holds nothing at all, as a power cut may leave it.
+    pub empty_args_file: Option<PathBuf>,
     /// `--container-runtime-endpoint`, where it is given.
     pub runtime_endpoint: Sourced<Option<String>>,
     /// `--reserved-cpus`.
@@ -186,7 +194,11 @@ impl Default for Settings {
             root_dir: Sourced::default(PathBuf::from(DEFAULT_ROOT_DIR)),
             fail_cgroup_v1: Sourced::default(None),
             cpu_manager_policy: Sourced::default("none".to_owned()),
+            cpu_manager_options: Sourced::default(None),
             memory_manager_policy: Sourced::default("None".to_owned()),
+            protect_kernel_defaults: Sourced::default(false),
+            fail_swap_on: Sourced::default(true),
+            empty_args_file: None,
             runtime_endpoint: Sourced::default(None),
             reserved_cpus: Sourced::default(None),
             kube_reservation: BTreeMap::new(),
@@ -228,6 +240,14 @@ impl Settings {
                 "system-reserved-cgroup" => settings.system_reserved.set(reserved(flag)?, origin),
                 "kube-reserved" => reserve(kube.get_or_insert_default(), flag, &origin)?,
                 "system-reserved" => reserve(system.get_or_insert_default(), flag, &origin)?,
+                "cpu-manager-policy-options" => {
+                    settings.cpu_manager_options.set(given(flag), origin);
+                }
+                "protect-kernel-defaults" => {
+                    let value = flags::boolean(flag)?;
+                    settings.protect_kernel_defaults.set(value, origin);
+                }
+                "fail-swap-on" => settings.fail_swap_on.set(flags::boolean(flag)?, origin),
                 "reserved-cpus" => settings.reserved_cpus.set(given(flag), origin),
                 "container-runtime-endpoint" => settings
                     .runtime_endpoint

@@ -20,7 +20,7 @@ use keep::Keep;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink, readlinkat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
 use nix::unistd::{AccessFlags, access};
 use record::{ERRNO_FILE, Found, Record};
 
@@ -262,6 +262,27 @@ impl Root {
         };
         self.keep(path, &answer, |()| Found::Name);
         Ok(absent_is_none(answer.map_err(failed("look for", path)))?.is_some())
+    }
+
+    /// Whether the file at `path` holds nothing; `None` where there is none, or something other
+    /// than a file. A capture keeps that much of it.
+    ///
+    /// # Errors
+    /// When the kernel does not let us know.
+    pub fn is_empty_file(&self, path: &Path) -> Result<Option<bool>, ReadError> {
+        let answer = match &self.captured {
+            None => retry(|| stat(path)),
+            Some(_) => self.open(path, OFlag::O_PATH).and_then(fstat),
+        };
+        let is_empty = |stat: &FileStat| stat.st_size == 0;
+        self.keep(path, &answer, |stat| {
+            let kept: &[u8] = if is_empty(stat) { b"" } else { b"BLANKED\n" };
+            Found::File(kept.to_vec())
+        });
+        let known = absent_is_none(answer.map_err(failed("look for", path)))?;
+        let kind = |stat: &FileStat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        let file = known.filter(|stat| kind(stat) == SFlag::S_IFREG);
+        Ok(file.map(|stat| is_empty(&stat)))
     }
 
     /// Names, and whether each is a directory, sorted.
