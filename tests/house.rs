@@ -9,9 +9,10 @@ fn sources() -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => walk(&path, found),
-                false => found.push((path.clone(), fs::read_to_string(&path).unwrap())),
+            if path.is_dir() {
+                walk(&path, found);
+            } else {
+                found.push((path.clone(), fs::read_to_string(&path).unwrap()));
             }
         }
     }

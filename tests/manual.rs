@@ -90,7 +90,7 @@ fn exit_statuses_are_the_same_everywhere() {
     }
 }
 
-/// With UPDATE_MANUAL in the environment the manual's list of faults is written instead of
+/// With `UPDATE_MANUAL` in the environment the manual's list of faults is written instead of
 /// compared.
 #[test]
 fn faults_are_the_same_everywhere() {
