@@ -249,8 +249,8 @@ fn plant(kind: &str, text: &str) -> String {
         "snap.yaml" => format!("name: {SECRET}\n# {SECRET}\n{text}\nsummary: |\n  {SECRET}\n"),
         "configuration" => {
             format!(
-                "# \
-                 {SECRET}\nCONFIG_CMDLINE=\"{SECRET}\"\n{text}CONFIG_DEFAULT_HOSTNAME=\"{SECRET}\"\n"
+                "# {SECRET}\nCONFIG_CMDLINE=\"{SECRET}\"\n{text}\
+                 CONFIG_DEFAULT_HOSTNAME=\"{SECRET}\"\n"
             )
         }
         "shell" => {
@@ -616,6 +616,9 @@ fn read_twice(
     )
 }
 
+type Reading<'a> = &'a dyn Fn(&Root) -> String;
+type Strays = fn(&str) -> Vec<String>;
+
 /// Settings damaged at random, with the secret among them.
 #[test]
 fn whatever_is_wrong_with_a_file_stays_wrong_and_keeps_no_secret() {
@@ -623,9 +626,7 @@ fn whatever_is_wrong_with_a_file_stays_wrong_and_keeps_no_secret() {
     let file = Path::new("/file");
     let config = |root: &Root| format!("{:?}", config::read(root, Some(file), None));
     let containerd = |root: &Root| format!("{:?}", containerd::read(root, &[file.to_owned()]));
-    type Read<'a> = &'a dyn Fn(&Root) -> String;
-    type Strays = fn(&str) -> Vec<String>;
-    let readers: [(&str, Read, Strays); 3] = [
+    let readers: [(&str, Reading, Strays); 3] = [
         (BLOCK, &config, strays_in_yaml),
         (FLOW, &config, strays_in_yaml),
         (TOML, &containerd, strays_in_toml),
@@ -688,20 +689,49 @@ fn strays_in_toml(kept: &str) -> Vec<String> {
     strays
 }
 
-const BLOCK: &str = "# a\napiVersion: kubelet.config.k8s.io/v1beta1\nkind: \
-                     KubeletConfiguration\ncgroupDriver: systemd\ntoken: \"a b\"\ncgroupRoot: \
-                     /a\nb:\n  c: [d, {e: f}]\n  g: |\n    h\n  i: 'j'\nenforceNodeAllocatable: \
-                     [pods, kube-reserved]\nk:\n- l\n- m: n\nkubeReservedCgroup: \
-                     \"/o\"\ncgroupsPerQOS: no # p\nfeatureGates: {q: true}\nkubeReserved:\n  cpu: \
-                     100m\n  memory: \"1Gi\"\nreservedSystemCPUs: '0'\ncontainerRuntimeEndpoint: \
-                     unix:///r\n";
-const FLOW: &str = "{\"apiVersion\":\"kubelet.config.k8s.io/v1beta1\",\"kind\":\"KubeletConfiguration\",\"a\":{\"b\":[\"c\",1]},\n\"cgroupRoot\":\"/a\",\"d\":\"e\\n\", \
-                    \"enforceNodeAllocatable\":[\"pods\"],\"cgroupsPerQOS\":true}";
-const TOML: &str = "version = 2\nimports = []\n# \
-                    a\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \
-                    \"runc\"\nsnapshotter = \"overlayfs\"\nb = [1, 'c', { d = 2.5 \
-                    }]\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup \
-                    = true\nRoot = \"/r\"\ne = \"\"\"\nf\"\"\"\n";
+const BLOCK: &str = r#"# a
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupDriver: systemd
+token: "a b"
+cgroupRoot: /a
+b:
+  c: [d, {e: f}]
+  g: |
+    h
+  i: 'j'
+enforceNodeAllocatable: [pods, kube-reserved]
+k:
+- l
+- m: n
+kubeReservedCgroup: "/o"
+cgroupsPerQOS: no # p
+featureGates: {q: true}
+kubeReserved:
+  cpu: 100m
+  memory: "1Gi"
+reservedSystemCPUs: '0'
+containerRuntimeEndpoint: unix:///r
+"#;
+const FLOW: &str = concat!(
+    r#"{"apiVersion":"kubelet.config.k8s.io/v1beta1","kind":"KubeletConfiguration","#,
+    r#""a":{"b":["c",1]},"#,
+    "\n",
+    r#""cgroupRoot":"/a","d":"e\n", "enforceNodeAllocatable":["pods"],"cgroupsPerQOS":true}"#,
+);
+const TOML: &str = r#"version = 2
+imports = []
+# a
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "runc"
+snapshotter = "overlayfs"
+b = [1, 'c', { d = 2.5 }]
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = true
+Root = "/r"
+e = """
+f"""
+"#;
 const WORDS: [&str; 40] = [
     "hunter2",
     "hunter2",

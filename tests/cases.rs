@@ -1,8 +1,8 @@
 //! What the program says of each captured host in `tests/cases`, and how it exits. A new case is a
 //! folder, not code: `tests/README.md`.
 //!
-//! With UPDATE_CASES in the environment the expectations are written instead of compared; read them
-//! before you commit.
+//! With `UPDATE_CASES` in the environment the expectations are written instead of compared; read
+//! them before you commit.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -2,7 +2,7 @@
 //! forged at random. No panic, no endless run, no control character in the report, and no plan that
 //! breaks a promise.
 //!
-//! KR_ROUNDS=N in the environment makes it N times as many rounds.
+//! `KR_ROUNDS=N` in the environment makes it N times as many rounds.
 
 #![allow(
     clippy::unwrap_used,
@@ -113,9 +113,13 @@ struct Reader {
     read: fn(&Root, &[u8]),
 }
 
-const CONFIG: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: \
-                      KubeletConfiguration\ncgroupDriver: systemd\ncgroupRoot: \
-                      /a\nenforceNodeAllocatable: [pods, kube-reserved]\ncgroupsPerQOS: no\n";
+const CONFIG: &str = "apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupDriver: systemd
+cgroupRoot: /a
+enforceNodeAllocatable: [pods, kube-reserved]
+cgroupsPerQOS: no
+";
 
 const READERS: &[Reader] = &[
     Reader {
@@ -149,18 +153,21 @@ const READERS: &[Reader] = &[
         file: "config",
         usual: &[
             CONFIG,
-            "{\"apiVersion\":\"kubelet.config.k8s.io/v1beta1\",\"kind\":\"KubeletConfiguration\",\"cgroupRoot\":\"/a\"}",
+            concat!(
+                r#"{"apiVersion":"kubelet.config.k8s.io/v1beta1","#,
+                r#""kind":"KubeletConfiguration","cgroupRoot":"/a"}"#,
+            ),
         ],
         read: |root, _| drop(config::read(root, Some(Path::new("/config")), None)),
     },
     Reader {
         file: "containerd",
-        usual: &[
-            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name \
-             = \
-             \"runc\"\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup \
-             = true\n",
-        ],
+        usual: &[r#"version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = true
+"#],
         read: |root, _| drop(containerd::read(root, &[PathBuf::from("/containerd")])),
     },
     Reader {
@@ -265,9 +272,9 @@ fn no_reader_is_upset_by_anything() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     };
-    READERS
-        .iter()
-        .for_each(|reader| put(reader, reader.usual[0].as_bytes()));
+    for reader in READERS {
+        put(reader, reader.usual[0].as_bytes());
+    }
     for (number, reader) in READERS.iter().enumerate() {
         let mut chance = Chance::new(number as u64 + 1);
         for _ in 0..rounds(200) {

@@ -44,8 +44,10 @@ impl Case {
         } else {
             Host::described(&source.join("case"))
         };
+        let root = folder.join("root");
+        assert!(!root.exists(), "{} is there already", root.display());
         fs::create_dir_all(folder).unwrap();
-        write_tree(&host.tree, &folder.join("root"));
+        write_tree(&host.tree, &root);
         if !host.args.is_empty() {
             fs::write(folder.join("args"), format!("{}\n", host.args)).unwrap();
         }
@@ -388,7 +390,8 @@ fn read_tree(folder: &Path, at: &Path, tree: &mut Tree) {
         let kind = from.symlink_metadata().unwrap().file_type();
         if name.as_bytes() == b".keep" {
             continue;
-        } else if kind.is_dir() {
+        }
+        if kind.is_dir() {
             tree.insert(path.clone(), Node::Folder);
             read_tree(&from, &path, tree);
         } else if kind.is_symlink() {

@@ -40,7 +40,7 @@ impl Chance {
     }
 }
 
-/// `usual` rounds, or as many times more as KR_ROUNDS says.
+/// `usual` rounds, or as many times more as `KR_ROUNDS` says.
 pub fn rounds(usual: u64) -> u64 {
     let times =
         std::env::var("KR_ROUNDS").map_or(1, |times| times.parse().expect("KR_ROUNDS is a number"));

@@ -553,9 +553,8 @@ only_told() {
 # ---- the flows -----------------------------------------------------------------------------------
 
 # A fault that is repaired. The scenario gives: fault, without (`starts`, or the words with which
-# the kubelet dies), broken(); and if it
-# differs: dry (exit of -n: 3), args=(lines of the args file), cured() (what must be true after the
-# repair), by_hand=no (needs --pre-start)
+# the kubelet dies), broken(); and if it differs: dry (exit of -n: 3), args=(lines of the args
+# file), cured() (what must be true after the repair), by_hand=no (needs --pre-start)
 broken_host() { reset; microk8s ${args[@]+"${args[@]}"}; broken; }
 flow_repaired() {
   broken_host
