@@ -40,6 +40,7 @@ impl CgroupPath {
     }
 
     /// The group `component` inside this one.
+    #[must_use]
     pub fn join(&self, component: impl AsRef<OsStr>) -> Self {
         let mut path = if self.is_root() {
             OsString::new()
@@ -157,11 +158,13 @@ impl Controllers {
     }
 
     /// Those of this set that are not in `other`.
+    #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         Self(self.0.difference(&other.0).cloned().collect())
     }
 
     /// Those in both.
+    #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).cloned().collect())
     }

@@ -40,13 +40,13 @@ struct Host {
 
 impl Host {
     fn all(cases: &Cases) -> Vec<Self> {
-        let folders = cases.all.iter().map(|case| case.folder.clone());
-        let hosts: Vec<Self> = folders.map(Self::of).collect();
+        let folders = cases.all.iter().map(|case| &case.folder);
+        let hosts: Vec<Self> = folders.map(|folder| Self::of(folder)).collect();
         assert!(hosts.len() > 90);
         hosts
     }
 
-    fn of(folder: PathBuf) -> Self {
+    fn of(folder: &Path) -> Self {
         let args = fs::read_to_string(folder.join("args")).unwrap_or_default();
         Self {
             name: folder.file_name().unwrap().to_string_lossy().into_owned(),
@@ -138,7 +138,7 @@ fn a_capture_of_any_host_gives_the_same_report() {
         let seen = host.run(&[]);
         same(&seen, &host.capture(&tar), &host.name);
         unpack(&tar, &copy);
-        let again = Host::of(copy.clone());
+        let again = Host::of(&copy);
         same(&seen, &again.run(&[]), &host.name);
         // A capture of a capture has nothing more to lose.
         let bare = |host: &Host| {
@@ -168,14 +168,14 @@ fn a_file_in_the_place_of_a_link_is_there_in_the_copy() {
     let folder = scratch("link");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
     let cases = Cases::only("48-slices-early-in-the-boot");
-    let host = Host::of(cases.all[0].folder.clone());
+    let host = Host::of(&cases.all[0].folder);
     let enabled =
         "etc/systemd/system/multi-user.target.wants/snap.microk8s.daemon-kubelite.service";
     fs::remove_file(host.root.join(enabled)).unwrap();
     fs::write(host.root.join(enabled), SECRET).unwrap();
     let seen = host.capture(&tar);
     unpack_and_search(&tar, &copy, enabled);
-    same(&seen, &Host::of(copy).run(&[]), enabled);
+    same(&seen, &Host::of(&copy).run(&[]), enabled);
 }
 
 /// Of what kind a file that is read is, by its place; `None` for the kernel's own names and
@@ -464,7 +464,7 @@ fn what_is_not_read_is_not_kept() {
         }
         // There the kubelet takes the planted flag for the missing value, and the report names it.
         if !host.name.ends_with("args-value-missing") {
-            same(&planted, &Host::of(copy.clone()).run(&[]), &host.name);
+            same(&planted, &Host::of(&copy).run(&[]), &host.name);
         }
         for (path, kind, text) in &files {
             if !ruined_before.insert((*kind, text.clone())) {
@@ -479,7 +479,7 @@ fn what_is_not_read_is_not_kept() {
                     !String::from_utf8_lossy(&seen.stdout).contains(SECRET),
                     "{what}: the report says it"
                 );
-                same(&seen, &Host::of(copy.clone()).run(&[]), &what);
+                same(&seen, &Host::of(&copy).run(&[]), &what);
             }
             write(path, kind, text);
         }
@@ -515,7 +515,7 @@ fn what_is_not_read_is_not_kept() {
 fn the_tar_is_a_new_file_that_only_its_owner_reads() {
     let folder = scratch("place");
     let cases = Cases::only("01-healthy");
-    let host = Host::of(cases.all[0].folder.clone());
+    let host = Host::of(&cases.all[0].folder);
     let tar = folder.join("tar");
     let listing = || {
         fs::read_dir(&folder)

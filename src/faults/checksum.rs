@@ -298,10 +298,12 @@ mod tests {
         let pods = r#"{"data":"{\"entries\":{}}","checksum":1057365947}"#;
         assert_eq!(judge(of_pods, pods), Checksum::Right);
         assert_eq!(judge(of_pods, &pods.replace('5', "6")), Checksum::Wrong);
-        for text in [
-            r#"{"data":"{\"entries\":{\"pod1\":{\"ContainerResources\":{\"container1\":{\"requests\":{\"cpu\":\"1Ki\",\"memory\":\"1Ki\"}}}}}}","checksum":1178570812}"#,
-            r#"{"data":"{\"allocationEntries\":{\"pod1\":{\"container1\":{\"requests\":{\"cpu\":\"1Ki\",\"memory\":\"1Ki\"}}}}}","checksum":1555601526}"#,
-        ] {
+        let limits = r#"{\"requests\":{\"cpu\":\"1Ki\",\"memory\":\"1Ki\"}}"#;
+        let later = r#"{\"entries\":{\"pod1\":{\"ContainerResources\":{\"container1\":LIMITS}}}}"#;
+        let earlier = r#"{\"allocationEntries\":{\"pod1\":{\"container1\":LIMITS}}}"#;
+        for (data, checksum) in [(later, 1_178_570_812), (earlier, 1_555_601_526)] {
+            let data = data.replace("LIMITS", limits);
+            let text = &format!(r#"{{"data":"{data}","checksum":{checksum}}}"#);
             assert_eq!(judge(of_pods, text), Checksum::Right, "{text}");
         }
         assert_eq!(judge(of_pods, r#"{"entries":{}}"#), Checksum::Unknown);

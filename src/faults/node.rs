@@ -73,8 +73,8 @@ pub(crate) static KUBELET_TOO_OLD: Fault = Fault {
               none.",
     signs: "The snap's version is older than 1.19, and version 2 is mounted on /sys/fs/cgroup.",
     remedy: "kubepods-repair repairs nothing for such a kubelet.",
-    by_hand: "Refresh MicroK8s to a supported channel (snap refresh microk8s --channel=…), or boot \
-              with systemd.unified_cgroup_hierarchy=0.",
+    by_hand: "Refresh MicroK8s to a supported channel (snap refresh microk8s --channel=…), or \
+              boot with systemd.unified_cgroup_hierarchy=0.",
     does: "reports it",
     threads: &[],
     nature: Nature::Fault,
@@ -114,8 +114,8 @@ pub(crate) static SWAP_ON: Fault = Fault {
     name: "swap-on",
     message_id: "8fbaa77467cf428bb4880a5230b3556b",
     title: "Swap is on, and the kubelet refuses it",
-    meaning: "Unless it is told --fail-swap-on=false, as MicroK8s does by default, the kubelet does \
-              not start on a machine that swaps.",
+    meaning: "Unless it is told --fail-swap-on=false, as MicroK8s does by default, the kubelet \
+              does not start on a machine that swaps.",
     signs: "/proc/swaps lists something, and fail-swap-on is true.",
     remedy: "kubepods-repair switches nothing off.",
     by_hand: "Put --fail-swap-on=false into the kubelet's args file, or swapoff -a and take the \
@@ -216,7 +216,8 @@ fn reserved_offline(settings: &Settings, host: &Host) -> Option<Finding> {
     let evidence = format!("CPU {offline} is reserved, and only {online} are online");
     let location = Location::Setting(settings.reserved_cpus.origin.clone());
     let remedy = Remedy::tell(
-        "bring it online (echo 1 > /sys/devices/system/cpu/cpuN/online), or correct --reserved-cpus",
+        "bring it online (echo 1 > /sys/devices/system/cpu/cpuN/online), or correct \
+         --reserved-cpus",
     );
     Some(RESERVED_CPUS_OFFLINE.finding(impact, location, evidence, remedy))
 }

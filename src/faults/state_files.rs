@@ -318,8 +318,8 @@ fn unusable(
         Trouble::Outdated(difference) => (
             &CHECKPOINT_OUTDATED,
             difference,
-            "the kubelet dies of it (\"current set of available CPUs … doesn't match with CPUs in \
-             state\", \"not all reserved cpus … are present\") before it looks at cgroups",
+            "the kubelet dies of it (\"current set of available CPUs … doesn't match with CPUs \
+             in state\", \"not all reserved cpus … are present\") before it looks at cgroups",
         ),
         Trouble::OtherPolicy(_) => return None,
     };

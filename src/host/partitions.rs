@@ -26,9 +26,9 @@ impl Cpus {
     pub fn parse(list: &str) -> Self {
         let mut numbers = BTreeSet::new();
         for range in list.trim_end().split(',') {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
-                numbers.extend(first..=last);
+            let (low, high) = range.split_once('-').unwrap_or((range, range));
+            if let (Ok(begin), Ok(end)) = (low.parse::<u16>(), high.parse::<u16>()) {
+                numbers.extend(begin..=end);
             }
         }
         Self(numbers)
@@ -40,6 +40,7 @@ impl Cpus {
     }
 
     /// Those that are not in `others`.
+    #[must_use]
     pub fn minus(&self, others: &Self) -> Self {
         Self(self.0.difference(&others.0).copied().collect())
     }
@@ -54,12 +55,12 @@ impl Cpus {
     pub fn parse_strictly(list: &str) -> Option<Self> {
         let mut numbers = BTreeSet::new();
         for range in list.split(',').filter(|_| !list.is_empty()) {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
-            if first > last {
+            let (low, high) = range.split_once('-').unwrap_or((range, range));
+            let (low, high) = (low.parse::<u16>().ok()?, high.parse::<u16>().ok()?);
+            if low > high {
                 return None;
             }
-            numbers.extend(first..=last);
+            numbers.extend(low..=high);
         }
         Some(Self(numbers))
     }

@@ -143,7 +143,10 @@ impl File<'_> {
     }
 
     fn has_head(&self) -> bool {
-        let says = |(key, expected)| matches!(self.get(key).map(|node| &*node.value), Some(Value::Text(text)) if text == expected);
+        let says = |(key, expected)| {
+            let value = self.get(key).map(|node| &*node.value);
+            matches!(value, Some(Value::Text(text)) if text == expected)
+        };
         // Both are looked for in any case.
         [("apiVersion", API_VERSION), ("kind", KIND)].map(says) == [true, true]
     }

@@ -314,13 +314,14 @@ mod tests {
     #[test]
     fn the_default_runtime_decides() {
         let template = |plugin: &str, name: &str| {
+            let of = format!("[plugins.\"{plugin}\".containerd");
+            let (begin, kind) = ("version = 2\n", "runtime_type = ");
             format!(
-                "version = 2\n[plugins.\"{plugin}\".containerd]\ndefault_runtime_name = \
-                 \"{name}\"\n[plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \
-                 \"${{RUNTIME_TYPE}}\"\n[plugins.\"{plugin}\".containerd.runtimes.runc.options]\nSystemdCgroup \
-                 = true\n[plugins.\"{plugin}\".containerd.runtimes.gpu]\nruntime_type = \
-                 \"io.containerd.runc.v2\"\n[plugins.\"{plugin}\".containerd.runtimes.gpu.options]\nSystemdCgroup \
-                 = false\n"
+                "{begin}{of}]\ndefault_runtime_name = \"{name}\"\n\
+                 {of}.runtimes.runc]\n{kind}\"${{RUNTIME_TYPE}}\"\n\
+                 {of}.runtimes.runc.options]\nSystemdCgroup = true\n\
+                 {of}.runtimes.gpu]\n{kind}\"io.containerd.runc.v2\"\n\
+                 {of}.runtimes.gpu.options]\nSystemdCgroup = false\n"
             )
         };
         let driver = |text: &str| driver(Path::new("/x"), &parse(Path::new("/x"), text).unwrap());

@@ -260,15 +260,15 @@ pub(super) fn parse_bool(text: &str) -> Option<bool> {
 /// For a piece without `=`.
 pub(super) fn pairs<'a>(flag: &Flag, value: &'a str) -> Result<Vec<(&'a str, &'a str)>, FlagError> {
     let pieces = value.split(',').filter(|piece| !piece.is_empty());
-    let pair = |piece: &'a str| match piece.split_once('=') {
-        Some((name, value)) => Ok((name.trim(), value.trim())),
-        None => {
-            let reason = format!(
-                "--{}: {piece:?} is no pair name=value, and the kubelet refuses it",
-                flag.name
-            );
-            Err(FlagError::refused(flag.line, reason))
+    let pair = |piece: &'a str| {
+        if let Some((name, value)) = piece.split_once('=') {
+            return Ok((name.trim(), value.trim()));
         }
+        let reason = format!(
+            "--{}: {piece:?} is no pair name=value, and the kubelet refuses it",
+            flag.name
+        );
+        Err(FlagError::refused(flag.line, reason))
     };
     pieces.map(pair).collect()
 }

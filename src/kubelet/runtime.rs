@@ -183,6 +183,7 @@ mod tests {
     }
 
     /// containerd says systemd, in a file that only a containerd 2 reads or in one that both read.
+    #[expect(clippy::unnecessary_wraps, reason = "as what it stands for")]
     fn containerd_says_systemd(is_second: bool) -> Result<Option<ConfigFile>, ContainerdError> {
         Ok(Some(ConfigFile {
             path: PathBuf::from("toml"),

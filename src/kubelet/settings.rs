@@ -105,6 +105,7 @@ pub enum Driver {
 
 impl Driver {
     /// The one that this is not.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::Cgroupfs => Self::Systemd,
@@ -228,12 +229,11 @@ impl Settings {
                         .split(',')
                         .filter(|word| !word.is_empty())
                         .map(str::to_owned);
-                    match std::mem::replace(&mut enforced_before, true) {
-                        true => {
-                            settings.enforced.value.extend(list);
-                            settings.enforced.origin = origin;
-                        }
-                        false => settings.enforced.set(list.collect(), origin),
+                    if std::mem::replace(&mut enforced_before, true) {
+                        settings.enforced.value.extend(list);
+                        settings.enforced.origin = origin;
+                    } else {
+                        settings.enforced.set(list.collect(), origin);
                     }
                 }
                 "kube-reserved-cgroup" => settings.kube_reserved.set(reserved(flag)?, origin),
@@ -530,9 +530,11 @@ mod tests {
             "--kube-reserved-cgroup=/podruntime\n--enforce-node-allocatable=pods,kube-reserved";
         assert_eq!(layout(reserved), ["/kubepods", "/podruntime"]);
         assert_eq!(layout("--kube-reserved-cgroup=/podruntime"), ["/kubepods"]);
-        let compressible = "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=pods,system-reserved-compressible";
+        let compressible = "--system-reserved-cgroup=/sys\n\
+                            --enforce-node-allocatable=pods,system-reserved-compressible";
         assert_eq!(layout(compressible), ["/kubepods", "/sys"]);
-        let misspelt = "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=system-reserved-compressibles";
+        let misspelt = "--system-reserved-cgroup=/sys\n\
+                        --enforce-node-allocatable=system-reserved-compressibles";
         assert_eq!(layout(misspelt), ["/kubepods"]);
     }
 

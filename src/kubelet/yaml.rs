@@ -177,7 +177,7 @@ impl Builder {
                 self.add(node, 0)?;
             }
             Event::SequenceStart(_, anchor, _) => {
-                self.begin(line, anchor, OpenKind::List(Vec::new()))?
+                self.begin(line, anchor, OpenKind::List(Vec::new()))?;
             }
             Event::MappingStart(_, anchor, _) => {
                 self.begin(

@@ -146,9 +146,10 @@ impl Root {
     fn read_whole(&self, path: &Path) -> Result<Vec<u8>, Errno> {
         let mut file = File::from(self.open(path, OFlag::O_RDONLY)?);
         let mut bytes = Vec::with_capacity(LARGEST_VALUE);
-        let largest = match path.starts_with("/proc") || path.starts_with("/sys") {
-            true => LARGEST_OF_KERNEL,
-            false => LARGEST_ON_DISK,
+        let largest = if path.starts_with("/proc") || path.starts_with("/sys") {
+            LARGEST_OF_KERNEL
+        } else {
+            LARGEST_ON_DISK
         };
         let read = (&mut file).take(largest + 1).read_to_end(&mut bytes);
         read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
@@ -156,9 +157,10 @@ impl Root {
         if bytes.is_empty() && !file.metadata().is_ok_and(|file| file.is_file()) {
             return Err(Errno::EOPNOTSUPP);
         }
-        match bytes.len() as u64 > largest {
-            true => Err(Errno::EFBIG),
-            false => Ok(bytes),
+        if bytes.len() as u64 > largest {
+            Err(Errno::EFBIG)
+        } else {
+            Ok(bytes)
         }
     }
 
@@ -320,9 +322,10 @@ impl Root {
 
     fn open(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
         // openat2 refuses with O_PATH what openat ignores.
-        let flags = match flags.contains(OFlag::O_PATH) {
-            true => flags | OFlag::O_CLOEXEC,
-            false => flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK,
+        let flags = if flags.contains(OFlag::O_PATH) {
+            flags | OFlag::O_CLOEXEC
+        } else {
+            flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK
         };
         let Some(captured) = &self.captured else {
             return retry(|| nix::fcntl::openat(AT_FDCWD, path, flags, Mode::empty()));
@@ -382,9 +385,10 @@ impl Reader<'_> {
             return Ok(None);
         };
         value.truncate(length);
-        match length < LARGEST_VALUE {
-            true => Ok(Some(text_of(value))),
-            false => self.read_if_there(path),
+        if length < LARGEST_VALUE {
+            Ok(Some(text_of(value)))
+        } else {
+            self.read_if_there(path)
         }
     }
 

@@ -80,7 +80,9 @@ pub fn mutate(chance: &mut Chance, bytes: &mut Vec<u8>, words: &[&str]) {
         3 => bytes[range].fill(0),
         4 => drop(bytes.splice(start..start, chance.pick(&NUMBERS).bytes())),
         5 => {
-            let noise: Vec<u8> = (0..length).map(|_| chance.number() as u8).collect();
+            let noise: Vec<u8> = (0..length)
+                .map(|_| chance.number().to_le_bytes()[0])
+                .collect();
             bytes.splice(range, noise);
         }
         6 => {

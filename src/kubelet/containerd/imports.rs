@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn imports_that_may_decide_leave_the_driver_unknown() {
-        let config = |imports: &str| format!("version = 3\nimports = {imports}\n");
         const CRI: &str = "[plugins.\"io.containerd.cri.v1.runtime\".containerd]\nx = 1\n";
+        let config = |imports: &str| format!("version = 3\nimports = {imports}\n");
         let table: &[Row] = &[
             ("[]", &[], true),
             ("[\"conf.d/*.toml\"]", &[], true),

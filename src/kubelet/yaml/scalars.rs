@@ -68,9 +68,10 @@ fn resolve_plain(text: &str) -> Plain {
         ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF"
         | "-.inf" | "-.Inf" | "-.INF" => Plain::NoNumber,
         _ if text.starts_with('.') => {
-            match underscores_separate_digits(text) && is_float(&text.replace('_', "")) {
-                true => Plain::Float,
-                false => Plain::Text,
+            if underscores_separate_digits(text) && is_float(&text.replace('_', "")) {
+                Plain::Float
+            } else {
+                Plain::Text
             }
         }
         _ if text
@@ -104,9 +105,10 @@ fn number(text: &str) -> Plain {
         let digits = text
             .strip_prefix("0b")
             .map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
-        match digits.is_some_and(|digits| fits_integer(digits, 2, i64::MAX.unsigned_abs())) {
-            true => Plain::Integer,
-            false => Plain::Text,
+        if digits.is_some_and(|digits| fits_integer(digits, 2, i64::MAX.unsigned_abs())) {
+            Plain::Integer
+        } else {
+            Plain::Text
         }
     }
 }
