@@ -232,7 +232,7 @@ SystemdCgroup = true
     Reader {
         file: "cpu_manager_state",
         usual: &["{\"policyName\":\"none\",\"defaultCpuSet\":\"\",\"checksum\":1353318690}"],
-        read: |root, _| drop(state_files::observe(root, Path::new("/"))),
+        read: |root, _| drop(state_files::observe(root, &at_root())),
     },
     Reader {
         file: "marker",
@@ -453,6 +453,13 @@ fn check(report: &Report, options: &Options, what: &str) {
     }
     .broken(&steps);
     assert_eq!(broken, None, "{what}: {told}");
+}
+
+/// Settings with the root directory `/`.
+fn at_root() -> Settings {
+    let mut settings = Settings::default();
+    settings.root_dir.value = "/".into();
+    settings
 }
 
 /// Kilobytes of address space: three times what a debug build has anyway.

@@ -199,7 +199,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
                 .any(|unmounted| unmounted.obstacle.is_some())
         });
     let revision = snap.as_ref().map(|(revision, _)| revision.as_str());
-    let state_files = state_files::observe(root, &settings.root_dir.value)?;
+    let state_files = state_files::observe(root, settings)?;
     let sandbox = sandbox::observe(root)?;
     Ok(Host {
         mode,

@@ -18,14 +18,12 @@ const SWAPS: &str = "/proc/swaps";
 
 /// Without one of these kubelite ends, and the kubelet with it (canonical/microk8s#4089, #3912,
 /// #4296). None of them is empty by design.
-const FILES: [&str; 9] = [
+const FILES: [&str; 7] = [
     "args/containerd",
-    "args/k8s-dqlite",
     "args/kube-apiserver",
     "args/kubelite",
     "certs/ca.crt",
     "certs/server.crt",
-    "certs/server.key",
     "certs/serviceaccount.key",
     "credentials/kubelet.config",
 ];
