@@ -23,7 +23,7 @@ const READY: &str = "cgroups are ready for the kubelet";
 /// One run, from its options to its verdict.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Nothing was to be changed.
+    /// `--dry-run`: nothing was to be changed.
     pub dry_run: bool,
     /// Who called.
     pub occasion: Occasion,
@@ -72,13 +72,15 @@ pub struct Active {
 impl fmt::Display for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "revision {}", self.revision)?;
-        self.version
-            .map_or(Ok(()), |version| write!(f, ", kubelet {version}"))
+        if let Some(version) = self.version {
+            write!(f, ", kubelet {version}")?;
+        }
+        Ok(())
     }
 }
 
 impl Report {
-    /// An empty one.
+    /// A run that has not looked at anything yet.
     pub fn new(options: &Options) -> Self {
         Self {
             dry_run: options.dry_run,
@@ -100,7 +102,7 @@ impl Report {
         }
     }
 
-    /// With what was found of a kubelet.
+    /// Notes what was found of a kubelet.
     pub fn configured(&mut self, configured: &Configured) {
         match configured {
             Configured::Inactive(reason) => self.inactive = Some(reason.clone()),
@@ -166,24 +168,53 @@ impl Report {
         if self.unknown.is_some() {
             return Outcome::Unknown;
         }
-        let is_broken = self.remaining.iter().any(Finding::is_beyond_repair);
-        match (&self.inactive, &self.disabled) {
-            (Some(_), _) => return Outcome::Inactive,
-            // A dry run says what the start of a disabled kubelite would come to.
-            (None, Some(_)) if !(self.dry_run && is_broken) => return Outcome::Inactive,
-            _ if is_broken => return Outcome::Broken,
-            _ => {}
+        let is_broken = self.is_beyond_repair();
+        // A dry run says what the start of a disabled kubelite would come to.
+        let is_left_alone = self.disabled.is_some() && !(self.dry_run && is_broken);
+        if self.inactive.is_some() || is_left_alone {
+            Outcome::Inactive
+        } else if is_broken {
+            Outcome::Broken
+        } else if self.steps.is_empty() {
+            Outcome::Healthy
+        } else if self.dry_run {
+            Outcome::WouldRepair
+        } else if self.remaining.iter().any(Finding::is_fatal) || self.is_unfinished() {
+            Outcome::Broken
+        } else {
+            Outcome::Repaired
         }
-        match (self.steps.is_empty(), self.dry_run) {
-            (true, _) => Outcome::Healthy,
-            (false, true) => Outcome::WouldRepair,
-            (false, false)
-                if self.remaining.iter().any(Finding::is_fatal) || self.is_unfinished() =>
-            {
-                Outcome::Broken
-            }
-            (false, false) => Outcome::Repaired,
-        }
+    }
+
+    fn is_beyond_repair(&self) -> bool {
+        self.remaining.iter().any(Finding::is_beyond_repair)
+    }
+
+    /// Whether something that the kubelet dies of was found by the first look.
+    pub fn was_fatal(&self) -> bool {
+        self.findings.iter().any(Finding::is_fatal)
+    }
+
+    /// What the last look says of a finding; `None` where it is gone.
+    pub fn remains(&self, finding: &Finding) -> Option<&Finding> {
+        let mut remaining = self.remaining.iter();
+        remaining.find(|remaining| remaining.is_same_as(finding))
+    }
+
+    /// `uname -r`; empty where the host was not looked at.
+    pub fn kernel(&self) -> &str {
+        let host = self.host.as_ref();
+        host.map_or("", |host| &host.kernel.release)
+    }
+
+    /// The snap's revision, where MicroK8s is active.
+    pub fn revision(&self) -> Option<&str> {
+        Some(&self.active.as_ref()?.revision)
+    }
+
+    /// The version of its kubelet, where it is known.
+    pub fn kubelet(&self) -> Option<String> {
+        Some(self.active.as_ref()?.version?.to_string())
     }
 
     /// The exit status that goes with it.
@@ -210,29 +241,24 @@ impl Report {
             return format!("MicroK8s is not active ({reason}), so there is nothing to do");
         }
         if let Some(reason) = &self.disabled {
-            let when_started = if self.dry_run {
-                format!(", and {}", self.when_started())
-            } else {
-                String::new()
-            };
-            return format!("{reason}; nothing is changed until it is started{when_started}");
-        }
-        match &self.inactive {
-            Some(reason) => {
-                format!(
-                    "MicroK8s is not active ({reason}), so nothing is done; otherwise: {}",
-                    self.judgement()
-                )
+            let mut verdict = format!("{reason}; nothing is changed until it is started");
+            if self.dry_run {
+                verdict += &format!(", and {}", self.when_started());
             }
-            None => self.judgement(),
+            return verdict;
         }
+        let judgement = self.judgement();
+        let Some(reason) = &self.inactive else {
+            return judgement;
+        };
+        format!("MicroK8s is not active ({reason}), so nothing is done; otherwise: {judgement}")
     }
 
     /// What the start of a kubelite that is disabled would come to.
     fn when_started(&self) -> String {
         match self.remaining.iter().find(|finding| finding.is_fatal()) {
             None => "nothing that was found would keep the kubelet from starting then".to_owned(),
-            Some(_) if self.remaining.iter().any(Finding::is_beyond_repair) => self.judgement(),
+            Some(_) if self.is_beyond_repair() => self.judgement(),
             Some(finding) => format!("its pre-start would then repair {}", at(finding)),
         }
     }
@@ -241,26 +267,22 @@ impl Report {
         let fatal = self.remaining.iter().filter(|finding| finding.is_fatal());
         let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) =
             fatal.partition(|finding| !finding.is_beyond_repair());
-        let first = beyond
-            .iter()
-            .find(|finding| !matches!(finding.remedy, Remedy::Waits(_)))
-            .or(beyond.first());
+        let waits = |finding: &Finding| matches!(finding.remedy, Remedy::Waits(_));
+        let own = beyond.iter().find(|finding| !waits(finding));
+        let first = own.or(beyond.first());
+        let is_unknown = self.unusable == Some(ErrorKind::Unknown);
         match (first, curable.first()) {
-            (Some(finding), _) if self.unusable == Some(ErrorKind::Unknown) => {
-                format!(
-                    "whether the kubelet would start cannot be known: {}",
-                    at(finding)
-                )
+            (Some(finding), _) if is_unknown => {
+                let at = at(finding);
+                format!("whether the kubelet would start cannot be known: {at}")
             }
-            (Some(finding), _) => format!("the kubelet would not start: {}", at(finding)),
             (None, Some(finding)) if self.dry_run => {
-                format!(
-                    "the kubelet would not start as it is ({}); after these steps \
-                         {READY}",
-                    at(finding)
-                )
+                let at = at(finding);
+                format!("the kubelet would not start as it is ({at}); after these steps {READY}")
             }
-            (None, Some(finding)) => format!("the kubelet would not start: {}", at(finding)),
+            (Some(finding), _) | (None, Some(finding)) => {
+                format!("the kubelet would not start: {}", at(finding))
+            }
             (None, None) if !self.dry_run && self.is_unfinished() => {
                 "whether the kubelet starts is not certain: not everything that was planned could \
                  be done, see the steps"
@@ -273,11 +295,9 @@ impl Report {
     /// Whether something still waits for a step of ours. Housekeeping that ran out of time is left
     /// to the kubelet; what failed is not.
     fn is_unfinished(&self) -> bool {
-        let has_failed = |finding: &Finding| {
-            let failed =
-                |taken: &Taken| taken.result.is_err() && taken.faults.contains(&finding.fault);
-            self.steps.iter().any(failed)
-        };
+        let failed = || self.steps.iter().filter(|taken| taken.result.is_err());
+        let has_failed =
+            |finding: &Finding| failed().any(|taken| taken.faults.contains(&finding.fault));
         self.remaining.iter().any(|finding| {
             let steps = finding.steps();
             let matters = !steps.iter().all(Step::is_housekeeping);
@@ -288,27 +308,21 @@ impl Report {
     /// The healthy tree in one line.
     pub fn healthy(&self) -> Option<String> {
         let layout = self.settings.as_ref()?.layout();
-        if let Some(v1) = &self.host.as_ref()?.v1 {
+        let host = self.host.as_ref()?;
+        let kubepods = &layout.kubepods;
+        let state = if let Some(v1) = &host.v1 {
             let names: Vec<String> = v1.mounted.iter().map(Hierarchy::name).collect();
-            let (kubepods, names) = (layout.kubepods, names.join(" "));
-            return Some(format!(
-                "{kubepods} is in every hierarchy ({names}); {READY}"
-            ));
-        }
-        let tree = self.host.as_ref()?.tree.as_ref()?;
-        let held = if layout.driver == Driver::Systemd {
-            "kept by systemd"
+            format!("{kubepods} is in every hierarchy ({})", names.join(" "))
         } else {
-            "anchored"
+            let tree = host.tree.as_ref()?;
+            let held = match layout.driver {
+                Driver::Systemd => "kept by systemd",
+                Driver::Cgroupfs => "anchored",
+            };
+            let (kubepods, needed) = (kubepods.under(&tree.mount), layout::needed(&tree.offered()));
+            format!("{} has {needed}, {held}", kubepods.display())
         };
-        let (kubepods, needed) = (
-            layout.kubepods.under(&tree.mount),
-            layout::needed(&tree.offered()),
-        );
-        Some(format!(
-            "{} has {needed}, {held}; {READY}",
-            kubepods.display()
-        ))
+        Some(format!("{state}; {READY}"))
     }
 
     /// Where an administrator looks next, where cgroups are not what keeps the kubelet from
@@ -321,14 +335,13 @@ impl Report {
 
     /// What to type after a repair by hand, when the service had given up.
     pub fn afterwards(&self) -> Option<String> {
-        let was_fatal = self.findings.iter().any(Finding::is_fatal);
         let healed = self.outcome() == Outcome::Repaired && self.occasion == Occasion::ByHand;
-        (was_fatal && healed).then(|| {
-            format!(
-                "if kubelite has given up: systemctl reset-failed {} && snap start {}",
-                MICROK8S.kubelet_unit, MICROK8S.kubelet_service
-            )
-        })
+        if !(self.was_fatal() && healed) {
+            return None;
+        }
+        let (unit, service) = (MICROK8S.kubelet_unit, MICROK8S.kubelet_service);
+        let commands = format!("systemctl reset-failed {unit} && snap start {service}");
+        Some(format!("if kubelite has given up: {commands}"))
     }
 }
 

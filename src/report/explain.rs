@@ -1,6 +1,4 @@
-//! `--explain`: what is known of each fault.
-
-use std::fmt::Write;
+//! `--explain`: each fault's meaning, signs, repair and discussions.
 
 use super::lines::fill;
 use crate::faults::Fault;
@@ -12,14 +10,11 @@ pub fn explain(fault: Option<&Fault>) -> String {
 
 fn all() -> String {
     let faults = Fault::all();
-    let width = faults
-        .iter()
-        .map(|fault| fault.name.len())
-        .max()
-        .unwrap_or(0);
+    let width = faults.iter().map(|fault| fault.name.len()).max();
+    let width = width.unwrap_or(0);
     let mut text = String::new();
     for fault in faults {
-        let _ = writeln!(text, "{:width$}  {}", fault.name, fault.title);
+        text += &format!("{:width$}  {}\n", fault.name, fault.title);
     }
     text + "\nkubepods-repair --explain FAULT tells all about one of them.\n"
 }
@@ -32,17 +27,14 @@ fn one(fault: &Fault) -> String {
         ("What kubepods-repair does", fault.remedy),
         ("What you can do", fault.by_hand),
     ] {
-        let _ = write!(text, "\n{heading}\n\n{}\n", fill(paragraph));
+        text += &format!("\n{heading}\n\n{}\n", fill(paragraph));
     }
     if !fault.threads.is_empty() {
         text += "\nWhere others met it\n\n";
     }
-    for (repository, number) in fault
-        .threads
-        .iter()
-        .filter_map(|thread| thread.split_once('#'))
-    {
-        let _ = writeln!(text, "https://github.com/{repository}/issues/{number}");
+    for thread in fault.threads {
+        let address = thread.replace('#', "/issues/");
+        text += &format!("https://github.com/{address}\n");
     }
     text
 }

@@ -12,12 +12,12 @@ use nix::sys::stat::fstat;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::lines;
-use crate::faults::{Finding, Severity};
-use crate::faults::{Remedy, Step};
+use crate::faults::{Finding, Remedy, Severity};
 use crate::kubelet::microk8s::MICROK8S;
 use crate::outcome::Outcome;
 use crate::plan::Taken;
-use crate::repair::{Effect, RepairError};
+use crate::repair::Effect;
+use crate::repair::step::Step;
 use crate::verdict::Report;
 
 /// Whether `stream` is the one that systemd connected to the journal: `JOURNAL_STREAM` is its
@@ -58,10 +58,11 @@ pub fn send(report: &Report) {
 }
 
 /// syslog(3)'s numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 enum Level {
     Error = 3,
     Warning = 4,
+    #[default]
     Info = 6,
 }
 
@@ -75,6 +76,8 @@ impl From<Severity> for Level {
     }
 }
 
+/// What differs from one entry of a run to the next; a field that is `None` is not sent.
+#[derive(Default)]
 struct JournalEntry {
     level: Level,
     message: String,
@@ -88,16 +91,19 @@ struct JournalEntry {
 }
 
 fn entries(report: &Report) -> Vec<JournalEntry> {
-    let mut entries: Vec<JournalEntry> = report
-        .steps
-        .iter()
-        .filter_map(|taken| change(report, taken))
-        .collect();
-    let left = report
-        .remaining
-        .iter()
-        .filter(|finding| report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)));
-    entries.extend(left.map(|finding| remaining(report, finding)));
+    let mut entries = Vec::new();
+    entries.extend(
+        report
+            .steps
+            .iter()
+            .filter_map(|taken| change(report, taken)),
+    );
+    for finding in &report.remaining {
+        // A step that failed has an entry of its own.
+        if report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)) {
+            entries.push(remaining(report, finding));
+        }
+    }
     entries.push(summary(report));
     entries
 }
@@ -105,10 +111,10 @@ fn entries(report: &Report) -> Vec<JournalEntry> {
 fn change(report: &Report, taken: &Taken) -> Option<JournalEntry> {
     let mount = report.mount();
     let fault = taken.faults.first()?;
-    let (level, outcome) = match &taken.result {
+    let (level, outcome, errno) = match &taken.result {
         Ok(Effect::Nothing | Effect::Would | Effect::Skipped) => return None,
-        Ok(Effect::Done(_)) => (Level::Info, "done"),
-        Err(_) => (Level::Warning, "failed"),
+        Ok(Effect::Done(_)) => (Level::Info, "done", None),
+        Err(error) => (Level::Warning, "failed", error.errno()),
     };
     let mut message = lines::step(taken, mount);
     if let Some(first) = message.get_mut(..1) {
@@ -119,47 +125,31 @@ fn change(report: &Report, taken: &Taken) -> Option<JournalEntry> {
         message: format!("{message} ({}).", fault.name),
         message_id: fault.message_id,
         fault: Some(fault.name),
-        severity: None,
         cgroup_path: Some(taken.step.place(mount)),
         controller: match &taken.step {
             Step::Enable { controllers, .. } => Some(controllers.to_string()),
             _ => None,
         },
-        errno: taken
-            .result
-            .as_ref()
-            .err()
-            .and_then(RepairError::errno)
-            .map(|errno| errno as i32),
+        errno: errno.map(|errno| errno as i32),
         outcome,
+        ..JournalEntry::default()
     })
 }
 
 fn remaining(report: &Report, finding: &Finding) -> JournalEntry {
-    let Finding {
-        fault,
-        impact,
-        location,
-        evidence,
-        ..
-    } = finding;
-    let cure = lines::remedy(finding, report);
-    let severity = impact.severity();
+    let (location, evidence) = (&finding.location, &finding.evidence);
+    let (name, impact) = (finding.fault.name, finding.impact.sentence());
+    let fix = lines::remedy(finding, report);
+    let severity = finding.severity();
+    let directory = location.directory();
+    let directory = directory.map(|path| path.display().to_string());
     JournalEntry {
         level: Level::from(severity),
-        message: format!(
-            "{}: {location}: {evidence}. Impact: {}. Fix: {cure}.",
-            fault.name,
-            impact.sentence()
-        ),
-        message_id: fault.message_id,
-        fault: Some(fault.name),
+        message: format!("{name}: {location}: {evidence}. Impact: {impact}. Fix: {fix}."),
+        message_id: finding.fault.message_id,
+        fault: Some(name),
         severity: Some(severity.to_string()),
-        cgroup_path: Some(
-            location
-                .directory()
-                .map_or(location.to_string(), |path| path.display().to_string()),
-        ),
+        cgroup_path: Some(directory.unwrap_or(location.to_string())),
         controller: Some(finding.controllers.to_string()).filter(|list| !list.is_empty()),
         errno: finding.errno.map(|errno| errno as i32),
         outcome: "remains",
@@ -168,27 +158,24 @@ fn remaining(report: &Report, finding: &Finding) -> JournalEntry {
 
 fn summary(report: &Report) -> JournalEntry {
     let outcome = report.outcome();
-    let message = match outcome {
-        Outcome::Healthy if report.findings.is_empty() => {
-            report.healthy().unwrap_or_else(|| report.verdict())
-        }
-        Outcome::Repaired => format!("{}, {}", changes(report), report.verdict()),
-        _ => report.verdict(),
+    let mut message = report.verdict();
+    if outcome == Outcome::Repaired {
+        message = format!("{}, {message}", changes(report));
+    } else if outcome == Outcome::Healthy && report.findings.is_empty() {
+        message = report.healthy().unwrap_or(message);
+    }
+    let level = match outcome {
+        Outcome::Broken | Outcome::Unknown => Level::Error,
+        Outcome::Repaired if report.was_fatal() => Level::Warning,
+        Outcome::Repaired | Outcome::Healthy => Level::Info,
+        Outcome::WouldRepair | Outcome::Inactive => Level::Info,
     };
     JournalEntry {
-        level: match outcome {
-            Outcome::Broken | Outcome::Unknown => Level::Error,
-            Outcome::Repaired if report.findings.iter().any(Finding::is_fatal) => Level::Warning,
-            _ => Level::Info,
-        },
+        level,
         message: format!("{}: {message}.", outcome.name()),
         message_id: outcome.words().message_id,
-        fault: None,
-        severity: None,
-        cgroup_path: None,
-        controller: None,
-        errno: None,
         outcome: outcome.name(),
+        ..JournalEntry::default()
     }
 }
 

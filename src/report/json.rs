@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::lines;
-use crate::faults::Finding;
-use crate::faults::Remedy;
+use super::lines::{self, Row};
+use crate::faults::{Finding, Remedy};
+use crate::host::Host;
 use crate::plan::Taken;
 use crate::repair::Effect;
 use crate::verdict::Report;
@@ -24,7 +24,7 @@ struct Document<'a> {
     repairs_since_boot: Option<u64>,
     microk8s: MicroK8s<'a>,
     host: Option<HostView<'a>>,
-    settings: Vec<SettingView>,
+    settings: Vec<Row>,
     findings: Vec<FindingView<'a>>,
     steps: Vec<StepView>,
     remaining: Vec<FindingView<'a>>,
@@ -50,13 +50,6 @@ struct HostView<'a> {
 }
 
 #[derive(Serialize)]
-struct SettingView {
-    name: &'static str,
-    value: String,
-    origin: String,
-}
-
-#[derive(Serialize)]
 struct FindingView<'a> {
     fault: &'static str,
     severity: String,
@@ -78,8 +71,9 @@ struct StepView {
 
 /// The whole report, indented, with a newline at its end.
 pub fn render(report: &Report) -> String {
-    let tree = report.host.as_ref().and_then(|host| host.tree.as_ref());
-    let mount = report.mount();
+    let active = report.active.as_ref();
+    let settings = report.settings.as_ref().map(lines::settings);
+    let steps = report.steps.iter().map(|taken| step(taken, report.mount()));
     let document = Document {
         schema: 1,
         version: env!("CARGO_PKG_VERSION"),
@@ -90,64 +84,46 @@ pub fn render(report: &Report) -> String {
         verdict: report.verdict(),
         repairs_since_boot: report.repairs,
         microk8s: MicroK8s {
-            active: report.active.is_some(),
+            active: active.is_some(),
             reason: report.inactive.as_deref().or(report.disabled.as_deref()),
-            revision: report
-                .active
-                .as_ref()
-                .map(|active| active.revision.as_str()),
-            kubelet: report
-                .active
-                .as_ref()
-                .and_then(|active| active.version)
-                .map(|version| version.to_string()),
-            args_file: report
-                .active
-                .as_ref()
-                .map(|active| active.args_file.display().to_string()),
+            revision: report.revision(),
+            kubelet: report.kubelet(),
+            args_file: active.map(|active| shown(&active.args_file)),
         },
-        host: report.host.as_ref().map(|host| HostView {
-            kernel: &host.kernel.release,
-            previous_shutdown: report.notes.previous_shutdown().to_string(),
-            container: host.boot.container.as_ref().map(ToString::to_string),
-            cgroups: lines::mode(host),
-            mounts: host
-                .mounts
-                .iter()
-                .map(|mount| mount.point.display().to_string())
-                .collect(),
-            controllers: tree
-                .map(|tree| tree.offered().iter().map(str::to_owned).collect())
-                .unwrap_or_default(),
-        }),
-        settings: report
-            .settings
-            .as_ref()
-            .map(lines::settings)
-            .unwrap_or_default()
-            .into_iter()
-            .map(setting)
-            .collect(),
-        findings: report
-            .findings
-            .iter()
-            .map(|one| finding(report, one))
-            .collect(),
-        steps: report
-            .steps
-            .iter()
-            .map(|taken| step(taken, mount))
-            .collect(),
-        remaining: report
-            .remaining
-            .iter()
-            .map(|one| finding(report, one))
-            .collect(),
+        host: report.host.as_ref().map(|host| host_view(report, host)),
+        settings: settings.unwrap_or_default(),
+        findings: findings(report, &report.findings),
+        steps: steps.collect(),
+        remaining: findings(report, &report.remaining),
     };
     // It holds nothing that JSON cannot say, so this cannot fail.
-    serde_json::to_string_pretty(&document)
-        .map(|text| escaped(&text) + "\n")
-        .unwrap_or_default()
+    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    escaped(&text) + "\n"
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn host_view<'a>(report: &Report, host: &'a Host) -> HostView<'a> {
+    let mounts = host.mounts.iter().map(|mount| shown(&mount.point));
+    let mut controllers = Vec::new();
+    if let Some(tree) = &host.tree {
+        controllers.extend(tree.offered().iter().map(str::to_owned));
+    }
+    HostView {
+        kernel: &host.kernel.release,
+        previous_shutdown: report.notes.previous_shutdown().to_string(),
+        container: host.boot.container.as_ref().map(ToString::to_string),
+        cgroups: lines::mode(host),
+        mounts: mounts.collect(),
+        controllers,
+    }
+}
+
+fn findings<'a>(report: &Report, findings: &'a [Finding]) -> Vec<FindingView<'a>> {
+    let views = findings.iter().map(|one| finding(report, one));
+    views.collect()
 }
 
 /// JSON leaves more as it is than a terminal should see.
@@ -161,14 +137,6 @@ fn escaped(text: &str) -> String {
         }
     }
     escaped
-}
-
-fn setting((name, value, origin): (&'static str, String, String)) -> SettingView {
-    SettingView {
-        name,
-        value,
-        origin,
-    }
 }
 
 fn finding<'a>(report: &Report, finding: &'a Finding) -> FindingView<'a> {

@@ -1,10 +1,11 @@
 //! The words for steps, findings and the host, which all forms of the report share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
-use crate::faults::Finding;
-use crate::faults::Remedy;
+use serde::Serialize;
+
+use crate::faults::{Finding, Remedy};
 use crate::host::Host;
 use crate::host::mounts::Mode;
 use crate::kubelet::{Settings, Sourced};
@@ -35,52 +36,45 @@ pub(super) fn step(taken: &Taken, mount: &Path) -> String {
 
 /// What was done about a finding, would be, or is left to the reader.
 pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
-    let remains = || {
-        report
-            .remaining
-            .iter()
-            .any(|remaining| remaining.is_same_as(finding))
+    let words = match &finding.remedy {
+        Remedy::Steps(_) if report.inactive.is_some() => "nothing is done: see the verdict",
+        Remedy::Steps(_) if report.disabled.is_some() => "kubelite's pre-start would repair it",
+        Remedy::Steps(_) if report.dry_run => "kubepods-repair would repair it",
+        _ if report.remains(finding).is_none() => "repaired",
+        Remedy::Steps(_) => "not repaired, see the steps",
+        Remedy::Tell(how) => how,
+        Remedy::Waits(fault) => return format!("blocked by {}", fault.name),
     };
-    match &finding.remedy {
-        Remedy::Steps(_) if report.inactive.is_some() => {
-            "nothing is done: see the verdict".to_owned()
-        }
-        Remedy::Steps(_) if report.disabled.is_some() => {
-            "kubelite's pre-start would repair it".to_owned()
-        }
-        Remedy::Steps(_) if report.dry_run => "kubepods-repair would repair it".to_owned(),
-        _ if !remains() => "repaired".to_owned(),
-        Remedy::Steps(_) => "not repaired, see the steps".to_owned(),
-        Remedy::Tell(how) => how.clone(),
-        Remedy::Waits(fault) => format!("blocked by {}", fault.name),
-    }
+    words.to_owned()
 }
 
-/// The settings with their origins and what was overruled: name, value, origin.
-pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String)> {
-    let group =
-        |path: &Option<CgroupPath>| path.as_ref().map_or("none".to_owned(), ToString::to_string);
-    let list = |words: &Vec<String>| {
-        if words.is_empty() {
-            "none".to_owned()
-        } else {
-            words.join(",")
-        }
+/// A line of a table.
+#[derive(Serialize)]
+pub(super) struct Row {
+    pub name: &'static str,
+    pub value: String,
+    /// Where the value comes from, and what it overruled.
+    pub origin: String,
+}
+
+/// The settings that decide about cgroups.
+pub(super) fn settings(settings: &Settings) -> Vec<Row> {
+    let none = || "none".to_owned();
+    let group = |path: &Option<CgroupPath>| path.as_ref().map_or_else(none, ToString::to_string);
+    let list = |words: &Vec<String>| match &words[..] {
+        [] => none(),
+        words => words.join(","),
     };
+    let folder = |path: &PathBuf| path.display().to_string();
+    let per_qos = &settings.cgroups_per_qos;
     let mut rows = vec![
-        setting(
-            "cgroups-per-qos",
-            &settings.cgroups_per_qos,
-            bool::to_string,
-        ),
+        setting("cgroups-per-qos", per_qos, bool::to_string),
         setting("cgroup-driver", &settings.driver, ToString::to_string),
         setting("cgroup-root", &settings.cgroup_root, ToString::to_string),
         setting("enforce-node-allocatable", &settings.enforced, list),
         setting("kube-reserved-cgroup", &settings.kube_reserved, group),
         setting("system-reserved-cgroup", &settings.system_reserved, group),
-        setting("root-dir", &settings.root_dir, |path| {
-            path.display().to_string()
-        }),
+        setting("root-dir", &settings.root_dir, folder),
     ];
     if settings.fail_cgroup_v1.value.is_some() {
         let told = |value: &Option<bool>| value.unwrap_or_default().to_string();
@@ -89,25 +83,22 @@ pub(super) fn settings(settings: &Settings) -> Vec<(&'static str, String, String
     rows
 }
 
-fn setting<T>(
-    name: &'static str,
-    setting: &Sourced<T>,
-    show: impl Fn(&T) -> String,
-) -> (&'static str, String, String) {
-    let before = std::iter::successors(setting.overruled.as_deref(), |before| {
-        before.overruled.as_deref()
-    });
-    let overruled: String = before
-        .map(|before| format!(", over {} of {}", show(&before.value), before.origin))
-        .collect();
-    (
+fn setting<T>(name: &'static str, setting: &Sourced<T>, show: impl Fn(&T) -> String) -> Row {
+    let mut origin = setting.origin.to_string();
+    let mut overruled = &setting.overruled;
+    while let Some(before) = overruled {
+        origin += &format!(", over {} of {}", show(&before.value), before.origin);
+        overruled = &before.overruled;
+    }
+    let value = show(&setting.value);
+    Row {
         name,
-        show(&setting.value),
-        format!("{}{overruled}", setting.origin),
-    )
+        value,
+        origin,
+    }
 }
 
-/// The layout of the hierarchies, in a word.
+/// One word for the layout of the hierarchies.
 pub(super) fn mode(host: &Host) -> &'static str {
     match host.mode {
         Mode::Unified(_) => "v2",
@@ -127,20 +118,17 @@ pub(super) fn is_deceptive(c: char) -> bool {
         || c == '\u{feff}'
 }
 
-/// With escapes for all that is deceptive.
+/// `text` with escapes for all characters that [`is_deceptive`] names.
 pub(super) fn printable(text: &str) -> String {
-    if !text.chars().any(is_deceptive) {
-        return text.to_owned();
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_deceptive(c) {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
     }
-    text.chars()
-        .flat_map(|c| {
-            if is_deceptive(c) {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
+    printable
 }
 
 /// Breaks a paragraph into lines of at most 80 characters.

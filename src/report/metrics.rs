@@ -2,7 +2,6 @@
 //! and labels are for ever: alerts go by them.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use super::lines;
@@ -21,91 +20,76 @@ pub struct Timing {
 
 /// The whole file.
 pub fn render(report: &Report, timing: Timing) -> String {
-    let mut out = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| {
-        if samples.is_empty() {
-            return;
-        }
-        let name = format!("kubepods_repair_{name}");
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(out, "{name}{labels} {value}");
-        }
-    };
-    let ended = "When the last run ended.";
-    family(
-        "last_run_timestamp_seconds",
-        "gauge",
-        ended,
-        &single(timing.ended.as_secs_f64().floor()),
-    );
-    let took = "How long the last run took.";
-    family(
-        "last_run_duration_seconds",
-        "gauge",
-        took,
-        &single(timing.took.as_secs_f64()),
-    );
-    let outcomes = Outcome::ALL.map(|outcome| (outcome.name(), outcome == report.outcome()));
-    family(
-        "last_run_outcome",
-        "gauge",
-        "How the last run ended: 1 for the outcome it had.",
-        &one_of("outcome", &outcomes),
-    );
-    let is_dry = single(f64::from(u8::from(report.dry_run)));
-    family(
-        "last_run_dry",
-        "gauge",
-        "Whether the last run only looked and changed nothing.",
-        &is_dry,
-    );
-    let found = "Faults found and not repaired by the last run, by what the kubelet makes of them.";
-    family("findings", "gauge", found, &findings(report));
+    let mut file = File::default();
+    let ended = timing.ended.as_secs_f64().floor();
+    let help = "When the last run ended.";
+    file.gauge("last_run_timestamp_seconds", help, single(ended));
+    let help = "How long the last run took.";
+    let took = single(timing.took.as_secs_f64());
+    file.gauge("last_run_duration_seconds", help, took);
+    let present = report.outcome();
+    let outcomes = Outcome::ALL.map(|outcome| (outcome.name(), outcome == present));
+    let help = "How the last run ended: 1 for the outcome it had.";
+    file.gauge("last_run_outcome", help, one_of("outcome", outcomes));
+    let help = "Whether the last run only looked and changed nothing.";
+    file.gauge("last_run_dry", help, single(report.dry_run.into()));
+    let help = "Faults found and not repaired by the last run, by what the kubelet makes of them.";
+    file.gauge("findings", help, findings(report));
     if let Some(repairs) = report.repairs {
         let help = "Runs that changed something since the boot; the first after each boot is no \
                     sign of harm.";
         let repairs = f64::from(u32::try_from(repairs).unwrap_or(u32::MAX));
-        family("repairs_total", "counter", help, &single(repairs));
+        file.family("repairs_total", "counter", help, single(repairs));
     }
     if let Some(previous) = report.previous_shutdown() {
         let ends = [Shutdown::Clean, Shutdown::Unclean, Shutdown::Unknown];
-        let names = ends.map(|end| (end.to_string(), end == previous));
-        let ends: Vec<_> = names
-            .iter()
-            .map(|(name, is)| (name.as_str(), *is))
-            .collect();
-        family(
-            "previous_shutdown",
-            "gauge",
-            "How the boot before this one ended.",
-            &one_of("end", &ends),
-        );
+        let ends = ends.map(|end| (end.to_string(), end == previous));
+        let help = "How the boot before this one ended.";
+        file.gauge("previous_shutdown", help, one_of("end", ends));
     }
-    family(
-        "info",
-        "gauge",
-        "What the last run met; always 1.",
-        &[(info(report), 1.0)],
-    );
-    out
+    let help = "What the last run met; always 1.";
+    file.gauge("info", help, vec![(info(report), 1.0)]);
+    file.text
 }
 
-fn single(value: f64) -> Vec<(String, f64)> {
+#[derive(Default)]
+struct File {
+    text: String,
+}
+
+/// Labels as they are written, and a value.
+type Sample = (String, f64);
+
+impl File {
+    fn gauge(&mut self, name: &str, help: &str, samples: Vec<Sample>) {
+        self.family(name, "gauge", help, samples);
+    }
+
+    /// A metric with its samples; nothing where there is none.
+    fn family(&mut self, name: &str, kind: &str, help: &str, samples: Vec<Sample>) {
+        if samples.is_empty() {
+            return;
+        }
+        let name = format!("kubepods_repair_{name}");
+        self.text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        for (labels, value) in samples {
+            self.text += &format!("{name}{labels} {value}\n");
+        }
+    }
+}
+
+fn single(value: f64) -> Vec<Sample> {
     vec![(String::new(), value)]
 }
 
 /// A sample for each state, so that none ever vanishes: 1 for the present one, else 0.
-fn one_of(label: &str, states: &[(&str, bool)]) -> Vec<(String, f64)> {
-    states
-        .iter()
-        .map(|(name, is)| (labels(&[(label, name)]), f64::from(u8::from(*is))))
-        .collect()
+fn one_of<const N: usize>(label: &str, states: [(impl AsRef<str>, bool); N]) -> Vec<Sample> {
+    let sample = |(name, is): (_, bool)| (labels(&[(label, AsRef::as_ref(&name))]), is.into());
+    states.into_iter().map(sample).collect()
 }
 
 /// Only of what was found: zeros of all others would be a hundred samples a host.
-fn findings(report: &Report) -> Vec<(String, f64)> {
+fn findings(report: &Report) -> Vec<Sample> {
     let mut numbers = BTreeMap::new();
     for finding in &report.remaining {
         let severity = finding.severity().to_string();
@@ -116,44 +100,26 @@ fn findings(report: &Report) -> Vec<(String, f64)> {
 }
 
 fn info(report: &Report) -> String {
-    let kubelet = report
-        .active
-        .as_ref()
-        .and_then(|active| active.version)
-        .map(|version| version.to_string());
-    let driver = report
-        .settings
-        .as_ref()
-        .map(|settings| settings.driver.value.to_string());
+    let settings = report.settings.as_ref();
+    let driver = settings.map(|settings| settings.driver.value.to_string());
     labels(&[
         ("version", env!("CARGO_PKG_VERSION")),
-        (
-            "kernel",
-            report.host.as_ref().map_or("", |host| &host.kernel.release),
-        ),
+        ("kernel", report.kernel()),
         ("cgroups", report.host.as_ref().map_or("", lines::mode)),
         ("driver", &driver.unwrap_or_default()),
-        (
-            "revision",
-            report.active.as_ref().map_or("", |active| &active.revision),
-        ),
-        ("kubelet", &kubelet.unwrap_or_default()),
+        ("revision", report.revision().unwrap_or_default()),
+        ("kubelet", &report.kubelet().unwrap_or_default()),
     ])
 }
 
 /// `{name="value",…}`, with the three characters escaped that the format escapes.
 fn labels(pairs: &[(&str, &str)]) -> String {
-    let escaped = |value: &str| {
-        value
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n")
-    };
-    let pairs: Vec<String> = pairs
-        .iter()
-        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
-        .collect();
-    format!("{{{}}}", pairs.join(","))
+    let mut labels = Vec::new();
+    for (name, value) in pairs {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        labels.push(format!("{name}=\"{}\"", value.replace('\n', "\\n")));
+    }
+    format!("{{{}}}", labels.join(","))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! For a person at a terminal.
 
-use std::fmt::Write;
+use std::fmt::Display;
 
-use super::lines;
+use super::lines::{self, Row};
 use crate::faults::{Finding, Nature, Severity};
 use crate::outcome::Outcome;
 use crate::repair::Effect;
@@ -11,7 +11,6 @@ use crate::verdict::Report;
 /// The whole report; one line when there is nothing to say.
 pub fn render(report: &Report, colour: bool) -> String {
     if report.outcome() == Outcome::Healthy
-        && report.inactive.is_none()
         && let (Some(line), Some(notes)) = (report.healthy(), notes(report))
     {
         let elsewhere = report.elsewhere().map(|line| line + "\n");
@@ -21,15 +20,13 @@ pub fn render(report: &Report, colour: bool) -> String {
     if is_left_alone && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
         return format!("{}\n", lines::printable(&report.verdict()));
     }
-    let mut out = Out {
-        text: String::new(),
-        colour,
-    };
+    let text = String::new();
+    let mut out = Out { text, colour };
     out.host(report);
     out.settings(report);
     out.findings(report);
     out.steps(report);
-    out.line(&format!("\nVerdict: {}.", report.verdict()));
+    out.heading(&format!("Verdict: {}.", report.verdict()));
     if let Some(afterwards) = report.afterwards() {
         out.line(&afterwards);
     }
@@ -38,22 +35,19 @@ pub fn render(report: &Report, colour: bool) -> String {
 
 /// What was only noticed, a line each; `None` if there is more to say.
 fn notes(report: &Report) -> Option<String> {
-    let is_note = |finding: &Finding| {
-        finding.severity() == Severity::Notice && finding.fault.nature == Nature::Note
-    };
-    if !report.findings.iter().all(is_note) {
-        return None;
-    }
-    let note = |finding: &Finding| {
+    let mut notes = String::new();
+    for finding in &report.findings {
+        if finding.severity() != Severity::Notice || finding.fault.nature != Nature::Note {
+            return None;
+        }
+        let (name, evidence) = (finding.fault.name, &finding.evidence);
         let line = format!(
-            "note: {}: {}; {}.",
-            finding.fault.name,
-            finding.evidence,
+            "note: {name}: {evidence}; {}.",
             lines::remedy(finding, report)
         );
-        lines::printable(&line) + "\n"
-    };
-    Some(report.findings.iter().map(note).collect())
+        notes += &(lines::printable(&line) + "\n");
+    }
+    Some(notes)
 }
 
 struct Out {
@@ -62,22 +56,28 @@ struct Out {
 }
 
 impl Out {
-    /// A newline before it makes a blank line; one within it is somebody else's, and escaped.
+    /// A line, with control characters in it escaped: they come from names on the host.
     fn line(&mut self, line: &str) {
-        let text = line
-            .strip_prefix('\n')
-            .inspect(|_| self.text.push('\n'))
-            .unwrap_or(line);
-        self.text.push_str(&lines::printable(text));
+        self.text += &lines::printable(line);
         self.text.push('\n');
     }
 
-    fn rows(&mut self, rows: &[(&str, String, String)]) {
-        let width = |column: fn(&(&str, String, String)) -> usize| {
-            rows.iter().map(column).max().unwrap_or(0)
-        };
-        let (names, values) = (width(|row| row.0.len()), width(|row| row.1.chars().count()));
-        for (name, value, origin) in rows {
+    /// A line after a blank one.
+    fn heading(&mut self, line: &str) {
+        self.text.push('\n');
+        self.line(line);
+    }
+
+    fn rows(&mut self, rows: &[Row]) {
+        let width = |column: fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or(0);
+        let names = width(|row| row.name.len());
+        let values = width(|row| row.value.chars().count());
+        for Row {
+            name,
+            value,
+            origin,
+        } in rows
+        {
             let line = format!("  {name:names$}  {value:values$}  {origin}");
             self.line(line.trim_end());
         }
@@ -86,106 +86,90 @@ impl Out {
     fn host(&mut self, report: &Report) {
         let Some(host) = &report.host else { return };
         self.line("Host");
-        let none = String::new;
-        let mut rows = vec![
-            ("kernel", host.kernel.release.clone(), none()),
-            ("cgroups", lines::mode(host).to_owned(), none()),
-        ];
+        let mut rows = Vec::new();
+        let mut row = |name, value: &dyn Display| {
+            let (value, origin) = (value.to_string(), String::new());
+            rows.push(Row {
+                name,
+                value,
+                origin,
+            });
+        };
+        row("kernel", &host.kernel.release);
+        row("cgroups", &lines::mode(host));
         if let Some(manager) = &host.boot.container {
-            rows.push(("container", manager.to_string(), none()));
+            row("container", manager);
         }
-        match &host.tree {
-            Some(tree) => rows.push(("controllers", tree.offered().to_string(), none())),
-            None => rows.extend(
-                host.mounts
-                    .iter()
-                    .map(|mount| ("mounted", mount.point.display().to_string(), none())),
-            ),
-        }
-        match (&report.active, &report.inactive) {
-            (Some(active), _) => rows.push(("MicroK8s", active.to_string(), none())),
-            (None, Some(reason)) => {
-                rows.push(("MicroK8s", format!("not active: {reason}"), none()));
+        if let Some(tree) = &host.tree {
+            row("controllers", &tree.offered());
+        } else {
+            for mount in &host.mounts {
+                row("mounted", &mount.point.display());
             }
-            (None, None) => {}
+        }
+        if let Some(active) = &report.active {
+            row("MicroK8s", active);
+        } else if let Some(reason) = &report.inactive {
+            row("MicroK8s", &format!("not active: {reason}"));
         }
         if let Some(reason) = &report.disabled {
-            rows.push((
-                "kubelite",
-                reason.trim_start_matches("kubelite is ").to_owned(),
-                none(),
-            ));
+            row("kubelite", &reason.trim_start_matches("kubelite is "));
         }
         let marker = report.notes.marker.as_ref();
-        if let Some(before) = marker.and_then(|marker| marker.kernel_before.clone()) {
-            rows.push(("kernel before", before, none()));
+        if let Some(before) = marker.and_then(|marker| marker.kernel_before.as_ref()) {
+            row("kernel before", before);
         }
-        rows.push((
-            "previous shutdown",
-            report.notes.previous_shutdown().to_string(),
-            none(),
-        ));
+        row("previous shutdown", &report.notes.previous_shutdown());
         self.rows(&rows);
     }
 
     fn settings(&mut self, report: &Report) {
-        let Some(settings) = &report.settings else {
-            return;
-        };
-        self.line("\nThe kubelet's settings");
-        self.rows(&lines::settings(settings));
+        if let Some(settings) = &report.settings {
+            self.heading("The kubelet's settings");
+            self.rows(&lines::settings(settings));
+        }
     }
 
     fn findings(&mut self, report: &Report) {
-        let is_new = |finding: &&Finding| {
-            !report
+        let mut all: Vec<&Finding> = report.findings.iter().collect();
+        for finding in &report.remaining {
+            if !report
                 .findings
                 .iter()
                 .any(|first| first.is_same_as(finding))
-        };
-        let later = report.remaining.iter().filter(is_new);
-        let mut all: Vec<&Finding> = report.findings.iter().chain(later).collect();
+            {
+                all.push(finding);
+            }
+        }
         all.sort_by_key(|finding| finding.rank());
         if !all.is_empty() {
-            self.line("\nFindings");
+            self.heading("Findings");
         }
         for finding in all {
-            let remains = report
-                .remaining
-                .iter()
-                .find(|remaining| remaining.is_same_as(finding));
-            self.finding(remains.unwrap_or(finding), report);
+            self.finding(report.remains(finding).unwrap_or(finding), report);
         }
     }
 
     fn finding(&mut self, finding: &Finding, report: &Report) {
         let (on, off) = self.paint(finding.severity());
+        let severity = finding.severity().to_string();
         // Written past `line`, which would escape the colour.
-        let _ = write!(self.text, "  {on}{:8}{off}", finding.severity().to_string());
+        self.text += &format!("  {on}{severity:8}{off}");
         self.line(&format!("  {}  {}", finding.fault.name, finding.location));
+        let (impact, fix) = (finding.impact.sentence(), lines::remedy(finding, report));
         self.line(&format!("            Found: {}.", finding.evidence));
-        self.line(&format!(
-            "            Impact: {}.",
-            finding.impact.sentence()
-        ));
-        self.line(&format!(
-            "            Fix: {}.",
-            lines::remedy(finding, report)
-        ));
+        self.line(&format!("            Impact: {impact}."));
+        self.line(&format!("            Fix: {fix}."));
     }
 
     fn steps(&mut self, report: &Report) {
-        let mount = report.mount();
-        let steps: Vec<String> = report
-            .steps
-            .iter()
-            .filter(|taken| taken.result != Ok(Effect::Nothing))
-            .map(|taken| lines::step(taken, mount))
-            .collect();
-        if !steps.is_empty() {
-            self.line("\nSteps");
-        }
-        for (index, step) in steps.iter().enumerate() {
+        let steps = report.steps.iter();
+        let steps = steps.filter(|taken| taken.result != Ok(Effect::Nothing));
+        for (index, taken) in steps.enumerate() {
+            if index == 0 {
+                self.heading("Steps");
+            }
+            let step = lines::step(taken, report.mount());
             self.line(&format!("  {}. {step}", index + 1));
         }
     }
