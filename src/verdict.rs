@@ -25,11 +25,11 @@ const READY: &str = "cgroups are ready for the kubelet";
 pub struct Report {
     /// `--dry-run`: nothing was to be changed.
     pub dry_run: bool,
-    /// Who called.
+    /// What called the program, and so what it may do.
     pub occasion: Occasion,
     /// MicroK8s, where it is active.
     pub active: Option<Active>,
-    /// Why nobody cares for this host, where MicroK8s is not active.
+    /// Why MicroK8s is not active, where it is not.
     pub inactive: Option<String>,
     /// What it means for the kubelet's start that its settings cannot be used, where they cannot.
     pub unusable: Option<ErrorKind>,
@@ -39,11 +39,11 @@ pub struct Report {
     pub settings: Option<Settings>,
     /// What the host has, once it has been looked at.
     pub host: Option<Host>,
-    /// The first look.
+    /// What the first look found.
     pub findings: Vec<Finding>,
     /// What was done, or would be.
     pub steps: Vec<Taken>,
-    /// The last look; the same as the first where nothing was done.
+    /// What the last look found; the same as the first where nothing was done.
     pub remaining: Vec<Finding>,
     /// Why no judgement was possible.
     pub unknown: Option<String>,
@@ -52,7 +52,8 @@ pub struct Report {
     /// How many runs have changed something since the boot, this one included; `None` when that is
     /// not known.
     pub repairs: Option<u64>,
-    /// What could not be noted for later runs, a sentence each. The tree is none the worse for it.
+    /// What could not be noted for later runs, a sentence each. It changes neither outcome nor exit
+    /// status.
     pub unnoted: Vec<String>,
     /// Why a file that was asked for on the command line could not be written, a sentence each.
     pub unwritten: Vec<String>,
@@ -124,36 +125,30 @@ impl Report {
 
     /// With the host as it was seen.
     #[must_use]
-    pub fn examined(self, settings: &Settings, host: Host, notes: Notes) -> Self {
-        Self {
-            settings: Some(settings.clone()),
-            repairs: notes.repairs,
-            notes,
-            host: Some(host),
-            ..self
-        }
+    pub fn examined(mut self, settings: &Settings, host: Host, notes: Notes) -> Self {
+        self.settings = Some(settings.clone());
+        self.host = Some(host);
+        self.repairs = notes.repairs;
+        self.notes = notes;
+        self
     }
 
     /// With the findings of the first look.
     #[must_use]
-    pub fn found(self, findings: Vec<Finding>) -> Self {
-        Self {
-            remaining: findings.clone(),
-            findings,
-            ..self
-        }
+    pub fn found(mut self, findings: Vec<Finding>) -> Self {
+        self.remaining.clone_from(&findings);
+        self.findings = findings;
+        self
     }
 
     /// When something that a judgement rests on could not be read or done.
     #[must_use]
-    pub fn unknown(self, reason: String) -> Self {
-        Self {
-            unknown: Some(reason),
-            ..self
-        }
+    pub fn unknown(mut self, reason: String) -> Self {
+        self.unknown = Some(reason);
+        self
     }
 
-    /// Where the hierarchy is mounted that was judged.
+    /// Where the version 2 hierarchy is mounted; `/` where there is none or it was not looked at.
     pub fn mount(&self) -> &Path {
         self.host.as_ref().map_or(Path::new("/"), Host::mount)
     }
@@ -163,7 +158,7 @@ impl Report {
         self.host.as_ref().map(|_| self.notes.previous_shutdown())
     }
 
-    /// How it ended.
+    /// What the run came to, from its findings and steps.
     pub fn outcome(&self) -> Outcome {
         if self.unknown.is_some() {
             return Outcome::Unknown;
@@ -217,7 +212,7 @@ impl Report {
         Some(self.active.as_ref()?.version?.to_string())
     }
 
-    /// The exit status that goes with it.
+    /// The exit status; always 0 at boot.
     pub fn exit(&self) -> Exit {
         if self.occasion == Occasion::Boot {
             return Exit::Fine;
@@ -292,12 +287,13 @@ impl Report {
         }
     }
 
-    /// Whether something still waits for a step of ours. Housekeeping that ran out of time is left
-    /// to the kubelet; what failed is not.
+    /// Whether a finding remains that a step of this program would repair. Housekeeping that ran
+    /// out of time is left to the kubelet; what failed is not.
     fn is_unfinished(&self) -> bool {
-        let failed = || self.steps.iter().filter(|taken| taken.result.is_err());
-        let has_failed =
-            |finding: &Finding| failed().any(|taken| taken.faults.contains(&finding.fault));
+        let has_failed = |finding: &Finding| {
+            let mut failed = self.steps.iter().filter(|taken| taken.result.is_err());
+            failed.any(|taken| taken.faults.contains(&finding.fault))
+        };
         self.remaining.iter().any(|finding| {
             let steps = finding.steps();
             let matters = !steps.iter().all(Step::is_housekeeping);
@@ -325,8 +321,7 @@ impl Report {
         Some(format!("{state}; {READY}"))
     }
 
-    /// Where an administrator looks next, where cgroups are not what keeps the kubelet from
-    /// starting.
+    /// Where to look next, after a run by hand that found nothing to repair.
     pub fn elsewhere(&self) -> Option<String> {
         let is_ready = self.outcome() == Outcome::Healthy && self.occasion == Occasion::ByHand;
         let line = "If kubelite fails all the same: journalctl -u 'snap.microk8s.daemon-*'";

@@ -84,9 +84,9 @@ pub struct Setting {
 /// A limit of memory, and what it has to be held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryLimit {
-    /// In bytes.
+    /// `memory.max`, in bytes.
     pub limit: u64,
-    /// Bytes in use.
+    /// `memory.current`, in bytes.
     pub current: u64,
     /// How many CPUs the kernel keeps counters for in each group.
     pub cpus: usize,
@@ -204,9 +204,9 @@ pub fn observe(
     }
     if kind != Kind::Root {
         files.events(&mut group)?;
-    }
-    if kind != Kind::Root && group.populated {
-        group.processes = files.processes(kind)?;
+        if group.populated {
+            group.processes = files.processes(kind)?;
+        }
     }
     if depth == Depth::Kubepods {
         group.lacks_cpu_max = files.lacks_cpu_max(&group.controllers)?;
@@ -290,12 +290,12 @@ impl Files<'_> {
         Ok(value_of(&text, key))
     }
 
-    /// An empty group that is frozen says `frozen 1`; so does one whose parent is, hence the second
+    /// An empty frozen group has `frozen 1`. So has one whose parent is frozen, hence the second
     /// file.
     fn events(&self, group: &mut Group) -> Result<(), ReadError> {
         let events = self.read("cgroup.events")?.unwrap_or_default();
         group.populated = value_of(&events, "populated") == Some(1);
-        // `frozen 0` is also what a group says that is asked to freeze and has not got there.
+        // A group with processes may have `frozen 0` while it still freezes.
         if value_of(&events, "frozen") == Some(1) || group.populated {
             group.frozen = self.number("cgroup.freeze")? == Some(1);
         }
@@ -377,10 +377,8 @@ pub fn kind(root: &Root, directory: &Path) -> Result<Kind, ReadError> {
 }
 
 fn parse_kind(text: &str) -> Kind {
-    match text.trim_end() {
-        "threaded" => Kind::Threaded,
-        "domain threaded" => Kind::DomainThreaded,
-        "domain invalid" => Kind::DomainInvalid,
-        _ => Kind::Domain,
-    }
+    let others = [Kind::Threaded, Kind::DomainThreaded, Kind::DomainInvalid];
+    let mut others = others.into_iter();
+    let kind = others.find(|kind| kind.as_str() == text.trim_end());
+    kind.unwrap_or(Kind::Domain)
 }

@@ -58,11 +58,10 @@ fn keep_command_line(line: &str) -> String {
     for piece in line.split_inclusive(|c: char| c.is_whitespace() || c == '"') {
         let word = piece.trim_end_matches(|c: char| c.is_whitespace() || c == '"');
         let kept_word = keep_word(word);
-        kept.push_str(match kept_word.as_str() {
-            _ if word.is_empty() => "",
-            other if is_quoted && other != word => BLANK,
-            other => other,
-        });
+        if !word.is_empty() {
+            let is_part = is_quoted && kept_word != word;
+            kept.push_str(if is_part { BLANK } else { &kept_word });
+        }
         kept.push_str(piece.strip_prefix(word).unwrap_or_default());
         is_quoted ^= piece.ends_with('"');
     }
@@ -148,14 +147,13 @@ impl Kernel {
     /// `/proc/cgroups` may list them all the same. Those with their options are [`V1_OPTIONS`].
     pub fn not_built_for_v1(&self, root: &Root) -> Vec<&'static str> {
         let configuration = self.configuration(root).unwrap_or_default();
-        let is_left_out = |(name, option)| {
+        let is_left_out = |option: &str| {
             let unset = format!("# {option} is not set");
-            configuration
-                .lines()
-                .any(|line| line == unset)
-                .then_some(name)
+            configuration.lines().any(|line| line == unset)
         };
-        V1_OPTIONS.into_iter().filter_map(is_left_out).collect()
+        let mut options = V1_OPTIONS.to_vec();
+        options.retain(|(_, option)| is_left_out(option));
+        options.into_iter().map(|(name, _)| name).collect()
     }
 
     /// What it was built with, a line an option.
@@ -241,7 +239,7 @@ pub struct Offer {
 /// A line of `/proc/cgroups`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subsystem {
-    /// The controller.
+    /// What version 1 calls the controller.
     pub name: String,
     /// The version 1 hierarchy that it is bound to; 0 is that of version 2.
     pub hierarchy: u32,
@@ -266,10 +264,9 @@ pub const V1_OPTIONS: [(&str, &str); 2] = [
 /// Looks for why a controller may be missing.
 pub fn offer(root: &Root, kernel: &Kernel) -> Offer {
     let missing = |configuration: String| {
-        let options = CONTROLLER_OPTIONS.into_iter().map(|(_, option)| option);
+        let mut options = CONTROLLER_OPTIONS.map(|(_, option)| option).to_vec();
+        options.retain(|option| !is_set(&configuration, option));
         options
-            .filter(|option| !is_set(&configuration, option))
-            .collect()
     };
     Offer {
         subsystems: subsystems(root).unwrap_or_default(),

@@ -20,7 +20,7 @@ pub enum Loader {
     Armbian,
     /// U-Boot, with a compiled script.
     BootScript,
-    /// GRUB.
+    /// GRUB, with a menu made from `/etc/default/grub`.
     Grub,
     /// systemd-boot, with kernel-install writing its entries.
     KernelInstall,
@@ -29,7 +29,7 @@ pub enum Loader {
 /// A file that the command line comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Who reads it.
+    /// The boot loader that reads it, or whose menu is made from it.
     pub loader: Loader,
     /// Its place on the host.
     pub file: PathBuf,

@@ -53,7 +53,7 @@ pub struct Host {
     pub mode: Mode,
     /// The mounts of all hierarchies.
     pub mounts: Vec<CgroupMount>,
-    /// The running kernel.
+    /// Its release and command line.
     pub kernel: Kernel,
     /// What the kernel says of its controllers, where one is missing.
     pub offer: Offer,
@@ -138,10 +138,8 @@ impl Tree {
             way.extend(demanded.ancestors());
         }
         let passes_on = |group: &Group| group.subtree_control.contains(controller);
-        let is_passed_on = way
-            .iter()
-            .all(|path| self.group(path).is_some_and(passes_on));
-        self.offered().contains(controller) && !is_passed_on
+        let lacks = |path: &CgroupPath| !self.group(path).is_some_and(passes_on);
+        self.offered().contains(controller) && way.iter().any(lacks)
     }
 
     /// What the root of the hierarchy offers.
@@ -273,10 +271,9 @@ fn observe_tree(
             groups.insert(path, group);
         } else if path.is_root() {
             // A mount without its own files is no hierarchy that could be judged.
-            let path = mount.point.join("cgroup.controllers");
             return Err(ReadError {
                 operation: "read",
-                path,
+                path: mount.point.join("cgroup.controllers"),
                 errno: Errno::ENOENT,
             });
         }
@@ -293,7 +290,11 @@ fn observe_tree(
     let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
     let other = settings.other_kubepods();
     let other = OtherTree::observe(root, &[&mount.point], other, is_populated)?;
-    let has_cpu_weight = has_cpu_weight(root, kernel, groups.get(&layout.kubepods), mount)?;
+    let kubepods = groups.get(&layout.kubepods);
+    let has_cpu_weight = match kubepods.filter(|kubepods| kubepods.lacks_cpu_max) {
+        Some(kubepods) => has_cpu_weight(root, kernel, &kubepods.path.under(&mount.point))?,
+        None => true,
+    };
     let mut slices = units::observe_all(root, &layout)?;
     for (slice, unit) in &mut slices {
         if !unit.sets.contains("AllowedCPUs") {
@@ -321,17 +322,9 @@ fn offered(groups: &BTreeMap<CgroupPath, Group>) -> Controllers {
 /// A kernel without CONFIG_FAIR_GROUP_SCHED has neither `cpu.weight` nor `cpu.max`
 /// (`kernel/sched/core.c`, `cpu_files`), so the first is only looked for where the second is
 /// missing.
-fn has_cpu_weight(
-    root: &Root,
-    kernel: &Kernel,
-    kubepods: Option<&Group>,
-    mount: &CgroupMount,
-) -> Result<bool, ReadError> {
-    let Some(kubepods) = kubepods.filter(|group| group.lacks_cpu_max) else {
-        return Ok(true);
-    };
-    let file = kubepods.path.under(&mount.point).join("cpu.weight");
-    Ok(root.exists(&file)? || kernel.has(root, "CONFIG_FAIR_GROUP_SCHED") == Some(true))
+fn has_cpu_weight(root: &Root, kernel: &Kernel, kubepods: &Path) -> Result<bool, ReadError> {
+    Ok(root.exists(&kubepods.join("cpu.weight"))?
+        || kernel.has(root, "CONFIG_FAIR_GROUP_SCHED") == Some(true))
 }
 
 /// Where a group has to be made, or be given the memory controller, the kernel charges its counters

@@ -9,7 +9,7 @@ use crate::root::{ReadError, Root};
 /// What a change of the cgroup driver leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherTree {
-    /// The group itself.
+    /// The root of its pods, as that driver names it.
     pub kubepods: CgroupPath,
     /// Whether a process lives anywhere in it.
     pub populated: bool,

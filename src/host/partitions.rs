@@ -50,7 +50,7 @@ impl Cpus {
         Some(Self(numbers))
     }
 
-    /// How many.
+    /// The number of CPUs in the set.
     pub fn count(&self) -> usize {
         self.0.len()
     }

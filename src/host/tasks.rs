@@ -46,8 +46,8 @@ pub struct Task {
     pub priority: u32,
     /// Whether the scheduler treats it as real-time now.
     pub realtime: bool,
-    /// When it was started, in clock ticks since the boot: together with [`Self::tid`] it is
-    /// unmistakable.
+    /// When it was started, in clock ticks since the boot: no other task of this boot has it with
+    /// the same [`Self::tid`].
     pub started: u64,
     /// Whether the kernel nails it to its CPUs.
     pub pinned: bool,

@@ -76,7 +76,7 @@ impl From<Severity> for Level {
     }
 }
 
-/// What differs from one entry of a run to the next; a field that is `None` is not sent.
+/// The fields that differ between the entries of one run; one that is `None` is not sent.
 #[derive(Default)]
 struct JournalEntry {
     level: Level,
@@ -91,13 +91,9 @@ struct JournalEntry {
 }
 
 fn entries(report: &Report) -> Vec<JournalEntry> {
-    let mut entries = Vec::new();
-    entries.extend(
-        report
-            .steps
-            .iter()
-            .filter_map(|taken| change(report, taken)),
-    );
+    let changes = report.steps.iter();
+    let changes = changes.filter_map(|taken| change(report, taken));
+    let mut entries: Vec<JournalEntry> = changes.collect();
     for finding in &report.remaining {
         // A step that failed has an entry of its own.
         if report.dry_run || !matches!(finding.remedy, Remedy::Steps(_)) {
@@ -167,8 +163,8 @@ fn summary(report: &Report) -> JournalEntry {
     let level = match outcome {
         Outcome::Broken | Outcome::Unknown => Level::Error,
         Outcome::Repaired if report.was_fatal() => Level::Warning,
-        Outcome::Repaired | Outcome::Healthy => Level::Info,
-        Outcome::WouldRepair | Outcome::Inactive => Level::Info,
+        Outcome::Repaired | Outcome::WouldRepair => Level::Info,
+        Outcome::Healthy | Outcome::Inactive => Level::Info,
     };
     JournalEntry {
         level,

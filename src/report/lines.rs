@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::CgroupPath;
 use serde::Serialize;
 
+use crate::cgroup::CgroupPath;
 use crate::faults::{Finding, Remedy};
 use crate::host::Host;
 use crate::host::mounts::Mode;
@@ -57,6 +57,17 @@ pub(super) struct Row {
     pub origin: String,
 }
 
+impl Row {
+    pub(super) fn new(name: &'static str, value: String) -> Self {
+        let origin = String::new();
+        Self {
+            name,
+            value,
+            origin,
+        }
+    }
+}
+
 /// The settings that decide about cgroups.
 pub(super) fn settings(settings: &Settings) -> Vec<Row> {
     let none = || "none".to_owned();
@@ -90,12 +101,8 @@ fn setting<T>(name: &'static str, setting: &Sourced<T>, show: impl Fn(&T) -> Str
         origin += &format!(", over {} of {}", show(&before.value), before.origin);
         overruled = &before.overruled;
     }
-    let value = show(&setting.value);
-    Row {
-        name,
-        value,
-        origin,
-    }
+    let row = Row::new(name, show(&setting.value));
+    Row { origin, ..row }
 }
 
 /// One word for the layout of the hierarchies.

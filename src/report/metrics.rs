@@ -18,7 +18,7 @@ pub struct Timing {
     pub took: Duration,
 }
 
-/// The whole file.
+/// The content of the textfile.
 pub fn render(report: &Report, timing: Timing) -> String {
     let mut file = File::default();
     let ended = timing.ended.as_secs_f64().floor();

@@ -41,10 +41,8 @@ fn notes(report: &Report) -> Option<String> {
             return None;
         }
         let (name, evidence) = (finding.fault.name, &finding.evidence);
-        let line = format!(
-            "note: {name}: {evidence}; {}.",
-            lines::remedy(finding, report)
-        );
+        let remedy = lines::remedy(finding, report);
+        let line = format!("note: {name}: {evidence}; {remedy}.");
         notes += &(lines::printable(&line) + "\n");
     }
     Some(notes)
@@ -72,13 +70,9 @@ impl Out {
         let width = |column: fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or(0);
         let names = width(|row| row.name.len());
         let values = width(|row| row.value.chars().count());
-        for Row {
-            name,
-            value,
-            origin,
-        } in rows
-        {
-            let line = format!("  {name:names$}  {value:values$}  {origin}");
+        for row in rows {
+            let (name, value) = (row.name, &row.value);
+            let line = format!("  {name:names$}  {value:values$}  {}", row.origin);
             self.line(line.trim_end());
         }
     }
@@ -87,14 +81,7 @@ impl Out {
         let Some(host) = &report.host else { return };
         self.line("Host");
         let mut rows = Vec::new();
-        let mut row = |name, value: &dyn Display| {
-            let (value, origin) = (value.to_string(), String::new());
-            rows.push(Row {
-                name,
-                value,
-                origin,
-            });
-        };
+        let mut row = |name, value: &dyn Display| rows.push(Row::new(name, value.to_string()));
         row("kernel", &host.kernel.release);
         row("cgroups", &lines::mode(host));
         if let Some(manager) = &host.boot.container {
@@ -133,11 +120,8 @@ impl Out {
     fn findings(&mut self, report: &Report) {
         let mut all: Vec<&Finding> = report.findings.iter().collect();
         for finding in &report.remaining {
-            if !report
-                .findings
-                .iter()
-                .any(|first| first.is_same_as(finding))
-            {
+            let mut first = report.findings.iter();
+            if !first.any(|first| first.is_same_as(finding)) {
                 all.push(finding);
             }
         }
