@@ -1,41 +1,41 @@
-//! `--config` and `--config-dir`: KubeletConfiguration files, those fields of them that matter
-//! here.
+//! `--config` and `--config-dir`: the fields of KubeletConfiguration files that matter here.
 //!
 //! Rests on `pkg/kubelet/kubeletconfig/configfiles` and `cmd/kubelet/app/server.go` (`loadConfig`,
 //! `mergeKubeletConfigurations`): YAML 1.1 or JSON, the first document only, case-sensitive keys,
 //! unknown keys ignored, of duplicate keys the last one; drop-ins are merged in lexical order as
 //! JSON merge patches, so null takes a value away.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cgroup::CgroupPath;
+use crate::kubelet::errors::LineError;
+use crate::kubelet::settings::{NO_CGROUP, NO_DRIVER};
 use crate::kubelet::yaml::{self, Node, Value};
-use crate::kubelet::{Driver, ErrorKind, Origin, Settings, Sourced};
-use crate::root::keep::checked_text;
-use crate::root::{ReadError, Root};
+use crate::kubelet::{Driver, ErrorKind, Origin, Settings, SettingsError, Sourced};
+use crate::root::Root;
+use crate::root::keep::{checked_text, valid_text};
 
-const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
-const KIND: &str = "KubeletConfiguration";
+const API_VERSION: (&str, &str) = ("apiVersion", "kubelet.config.k8s.io/v1beta1");
+const KIND: (&str, &str) = ("kind", "KubeletConfiguration");
 
-/// Why a configuration file says nothing that can be relied on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The kubelet itself refuses it, or this program cannot know what it comes to.
-    #[error("{path}: {reason}", path = path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with the line where that is known.
-        reason: String,
-        /// Who it is that cannot make anything of it.
-        kind: ErrorKind,
-    },
-}
+/// The fields that are read, in the order in which errors are looked for.
+const FIELDS: [&str; 14] = [
+    "cgroupsPerQOS",
+    "cgroupDriver",
+    "cgroupRoot",
+    "enforceNodeAllocatable",
+    "kubeReservedCgroup",
+    "systemReservedCgroup",
+    "failCgroupV1",
+    "cpuManagerPolicy",
+    "memoryManagerPolicy",
+    "containerRuntimeEndpoint",
+    "reservedSystemCPUs",
+    "kubeReserved",
+    "systemReserved",
+    "featureGates",
+];
 
 /// The defaults, with `config` and then every drop-in of `dropins` over them.
 ///
@@ -45,13 +45,13 @@ pub fn read(
     root: &Root,
     config: Option<&Path>,
     dropins: Option<&Path>,
-) -> Result<Settings, ConfigError> {
+) -> Result<Settings, SettingsError> {
     let mut settings = Settings::default();
-    let keys = keys();
-    let keep = checked_text(|text| yaml::keep(text, &keys));
+    let kept = [&[API_VERSION.0, KIND.0], FIELDS.as_slice()].concat();
+    let keep = checked_text(|text| yaml::keep(text, &kept));
     let reader = root.keeping(&keep);
     if let Some(path) = config {
-        parse(path, reader.read_bytes(path)?)?.apply(&mut settings, Role::Base)?;
+        apply(path, &reader.read_bytes(path)?, Role::Base, &mut settings)?;
     }
     let Some(folder) = dropins else {
         return Ok(settings);
@@ -62,11 +62,9 @@ pub fn read(
         settings.enforced = Settings::default().enforced;
     }
     for path in root.files_below(folder)? {
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "conf")
-        {
-            parse(&path, reader.read_bytes(&path)?)?.apply(&mut settings, Role::Dropin)?;
+        if path.extension().is_some_and(|suffix| suffix == "conf") {
+            let content = reader.read_bytes(&path)?;
+            apply(&path, &content, Role::Dropin, &mut settings)?;
         }
     }
     Ok(settings)
@@ -81,247 +79,49 @@ enum Role {
     Dropin,
 }
 
-/// A file's fields.
-struct File<'a> {
-    path: &'a Path,
-    fields: BTreeMap<String, Node>,
-    /// The keys that were looked for.
-    asked: RefCell<Vec<&'static str>>,
-}
-
-/// The keys that are read, by asking an empty file for them: a capture keeps their values.
-fn keys() -> Vec<&'static str> {
-    let nothing = File {
-        path: Path::new(""),
-        fields: BTreeMap::new(),
-        asked: RefCell::default(),
+/// The fields of the file at `path`, by name.
+fn parse(path: &Path, content: &[u8]) -> Result<BTreeMap<String, Node>, SettingsError> {
+    let refused = |reason: &str| {
+        let message = format!("{}: {reason}", path.display());
+        Err(SettingsError::invalid(ErrorKind::Refused, path, message))
     };
-    nothing.has_head();
-    // There is nothing in it to refuse.
-    let _ = nothing.apply(&mut Settings::default(), Role::Base);
-    nothing.asked.into_inner()
-}
-
-fn parse(path: &Path, bytes: Vec<u8>) -> Result<File<'_>, ConfigError> {
-    let error = |reason: String, kind| ConfigError::Invalid {
-        path: path.to_owned(),
-        reason,
-        kind,
+    let Some(text) = valid_text(content) else {
+        return refused("it is no text (NUL bytes, or not UTF-8), as a power cut may leave it");
     };
-    let text = String::from_utf8(bytes)
-        .ok()
-        .filter(|text| !text.contains('\0'));
-    let text = text.ok_or_else(|| {
-        let reason = "it is no text (NUL bytes, or not UTF-8), as a power cut may leave it";
-        error(reason.to_owned(), ErrorKind::Refused)
-    })?;
-    let document = yaml::parse(&text)
-        .map_err(|fault| error(format!("line {}: {}", fault.line, fault.reason), fault.kind))?;
-    let fields = match &*document.value {
-        Value::Map(fields) => fields.clone(),
-        _ => BTreeMap::new(),
-    };
-    let file = File {
-        path,
-        fields,
-        asked: RefCell::default(),
-    };
-    if !file.has_head() {
-        let reason = format!(
-            "apiVersion {API_VERSION} and kind {KIND} are not both there, and the kubelet refuses \
-             it"
-        );
-        return Err(error(reason, ErrorKind::Refused));
-    }
-    Ok(file)
-}
-
-impl File<'_> {
-    fn get(&self, key: &'static str) -> Option<&Node> {
-        self.asked.borrow_mut().push(key);
-        self.fields.get(key)
-    }
-
-    fn has_head(&self) -> bool {
-        let says = |(key, expected)| matches!(self.get(key).map(|node| &*node.value), Some(Value::Text(text)) if text == expected);
-        // Both are looked for in any case.
-        [("apiVersion", API_VERSION), ("kind", KIND)].map(says) == [true, true]
-    }
-
-    fn apply(&self, settings: &mut Settings, role: Role) -> Result<(), ConfigError> {
-        let default = Settings::default();
-        self.set(
-            "cgroupsPerQOS",
-            &mut settings.cgroups_per_qos,
-            default.cgroups_per_qos,
-            Field::boolean,
-        )?;
-        self.set(
-            "cgroupDriver",
-            &mut settings.driver,
-            default.driver,
-            Field::driver,
-        )?;
-        self.set(
-            "cgroupRoot",
-            &mut settings.cgroup_root,
-            default.cgroup_root,
-            Field::group,
-        )?;
-        self.set(
-            "enforceNodeAllocatable",
-            &mut settings.enforced,
-            default.enforced,
-            Field::texts,
-        )?;
-        let some_group = |field: &Field| Ok(field.group()?.map(Some));
-        self.set(
-            "kubeReservedCgroup",
-            &mut settings.kube_reserved,
-            default.kube_reserved,
-            some_group,
-        )?;
-        self.set(
-            "systemReservedCgroup",
-            &mut settings.system_reserved,
-            default.system_reserved,
-            some_group,
-        )?;
-        let some_boolean = |field: &Field| Ok(field.boolean()?.map(Some));
-        self.set(
-            "failCgroupV1",
-            &mut settings.fail_cgroup_v1,
-            default.fail_cgroup_v1,
-            some_boolean,
-        )?;
-        let policy = &mut settings.cpu_manager_policy;
-        self.set(
-            "cpuManagerPolicy",
-            policy,
-            default.cpu_manager_policy,
-            Field::text,
-        )?;
-        let policy = &mut settings.memory_manager_policy;
-        self.set(
-            "memoryManagerPolicy",
-            policy,
-            default.memory_manager_policy,
-            Field::text,
-        )?;
-        let some_text = |field: &Field| Ok(field.text()?.map(Some));
-        let endpoint = &mut settings.runtime_endpoint;
-        self.set(
-            "containerRuntimeEndpoint",
-            endpoint,
-            default.runtime_endpoint,
-            some_text,
-        )?;
-        self.set(
-            "reservedSystemCPUs",
-            &mut settings.reserved_cpus,
-            default.reserved_cpus,
-            some_text,
-        )?;
-        self.merge(
-            "kubeReserved",
-            &mut settings.kube_reservation,
-            role,
-            Field::text_or_empty,
-        )?;
-        self.merge(
-            "systemReserved",
-            &mut settings.system_reservation,
-            role,
-            Field::text_or_empty,
-        )?;
-        self.merge(
-            "featureGates",
-            &mut settings.feature_gates,
-            role,
-            Field::boolean_or_false,
-        )
-    }
-
-    /// Absent keeps what was there; null, and a text that is empty, take it back to the default.
-    fn set<'a, V: PartialEq>(
-        &'a self,
-        key: &'static str,
-        setting: &mut Sourced<V>,
-        default: Sourced<V>,
-        read: impl Fn(&Field<'a>) -> Result<Option<V>, ConfigError>,
-    ) -> Result<(), ConfigError> {
-        let Some(node) = self.get(key) else {
-            return Ok(());
+    let document = yaml::parse(text).map_err(|error| error.in_file(path, ": "))?;
+    if let Value::Map(fields) = &*document.value {
+        let is = |(key, expected): (&str, &str)| {
+            let value = fields.get(key).map(|node| &*node.value);
+            matches!(value, Some(Value::Text(text)) if text == expected)
         };
-        let field = Field {
-            path: self.path,
-            key,
-            node,
-        };
-        let value = if *node.value == Value::Null {
-            None
-        } else {
-            read(&field)?
-        };
-        match value {
-            Some(value) => setting.set(value, Origin::Config(self.path.to_owned(), key)),
-            None => *setting = default,
+        if is(API_VERSION) && is(KIND) {
+            return Ok(fields.clone());
         }
-        Ok(())
     }
+    refused(&format!(
+        "apiVersion {} and kind {} are not both there, and the kubelet refuses it",
+        API_VERSION.1, KIND.1
+    ))
+}
 
-    /// A map: in the first file it stands for itself, in a drop-in over the one before, and null
-    /// takes a key away.
-    fn merge<'a, V: PartialEq>(
-        &'a self,
-        key: &'static str,
-        setting: &mut BTreeMap<String, Sourced<V>>,
-        role: Role,
-        read: impl Fn(&Field<'a>) -> Result<V, ConfigError>,
-    ) -> Result<(), ConfigError> {
-        let Some(node) = self.get(key) else {
-            return Ok(());
-        };
-        let entries = match &*node.value {
-            Value::Null => {
-                setting.clear();
-                return Ok(());
-            }
-            Value::Map(entries) => entries,
-            _ => {
-                return Err(Field {
-                    path: self.path,
-                    key,
-                    node,
-                }
-                .is_not("a map"));
-            }
-        };
-        for (name, node) in entries {
-            if role == Role::Dropin && *node.value == Value::Null {
-                setting.remove(name);
-                continue;
-            }
-            let value = read(&Field {
-                path: self.path,
-                key,
-                node,
-            })?;
-            let origin = Origin::Config(self.path.to_owned(), key);
-            setting.insert(
-                name.clone(),
-                Sourced {
-                    value,
-                    origin,
-                    overruled: None,
-                },
-            );
+/// Lays the fields of a file over the settings.
+fn apply(
+    path: &Path,
+    content: &[u8],
+    role: Role,
+    settings: &mut Settings,
+) -> Result<(), SettingsError> {
+    let fields = parse(path, content)?;
+    for key in FIELDS {
+        if let Some(node) = fields.get(key) {
+            Field { path, key, node }.apply(role, settings)?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// A field that is there, or one value in its list or map.
+#[derive(Clone, Copy)]
 struct Field<'a> {
     path: &'a Path,
     key: &'static str,
@@ -329,30 +129,104 @@ struct Field<'a> {
 }
 
 impl Field<'_> {
-    fn error(&self, reason: &str, kind: ErrorKind) -> ConfigError {
-        let reason = format!("line {}: {} {reason}", self.node.line, self.key);
-        ConfigError::Invalid {
-            path: self.path.to_owned(),
-            reason,
-            kind,
+    fn apply(&self, role: Role, new: &mut Settings) -> Result<(), SettingsError> {
+        match self.key {
+            "cgroupsPerQOS" => self.set(new, |s| &mut s.cgroups_per_qos, self.boolean()?),
+            "cgroupDriver" => self.set(new, |s| &mut s.driver, self.driver()?),
+            "cgroupRoot" => self.set(new, |s| &mut s.cgroup_root, self.group()?),
+            "enforceNodeAllocatable" => self.set(new, |s| &mut s.enforced, self.texts()?),
+            "kubeReservedCgroup" => self.set_some(new, |s| &mut s.kube_reserved, self.group()?),
+            "systemReservedCgroup" => self.set_some(new, |s| &mut s.system_reserved, self.group()?),
+            "failCgroupV1" => self.set_some(new, |s| &mut s.fail_cgroup_v1, self.boolean()?),
+            "cpuManagerPolicy" => self.set(new, |s| &mut s.cpu_manager_policy, self.text()?),
+            "memoryManagerPolicy" => self.set(new, |s| &mut s.memory_manager_policy, self.text()?),
+            "containerRuntimeEndpoint" => {
+                self.set_some(new, |s| &mut s.runtime_endpoint, self.text()?);
+            }
+            "reservedSystemCPUs" => self.set_some(new, |s| &mut s.reserved_cpus, self.text()?),
+            "kubeReserved" => self.merge(role, &mut new.kube_reservation, Self::text_or_empty)?,
+            "systemReserved" => {
+                self.merge(role, &mut new.system_reservation, Self::text_or_empty)?
+            }
+            "featureGates" => self.merge(role, &mut new.feature_gates, Self::boolean_or_false)?,
+            // Not one of FIELDS, of which a test sees that each has an arm here.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sets the field's value, or the default again: `None` stands for null and for an empty text.
+    fn set<V: PartialEq>(
+        &self,
+        settings: &mut Settings,
+        of: fn(&mut Settings) -> &mut Sourced<V>,
+        value: Option<V>,
+    ) {
+        match value {
+            Some(value) => of(settings).set(value, self.origin()),
+            None => std::mem::swap(of(settings), of(&mut Settings::default())),
         }
     }
 
-    /// The kubelet's decoder takes a value of another type for nothing.
-    fn is_not(&self, expected: &str) -> ConfigError {
+    /// As [`Self::set`], for a setting without a default.
+    fn set_some<V: PartialEq>(
+        &self,
+        settings: &mut Settings,
+        of: fn(&mut Settings) -> &mut Sourced<Option<V>>,
+        value: Option<V>,
+    ) {
+        self.set(settings, of, value.map(Some));
+    }
+
+    /// A map: in the first file it stands for itself, in a drop-in over the one before, and null
+    /// takes a key away.
+    fn merge<V: PartialEq>(
+        &self,
+        role: Role,
+        setting: &mut BTreeMap<String, Sourced<V>>,
+        read: fn(&Self) -> Result<V, SettingsError>,
+    ) -> Result<(), SettingsError> {
+        let entries = match &*self.node.value {
+            Value::Map(entries) => entries,
+            Value::Null => {
+                setting.clear();
+                return Ok(());
+            }
+            _ => return Err(self.is_not("a map")),
+        };
+        for (name, node) in entries {
+            if role == Role::Dropin && *node.value == Value::Null {
+                setting.remove(name);
+            } else {
+                let value = read(&Self { node, ..*self })?;
+                setting.insert(name.clone(), Sourced::new(value, self.origin()));
+            }
+        }
+        Ok(())
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Config(self.path.to_owned(), self.key)
+    }
+
+    fn error(&self, kind: ErrorKind, words: &str) -> SettingsError {
+        let (line, reason) = (self.node.line, format!("{} {words}", self.key));
+        LineError { line, reason, kind }.in_file(self.path, ": ")
+    }
+
+    /// The kubelet's decoder refuses a value of another type.
+    fn is_not(&self, expected: &str) -> SettingsError {
         let quotes = match (expected, &*self.node.value) {
             ("text", Value::Bool(_) | Value::Number(_)) => "; quotes make it text",
             ("a boolean", Value::Text(_)) => "; a boolean stands without quotes",
             _ => "",
         };
-        let reason = format!(
-            "is {}, and the kubelet takes {expected} there{quotes}",
-            self.node.value.describe()
-        );
-        self.error(&reason, ErrorKind::Refused)
+        let found = self.node.value.describe();
+        let words = format!("is {found}, and the kubelet takes {expected} there{quotes}");
+        self.error(ErrorKind::Refused, &words)
     }
 
-    fn boolean(&self) -> Result<Option<bool>, ConfigError> {
+    fn boolean(&self) -> Result<Option<bool>, SettingsError> {
         match &*self.node.value {
             Value::Bool(value) => Ok(Some(*value)),
             Value::Null => Ok(None),
@@ -360,16 +234,11 @@ impl Field<'_> {
         }
     }
 
-    fn boolean_or_false(&self) -> Result<bool, ConfigError> {
+    fn boolean_or_false(&self) -> Result<bool, SettingsError> {
         Ok(self.boolean()?.unwrap_or_default())
     }
 
-    /// To the kubelet an empty text is none.
-    fn text(&self) -> Result<Option<String>, ConfigError> {
-        Ok(Some(self.text_or_empty()?).filter(|text| !text.is_empty()))
-    }
-
-    fn text_or_empty(&self) -> Result<String, ConfigError> {
+    fn text_or_empty(&self) -> Result<String, SettingsError> {
         match &*self.node.value {
             Value::Text(text) => Ok(text.clone()),
             Value::Null => Ok(String::new()),
@@ -377,40 +246,37 @@ impl Field<'_> {
         }
     }
 
-    fn texts(&self) -> Result<Option<Vec<String>>, ConfigError> {
-        let Value::List(items) = &*self.node.value else {
-            return Err(self.is_not("a list of texts"));
-        };
-        let text = |node| Field { node, ..*self }.text_or_empty();
-        items
-            .iter()
-            .map(text)
-            .collect::<Result<Vec<_>, _>>()
-            .map(Some)
+    fn text(&self) -> Result<Option<String>, SettingsError> {
+        Ok(Some(self.text_or_empty()?).filter(|text| !text.is_empty()))
     }
 
-    fn group(&self) -> Result<Option<CgroupPath>, ConfigError> {
+    fn texts(&self) -> Result<Option<Vec<String>>, SettingsError> {
+        let items = match &*self.node.value {
+            Value::List(items) => items,
+            Value::Null => return Ok(None),
+            _ => return Err(self.is_not("a list of texts")),
+        };
+        let texts = items
+            .iter()
+            .map(|node| Self { node, ..*self }.text_or_empty());
+        texts.collect::<Result<_, _>>().map(Some)
+    }
+
+    fn group(&self) -> Result<Option<CgroupPath>, SettingsError> {
         let Some(text) = self.text()? else {
             return Ok(None);
         };
-        let path = CgroupPath::parse(&text).ok_or_else(|| {
-            let reason =
-                format!("{text:?} is no path of a cgroup that could be made or found as it stands");
-            self.error(&reason, ErrorKind::Unknown)
-        })?;
-        Ok(Some(path))
+        let path = CgroupPath::parse(&text);
+        let error = || self.error(ErrorKind::Unknown, &format!("{text:?} {NO_CGROUP}"));
+        path.ok_or_else(error).map(Some)
     }
 
-    fn driver(&self) -> Result<Option<Driver>, ConfigError> {
-        match self.text()?.as_deref() {
-            None => Ok(None),
-            Some("cgroupfs") => Ok(Some(Driver::Cgroupfs)),
-            Some("systemd") => Ok(Some(Driver::Systemd)),
-            Some(other) => Err(self.error(
-                &format!("{other:?} is neither cgroupfs nor systemd"),
-                ErrorKind::Unknown,
-            )),
-        }
+    fn driver(&self) -> Result<Option<Driver>, SettingsError> {
+        let Some(name) = self.text()? else {
+            return Ok(None);
+        };
+        let error = || self.error(ErrorKind::Unknown, &format!("{name:?} {NO_DRIVER}"));
+        Driver::parse(&name).ok_or_else(error).map(Some)
     }
 }
 
@@ -418,22 +284,27 @@ impl Field<'_> {
 mod tests {
     use super::*;
 
-    fn settings(files: &[&str]) -> Result<Settings, ConfigError> {
+    fn settings(files: &[&str]) -> Result<Settings, SettingsError> {
         let mut settings = Settings::default();
+        let mut role = Role::Base;
         for (number, text) in files.iter().enumerate() {
-            let path = PathBuf::from(format!("/{number}"));
-            let role = if number == 0 {
-                Role::Base
-            } else {
-                Role::Dropin
-            };
-            parse(&path, text.as_bytes().to_vec())?.apply(&mut settings, role)?;
+            let path = format!("/{number}");
+            apply(Path::new(&path), text.as_bytes(), role, &mut settings)?;
+            role = Role::Dropin;
         }
         Ok(settings)
     }
 
     fn with_head(body: &str) -> String {
-        format!("apiVersion: {API_VERSION}\nkind: {KIND}\n{body}")
+        format!("apiVersion: {}\nkind: {}\n{body}", API_VERSION.1, KIND.1)
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        for key in FIELDS {
+            let error = settings(&[&with_head(&format!("{key}: 5"))]).unwrap_err();
+            assert!(error.to_string().contains(key), "{error}");
+        }
     }
 
     fn one(body: &str) -> Settings {
@@ -483,7 +354,8 @@ mod tests {
     #[test]
     fn json_and_only_the_first_document() {
         let json = format!(
-            "{{\"apiVersion\":\"{API_VERSION}\",\"kind\":\"{KIND}\",\"cgroupDriver\":\"systemd\"}}"
+            "{{\"apiVersion\":\"{}\",\"kind\":\"{}\",\"cgroupDriver\":\"systemd\"}}",
+            API_VERSION.1, KIND.1
         );
         assert_eq!(settings(&[&json]).unwrap().driver.value, Driver::Systemd);
         assert_eq!(
@@ -570,16 +442,7 @@ mod tests {
                 text.contains(words) && text.starts_with(&format!("/0: line {line}: ")),
                 "{body}: {text}"
             );
-            assert!(
-                matches!(
-                    error,
-                    ConfigError::Invalid {
-                        kind: ErrorKind::Refused,
-                        ..
-                    }
-                ),
-                "{body}"
-            );
+            assert_eq!(error.kind(), ErrorKind::Refused, "{body}");
             for word in [
                 "Option",
                 "struct",
@@ -683,7 +546,7 @@ mod tests {
         ] {
             assert!(settings(&[&with_head(body)]).is_err(), "{body:?}");
         }
-        assert!(parse(Path::new("/x"), vec![0xff, 0xfe, b'a']).is_err());
+        assert!(parse(Path::new("/x"), &[0xff, 0xfe, b'a']).is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The kubelet's settings, each with the place it comes from.
+//! The kubelet's settings, each with the place it comes from: a report has to name that place, and
+//! what it overrules.
 //!
 //! Rests on `pkg/kubelet/apis/config/v1beta1/defaults.go` for the defaults and
 //! `cmd/kubelet/app/options` for the flags.
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
 use crate::kubelet::containerd::Containerd;
-use crate::kubelet::flags::{self, Flag, FlagError};
+use crate::kubelet::errors::LineError;
+use crate::kubelet::flags::Flag;
 use crate::kubelet::layout::Layout;
 use crate::kubelet::microk8s::Version;
 
@@ -24,7 +26,7 @@ const REFUSES_V1: Version = Version(1, 35);
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// The kubelet's own default.
     Default,
     /// An args file, and the line in it counted from 1.
     Args(PathBuf, usize),
@@ -58,43 +60,39 @@ impl fmt::Display for Origin {
 /// A value and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
-    /// What holds.
+    /// The value that counts.
     pub value: T,
-    /// Who said so.
+    /// The place that sets it.
     pub origin: Origin,
-    /// What somebody else said before, and what does not hold.
+    /// The value that an earlier place sets, where it is another one.
     pub overruled: Option<Box<Self>>,
 }
 
 impl<T: PartialEq> Sourced<T> {
-    fn default(value: T) -> Self {
+    pub(super) fn new(value: T, origin: Origin) -> Self {
         Self {
             value,
-            origin: Origin::Default,
+            origin,
             overruled: None,
         }
     }
 
-    /// A later word, which holds from now on.
+    fn default(value: T) -> Self {
+        Self::new(value, Origin::Default)
+    }
+
+    /// Puts a value in place of the present one, and remembers that one where it is overruled.
     pub(super) fn set(&mut self, value: T, origin: Origin) {
-        let before = std::mem::replace(
-            self,
-            Self {
-                value,
-                origin,
-                overruled: None,
-            },
-        );
-        let said_otherwise = before.origin != Origin::Default && before.value != self.value;
-        self.overruled = if said_otherwise {
-            Some(Box::new(before))
-        } else {
+        let before = std::mem::replace(self, Self::new(value, origin));
+        self.overruled = if before.origin == Origin::Default || before.value == self.value {
             before.overruled
+        } else {
+            Some(Box::new(before))
         };
     }
 }
 
-/// Who makes the kubelet's cgroups.
+/// The cgroup driver: what makes the kubelet's cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// The kubelet itself, through libcontainer.
@@ -104,6 +102,15 @@ pub enum Driver {
 }
 
 impl Driver {
+    /// The driver of this name.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "cgroupfs" => Some(Self::Cgroupfs),
+            "systemd" => Some(Self::Systemd),
+            _ => None,
+        }
+    }
+
     /// The one that this is not.
     pub fn other(self) -> Self {
         match self {
@@ -122,7 +129,7 @@ impl fmt::Display for Driver {
     }
 }
 
-/// One of the two reservations.
+/// One of the two reservations: for Kubernetes' own daemons, or for those of the system.
 #[derive(Clone, Copy, Debug)]
 pub struct Reservation<'a> {
     /// Its key in `--enforce-node-allocatable`, its flag without dashes, and with `-cgroup` behind
@@ -130,13 +137,13 @@ pub struct Reservation<'a> {
     pub key: &'static str,
     /// Whether the kubelet enforces it on its group.
     pub is_enforced: bool,
-    /// The group.
+    /// The group that is to hold the daemons.
     pub group: &'a Sourced<Option<CgroupPath>>,
-    /// How much of what is reserved.
+    /// The amount that is reserved, by resource.
     pub resources: &'a BTreeMap<String, Sourced<String>>,
 }
 
-/// What the kubelet goes by.
+/// The settings of the kubelet that its cgroups depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `--cgroups-per-qos`: without it there is no kubepods.
@@ -155,7 +162,7 @@ pub struct Settings {
     pub system_reserved: Sourced<Option<CgroupPath>>,
     /// `--root-dir`.
     pub root_dir: Sourced<PathBuf>,
-    /// `--fail-cgroupv1`, where somebody set it: the default depends on the version.
+    /// `--fail-cgroupv1`, where it is set: the default depends on the version.
     pub fail_cgroup_v1: Sourced<Option<bool>>,
     /// `--cpu-manager-policy`.
     pub cpu_manager_policy: Sourced<String>,
@@ -169,7 +176,7 @@ pub struct Settings {
     pub kube_reservation: BTreeMap<String, Sourced<String>>,
     /// `--system-reserved`, by resource.
     pub system_reservation: BTreeMap<String, Sourced<String>>,
-    /// `--feature-gates`, those that are given.
+    /// `--feature-gates`, only the gates that are set.
     pub feature_gates: BTreeMap<String, Sourced<bool>>,
 }
 
@@ -197,59 +204,53 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// These settings with a command line over them.
+    /// These settings with a command line over them; `path` is the args file that holds it.
     ///
     /// # Errors
     /// For a value that the kubelet would refuse or that cannot be known here.
-    pub fn with_flags(self, flags: &[Flag], path: &Path) -> Result<Self, FlagError> {
-        let mut settings = self;
-        let mut enforced_before = false;
-        let (mut kube, mut system) = (None, None);
-        for flag in flags {
+    pub fn with_flags(self, flags: &[Flag], path: &Path) -> Result<Self, LineError> {
+        let mut new = self;
+        for (index, flag) in flags.iter().enumerate() {
             let origin = Origin::Args(path.to_owned(), flag.line);
+            let is_again = flags
+                .iter()
+                .take(index)
+                .any(|other| other.name == flag.name);
             match flag.name.as_str() {
-                "cgroups-per-qos" => settings.cgroups_per_qos.set(flags::boolean(flag)?, origin),
-                "cgroup-driver" => settings.driver.set(driver(flag)?, origin),
-                "cgroup-root" => settings.cgroup_root.set(group(flag)?, origin),
-                "enforce-node-allocatable" => {
-                    let list = text(flag)?
-                        .split(',')
-                        .filter(|word| !word.is_empty())
-                        .map(str::to_owned);
-                    match std::mem::replace(&mut enforced_before, true) {
-                        true => {
-                            settings.enforced.value.extend(list);
-                            settings.enforced.origin = origin;
-                        }
-                        false => settings.enforced.set(list.collect(), origin),
+                "cgroups-per-qos" => new.cgroups_per_qos.set(flag.boolean()?, origin),
+                "cgroup-driver" => new.driver.set(driver(flag)?, origin),
+                "cgroup-root" => new.cgroup_root.set(group(flag)?, origin),
+                "enforce-node-allocatable" => enforce(&mut new.enforced, flag, is_again, origin)?,
+                "kube-reserved-cgroup" => new.kube_reserved.set(reserved(flag)?, origin),
+                "system-reserved-cgroup" => new.system_reserved.set(reserved(flag)?, origin),
+                "kube-reserved" => reserve(&mut new.kube_reservation, flag, is_again, &origin)?,
+                "system-reserved" => reserve(&mut new.system_reservation, flag, is_again, &origin)?,
+                "reserved-cpus" => {
+                    // Only whether any are reserved matters here.
+                    let cpus = Some(flag.as_written()).filter(|cpus| !cpus.is_empty());
+                    new.reserved_cpus.set(cpus, origin);
+                }
+                "container-runtime-endpoint" => {
+                    new.runtime_endpoint.set(Some(flag.as_written()), origin);
+                }
+                "feature-gates" => {
+                    // Over what the configuration file says of the same gates.
+                    for (name, value) in flag.switches()? {
+                        let gate = Sourced::new(value, origin.clone());
+                        new.feature_gates.insert(name.to_owned(), gate);
                     }
                 }
-                "kube-reserved-cgroup" => settings.kube_reserved.set(reserved(flag)?, origin),
-                "system-reserved-cgroup" => settings.system_reserved.set(reserved(flag)?, origin),
-                "kube-reserved" => reserve(kube.get_or_insert_default(), flag, &origin)?,
-                "system-reserved" => reserve(system.get_or_insert_default(), flag, &origin)?,
-                "reserved-cpus" => settings.reserved_cpus.set(given(flag), origin),
-                "container-runtime-endpoint" => settings
-                    .runtime_endpoint
-                    .set(Some(as_written(flag)), origin),
-                "feature-gates" => set_gates(&mut settings.feature_gates, flag, &origin)?,
-                "root-dir" => settings.root_dir.set(PathBuf::from(text(flag)?), origin),
-                "fail-cgroupv1" => settings
-                    .fail_cgroup_v1
-                    .set(Some(flags::boolean(flag)?), origin),
-                "cpu-manager-policy" => settings
-                    .cpu_manager_policy
-                    .set(text(flag)?.to_owned(), origin),
-                "memory-manager-policy" => settings
-                    .memory_manager_policy
-                    .set(text(flag)?.to_owned(), origin),
+                "root-dir" => new.root_dir.set(PathBuf::from(flag.text()?), origin),
+                "fail-cgroupv1" => new.fail_cgroup_v1.set(Some(flag.boolean()?), origin),
+                "cpu-manager-policy" => new.cpu_manager_policy.set(flag.text()?.to_owned(), origin),
+                "memory-manager-policy" => {
+                    let policy = flag.text()?.to_owned();
+                    new.memory_manager_policy.set(policy, origin);
+                }
                 _ => {}
             }
         }
-        // The first of these flags replaces what the configuration file reserves.
-        settings.kube_reservation = kube.unwrap_or(settings.kube_reservation);
-        settings.system_reservation = system.unwrap_or(settings.system_reservation);
-        Ok(settings)
+        Ok(new)
     }
 
     /// kubepods as it would be under the other driver.
@@ -259,47 +260,54 @@ impl Settings {
 
     /// The groups that follow from these settings.
     pub fn layout(&self) -> Layout {
-        let named = self
-            .reservations()
-            .into_iter()
-            .filter(|reservation| reservation.is_enforced);
-        let groups = named.filter_map(|reservation| reservation.group.value.clone());
-        let mut reserved: Vec<CgroupPath> = groups.filter(|group| !group.is_root()).collect();
+        let mut reserved = Vec::new();
+        for reservation in self.reservations() {
+            if let Some(group) = &reservation.group.value
+                && reservation.is_enforced
+                && !group.is_root()
+            {
+                reserved.push(group.clone());
+            }
+        }
         reserved.dedup();
         Layout::new(self.driver.value, &self.cgroup_root.value, &reserved)
     }
 
     /// What may be reserved, for Kubernetes' own daemons and for those of the system.
     pub fn reservations(&self) -> [Reservation<'_>; 2] {
-        // `kube-reserved` and `kube-reserved-compressible`
-        let enforces = |key: &str| {
-            let is_meant = |word: &String| {
-                word.strip_prefix(key)
-                    .is_some_and(|rest| matches!(rest, "" | "-compressible"))
-            };
-            self.enforced.value.iter().any(is_meant)
+        let reservation = |key, group, resources| Reservation {
+            key,
+            is_enforced: self.enforces(key),
+            group,
+            resources,
         };
-        let kube = Reservation {
-            key: "kube-reserved",
-            is_enforced: enforces("kube-reserved"),
-            group: &self.kube_reserved,
-            resources: &self.kube_reservation,
-        };
-        let system = Reservation {
-            key: "system-reserved",
-            is_enforced: enforces("system-reserved"),
-            group: &self.system_reserved,
-            resources: &self.system_reservation,
-        };
-        [kube, system]
+        [
+            reservation("kube-reserved", &self.kube_reserved, &self.kube_reservation),
+            reservation(
+                "system-reserved",
+                &self.system_reserved,
+                &self.system_reservation,
+            ),
+        ]
     }
 
-    /// Whether the kubelet refuses to run on cgroup version 1; `None` where only its version would
-    /// say and that is not known.
+    /// Whether `kube-reserved` or `system-reserved` is enforced, if only of compressible resources.
+    fn enforces(&self, key: &str) -> bool {
+        let mut ends = self
+            .enforced
+            .value
+            .iter()
+            .map(|word| word.strip_prefix(key));
+        ends.any(|end| matches!(end, Some("" | "-compressible")))
+    }
+
+    /// Whether the kubelet refuses to run on cgroup version 1; `None` where that depends on its
+    /// version, which is not known.
     pub fn refuses_v1(&self, version: Option<Version>) -> Option<bool> {
         match (self.fail_cgroup_v1.value, version) {
             (Some(false), _) => Some(false),
-            (given, Some(version)) => Some(version >= given.map_or(REFUSES_V1, |_| CAN_REFUSE_V1)),
+            (Some(true), Some(version)) => Some(version >= CAN_REFUSE_V1),
+            (None, Some(version)) => Some(version >= REFUSES_V1),
             (_, None) => None,
         }
     }
@@ -311,117 +319,82 @@ impl Settings {
     }
 }
 
-pub(super) fn text(flag: &Flag) -> Result<&str, FlagError> {
-    match &flag.unknown_variable {
-        Some(variable) => Err(FlagError::unknown(
-            flag.line,
-            unknown_variable(&flag.name, variable),
-        )),
-        None => Ok(flag.value.as_deref().unwrap_or_default()),
+fn driver(flag: &Flag) -> Result<Driver, LineError> {
+    let name = flag.text()?;
+    if name.is_empty() {
+        return Ok(Driver::Cgroupfs);
     }
+    let error = || format!("--cgroup-driver={name:?} {NO_DRIVER}");
+    Driver::parse(name).ok_or_else(|| flag.unknown(error()))
 }
 
-pub(super) fn unknown_variable(flag: &str, variable: &str) -> String {
-    format!("--{flag} holds ${variable}, whose value only the running service knows")
+fn group(flag: &Flag) -> Result<CgroupPath, LineError> {
+    let path = flag.text()?;
+    let error = || format!("--{}={path:?} {NO_CGROUP}", flag.name);
+    CgroupPath::parse(path).ok_or_else(|| flag.unknown(error()))
 }
 
-fn driver(flag: &Flag) -> Result<Driver, FlagError> {
-    match text(flag)? {
-        "" | "cgroupfs" => Ok(Driver::Cgroupfs),
-        "systemd" => Ok(Driver::Systemd),
-        other => {
-            let reason = format!("--cgroup-driver={other:?} is neither cgroupfs nor systemd");
-            Err(FlagError::unknown(flag.line, reason))
-        }
+/// To the kubelet an empty name means that there is no such group.
+fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, LineError> {
+    if flag.text()?.is_empty() {
+        return Ok(None);
     }
+    group(flag).map(Some)
 }
 
-fn group(flag: &Flag) -> Result<CgroupPath, FlagError> {
-    let path = text(flag)?;
-    let reason = || {
-        format!(
-            "--{}={path:?} is no path of a cgroup that could be made or found as it stands",
-            flag.name
-        )
-    };
-    CgroupPath::parse(path).ok_or_else(|| FlagError::unknown(flag.line, reason()))
-}
-
-/// To the kubelet an empty name is none.
-fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, FlagError> {
-    let group = group(flag)?;
-    Ok(Some(group).filter(|_| flag.value.as_deref().is_some_and(|name| !name.is_empty())))
-}
-
-/// A value of which only matters whether there is one; one that only the service knows is taken for
-/// one.
-fn given(flag: &Flag) -> Option<String> {
-    Some(as_written(flag)).filter(|value| !value.is_empty())
-}
-
-/// The value, or the variable that stands in its place.
-fn as_written(flag: &Flag) -> String {
-    match &flag.unknown_variable {
-        Some(variable) => format!("${variable}"),
-        None => flag.value.clone().unwrap_or_default(),
+/// The first of these flags replaces what the configuration file says, any other adds to it.
+fn enforce(
+    enforced: &mut Sourced<Vec<String>>,
+    flag: &Flag,
+    is_again: bool,
+    origin: Origin,
+) -> Result<(), LineError> {
+    let words = flag.text()?.split(',').filter(|word| !word.is_empty());
+    let words = words.map(str::to_owned);
+    if is_again {
+        enforced.value.extend(words);
+        enforced.origin = origin;
+    } else {
+        enforced.set(words.collect(), origin);
     }
+    Ok(())
 }
 
-/// `cpu=100m,memory=1Gi`. What only the service knows is taken for something: here only matters
-/// whether anything is reserved.
+/// `cpu=100m,memory=1Gi`. Here only matters whether anything is reserved, so a value that only the
+/// service knows stands for something. As in [`enforce`] the first of these flags replaces.
 fn reserve(
     resources: &mut BTreeMap<String, Sourced<String>>,
     flag: &Flag,
+    is_again: bool,
     origin: &Origin,
-) -> Result<(), FlagError> {
-    let value = if flag.unknown_variable.is_some() {
-        "cpu=1"
-    } else {
-        flag.value.as_deref().unwrap_or_default()
+) -> Result<(), LineError> {
+    if !is_again {
+        resources.clear();
+    }
+    let value = match &flag.unknown_variable {
+        Some(_) => "cpu=1",
+        None => flag.text()?,
     };
-    for (name, amount) in flags::pairs(flag, value)? {
-        let amount = Sourced {
-            value: amount.to_owned(),
-            origin: origin.clone(),
-            overruled: None,
-        };
+    for (name, amount) in flag.pairs(value)? {
+        let amount = Sourced::new(amount.to_owned(), origin.clone());
         resources.insert(name.to_owned(), amount);
     }
     Ok(())
 }
 
-/// `A=true,B=false`: over what the configuration file says of the same gates.
-fn set_gates(
-    gates: &mut BTreeMap<String, Sourced<bool>>,
-    flag: &Flag,
-    origin: &Origin,
-) -> Result<(), FlagError> {
-    for (name, value) in flags::pairs(flag, text(flag)?)? {
-        let value = flags::parse_bool(value).ok_or_else(|| {
-            let reason = format!(
-                "--feature-gates: {name}={value:?} is neither true nor false, and the \
-                         kubelet refuses it"
-            );
-            FlagError::refused(flag.line, reason)
-        })?;
-        gates.insert(
-            name.to_owned(),
-            Sourced {
-                value,
-                origin: origin.clone(),
-                overruled: None,
-            },
-        );
-    }
-    Ok(())
-}
+/// What the words of an error end with, where a setting names another driver.
+pub(super) const NO_DRIVER: &str = "is neither cgroupfs nor systemd";
+
+/// See [`NO_DRIVER`].
+pub(super) const NO_CGROUP: &str =
+    "is no path of a cgroup that could be made or found as it stands";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubelet::args;
+    use crate::kubelet::{args, flags};
 
-    fn settings(file: &str) -> Result<Settings, FlagError> {
+    fn settings(file: &str) -> Result<Settings, LineError> {
         Settings::default().with_flags(
             &flags::parse(&args::parse(file, &|_| None))?,
             Path::new("args/kubelet"),

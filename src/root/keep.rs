@@ -59,10 +59,14 @@ pub fn text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
 /// [`Keep`] for a file that is refused with NUL bytes in it, or when it is not UTF-8: that it is so
 /// is all that is read then.
 pub fn checked_text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
-    move |content| match std::str::from_utf8(content) {
-        Ok(text) if !text.contains('\0') => keep(text).into_bytes(),
-        _ => vec![0],
-    }
+    move |content| valid_text(content).map_or(vec![0], |text| keep(text).into_bytes())
+}
+
+/// The content of a file as text; `None` for one with NUL bytes in it or that is not UTF-8, as a
+/// power cut may leave it.
+pub fn valid_text(content: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(content).ok()?;
+    (!text.contains('\0')).then_some(text)
 }
 
 /// What begins the copy of a file that cannot be parsed. YAML, TOML and JSON all refuse a file that
