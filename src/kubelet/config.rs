@@ -146,7 +146,7 @@ impl Field<'_> {
             "reservedSystemCPUs" => self.set_some(new, |s| &mut s.reserved_cpus, self.text()?),
             "kubeReserved" => self.merge(role, &mut new.kube_reservation, Self::text_or_empty)?,
             "systemReserved" => {
-                self.merge(role, &mut new.system_reservation, Self::text_or_empty)?
+                self.merge(role, &mut new.system_reservation, Self::text_or_empty)?;
             }
             "featureGates" => self.merge(role, &mut new.feature_gates, Self::boolean_or_false)?,
             // Not one of FIELDS, of which a test sees that each has an arm here.

@@ -177,86 +177,6 @@ impl Flag {
     pub(super) fn unknown(&self, reason: String) -> LineError {
         LineError::unknown(self.line, reason)
     }
-
-    /// The value; empty for a flag that stands alone.
-    ///
-    /// # Errors
-    /// When a variable in it is not known.
-    pub(super) fn text(&self) -> Result<&str, LineError> {
-        match &self.unknown_variable {
-            Some(variable) => Err(self.unknown(unknown_variable(&self.name, variable))),
-            None => Ok(self.value.as_deref().unwrap_or_default()),
-        }
-    }
-
-    /// The value, or the variable that stands in its place.
-    pub(super) fn as_written(&self) -> String {
-        match &self.unknown_variable {
-            Some(variable) => format!("${variable}"),
-            None => self.value.clone().unwrap_or_default(),
-        }
-    }
-
-    /// The value of a boolean flag; one that stands alone is true.
-    ///
-    /// # Errors
-    /// For anything that Go does not know as a boolean.
-    pub(super) fn boolean(&self) -> Result<bool, LineError> {
-        let Some(value) = self.value.as_deref() else {
-            return Ok(true);
-        };
-        let error = || format!("--{}={value:?} {NO_BOOLEAN}", self.name);
-        parse_bool(value).ok_or_else(|| self.refused(error()))
-    }
-
-    /// `value`, which this flag has, as pairs `a=b,c=d`.
-    ///
-    /// # Errors
-    /// For a piece without `=`.
-    pub(super) fn pairs<'a>(&self, value: &'a str) -> Result<Vec<(&'a str, &'a str)>, LineError> {
-        let mut pairs = Vec::new();
-        for piece in value.split(',').filter(|piece| !piece.is_empty()) {
-            let Some((name, value)) = piece.split_once('=') else {
-                return Err(self.refused(format!(
-                    "--{}: {piece:?} is no pair name=value, and the kubelet refuses it",
-                    self.name
-                )));
-            };
-            pairs.push((name.trim(), value.trim()));
-        }
-        Ok(pairs)
-    }
-
-    /// The value as pairs of a name and a boolean.
-    ///
-    /// # Errors
-    /// For a piece without `=`, for anything that Go does not know as a boolean, and when a
-    /// variable in it is not known.
-    pub(super) fn switches(&self) -> Result<Vec<(&str, bool)>, LineError> {
-        let mut switches = Vec::new();
-        for (name, value) in self.pairs(self.text()?)? {
-            let error = || format!("--{}: {name}={value:?} {NO_BOOLEAN}", self.name);
-            let value = parse_bool(value).ok_or_else(|| self.refused(error()))?;
-            switches.push((name, value));
-        }
-        Ok(switches)
-    }
-}
-
-const NO_BOOLEAN: &str = "is neither true nor false, and the kubelet refuses it";
-
-/// Go's `strconv.ParseBool`.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// Why the value of a flag is not known that holds a variable of the service's.
-pub(super) fn unknown_variable(flag: &str, variable: &str) -> String {
-    format!("--{flag} holds ${variable}, whose value only the running service knows")
 }
 
 /// The argument itself may be part of a password with a blank in it, so the error tells only where
@@ -326,17 +246,5 @@ mod tests {
                 "{file:?}"
             );
         }
-    }
-
-    #[test]
-    fn booleans_are_go_s() {
-        let value = |text: &str| {
-            let flags = parse(&args::parse(text, &|_| None)).unwrap_or_default();
-            flags.first().and_then(|flag| flag.boolean().ok())
-        };
-        assert_eq!(value("--cgroups-per-qos=F"), Some(false));
-        assert_eq!(value("--cgroups-per-qos"), Some(true));
-        assert_eq!(value("--cgroups-per-qos=no"), None);
-        assert_eq!(value("--cgroups-per-qos="), None);
     }
 }

@@ -7,6 +7,7 @@ pub mod args;
 pub mod config;
 pub mod containerd;
 mod errors;
+mod flag_values;
 pub mod flags;
 pub mod layout;
 pub mod microk8s;
@@ -113,7 +114,7 @@ fn args_file_of_kubelite(root: &Root, revision: &str) -> Result<Option<PathBuf>,
             (None, None) => continue,
         };
         if let Some(variable) = &arg.unknown_variable {
-            let reason = flags::unknown_variable(MICROK8S.kubelet_args_flag, variable);
+            let reason = flag_values::unknown_variable(MICROK8S.kubelet_args_flag, variable);
             return Err(LineError::unknown(arg.line, reason).in_file(&path, ", "));
         }
         named = Some(PathBuf::from(value));

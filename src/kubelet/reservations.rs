@@ -178,17 +178,17 @@ fn is_negative_quantity(text: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::flag_values::settings;
     use crate::kubelet::{args, flags};
     use std::path::Path;
 
     fn words(file: &str, minor: u32) -> String {
-        let flags = flags::parse(&args::parse(file, &|_| None)).unwrap();
-        let settings = Settings::default()
-            .with_flags(&flags, Path::new("args/kubelet"))
-            .unwrap();
-        refusal(&settings, (minor > 0).then_some(Version(1, minor)))
-            .map(|(_, words)| words)
-            .unwrap_or_default()
+        refusal(
+            &settings(file).unwrap(),
+            (minor > 0).then_some(Version(1, minor)),
+        )
+        .map(|(_, words)| words)
+        .unwrap_or_default()
     }
 
     const KUBE: &str = "--kube-reserved=cpu=100m\n--kube-reserved-cgroup=/r\n";

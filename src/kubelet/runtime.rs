@@ -153,15 +153,8 @@ fn any_exists(root: &Root, configs: &[PathBuf]) -> Result<bool, SettingsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubelet::errors::LineError;
-    use crate::kubelet::{Driver, ErrorKind, args, flags};
-
-    fn settings(file: &str) -> Result<Settings, LineError> {
-        Settings::default().with_flags(
-            &flags::parse(&args::parse(file, &|_| None))?,
-            Path::new("args/kubelet"),
-        )
-    }
+    use crate::kubelet::flag_values::settings;
+    use crate::kubelet::{Driver, ErrorKind};
 
     /// containerd says systemd, in a file that only a containerd 2 reads or in one that both read.
     fn containerd_says_systemd(is_second: bool) -> Result<Option<ConfigFile>, SettingsError> {

@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
 use crate::kubelet::containerd::Containerd;
-use crate::kubelet::errors::LineError;
-use crate::kubelet::flags::Flag;
 use crate::kubelet::layout::Layout;
 use crate::kubelet::microk8s::Version;
 
@@ -204,55 +202,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// These settings with a command line over them; `path` is the args file that holds it.
-    ///
-    /// # Errors
-    /// For a value that the kubelet would refuse or that cannot be known here.
-    pub fn with_flags(self, flags: &[Flag], path: &Path) -> Result<Self, LineError> {
-        let mut new = self;
-        for (index, flag) in flags.iter().enumerate() {
-            let origin = Origin::Args(path.to_owned(), flag.line);
-            let is_again = flags
-                .iter()
-                .take(index)
-                .any(|other| other.name == flag.name);
-            match flag.name.as_str() {
-                "cgroups-per-qos" => new.cgroups_per_qos.set(flag.boolean()?, origin),
-                "cgroup-driver" => new.driver.set(driver(flag)?, origin),
-                "cgroup-root" => new.cgroup_root.set(group(flag)?, origin),
-                "enforce-node-allocatable" => enforce(&mut new.enforced, flag, is_again, origin)?,
-                "kube-reserved-cgroup" => new.kube_reserved.set(reserved(flag)?, origin),
-                "system-reserved-cgroup" => new.system_reserved.set(reserved(flag)?, origin),
-                "kube-reserved" => reserve(&mut new.kube_reservation, flag, is_again, &origin)?,
-                "system-reserved" => reserve(&mut new.system_reservation, flag, is_again, &origin)?,
-                "reserved-cpus" => {
-                    // Only whether any are reserved matters here.
-                    let cpus = Some(flag.as_written()).filter(|cpus| !cpus.is_empty());
-                    new.reserved_cpus.set(cpus, origin);
-                }
-                "container-runtime-endpoint" => {
-                    new.runtime_endpoint.set(Some(flag.as_written()), origin);
-                }
-                "feature-gates" => {
-                    // Over what the configuration file says of the same gates.
-                    for (name, value) in flag.switches()? {
-                        let gate = Sourced::new(value, origin.clone());
-                        new.feature_gates.insert(name.to_owned(), gate);
-                    }
-                }
-                "root-dir" => new.root_dir.set(PathBuf::from(flag.text()?), origin),
-                "fail-cgroupv1" => new.fail_cgroup_v1.set(Some(flag.boolean()?), origin),
-                "cpu-manager-policy" => new.cpu_manager_policy.set(flag.text()?.to_owned(), origin),
-                "memory-manager-policy" => {
-                    let policy = flag.text()?.to_owned();
-                    new.memory_manager_policy.set(policy, origin);
-                }
-                _ => {}
-            }
-        }
-        Ok(new)
-    }
-
     /// kubepods as it would be under the other driver.
     pub fn other_kubepods(&self) -> CgroupPath {
         Layout::new(self.driver.value.other(), &self.cgroup_root.value, &[]).kubepods
@@ -275,30 +224,25 @@ impl Settings {
 
     /// What may be reserved, for Kubernetes' own daemons and for those of the system.
     pub fn reservations(&self) -> [Reservation<'_>; 2] {
-        let reservation = |key, group, resources| Reservation {
-            key,
-            is_enforced: self.enforces(key),
-            group,
-            resources,
+        let kube = Reservation {
+            key: "kube-reserved",
+            is_enforced: self.enforces("kube-reserved"),
+            group: &self.kube_reserved,
+            resources: &self.kube_reservation,
         };
-        [
-            reservation("kube-reserved", &self.kube_reserved, &self.kube_reservation),
-            reservation(
-                "system-reserved",
-                &self.system_reserved,
-                &self.system_reservation,
-            ),
-        ]
+        let system = Reservation {
+            key: "system-reserved",
+            is_enforced: self.enforces("system-reserved"),
+            group: &self.system_reserved,
+            resources: &self.system_reservation,
+        };
+        [kube, system]
     }
 
     /// Whether `kube-reserved` or `system-reserved` is enforced, if only of compressible resources.
     fn enforces(&self, key: &str) -> bool {
-        let mut ends = self
-            .enforced
-            .value
-            .iter()
-            .map(|word| word.strip_prefix(key));
-        ends.any(|end| matches!(end, Some("" | "-compressible")))
+        let is_it = |word: &String| matches!(word.strip_prefix(key), Some("" | "-compressible"));
+        self.enforced.value.iter().any(is_it)
     }
 
     /// Whether the kubelet refuses to run on cgroup version 1; `None` where that depends on its
@@ -319,69 +263,6 @@ impl Settings {
     }
 }
 
-fn driver(flag: &Flag) -> Result<Driver, LineError> {
-    let name = flag.text()?;
-    if name.is_empty() {
-        return Ok(Driver::Cgroupfs);
-    }
-    let error = || format!("--cgroup-driver={name:?} {NO_DRIVER}");
-    Driver::parse(name).ok_or_else(|| flag.unknown(error()))
-}
-
-fn group(flag: &Flag) -> Result<CgroupPath, LineError> {
-    let path = flag.text()?;
-    let error = || format!("--{}={path:?} {NO_CGROUP}", flag.name);
-    CgroupPath::parse(path).ok_or_else(|| flag.unknown(error()))
-}
-
-/// To the kubelet an empty name means that there is no such group.
-fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, LineError> {
-    if flag.text()?.is_empty() {
-        return Ok(None);
-    }
-    group(flag).map(Some)
-}
-
-/// The first of these flags replaces what the configuration file says, any other adds to it.
-fn enforce(
-    enforced: &mut Sourced<Vec<String>>,
-    flag: &Flag,
-    is_again: bool,
-    origin: Origin,
-) -> Result<(), LineError> {
-    let words = flag.text()?.split(',').filter(|word| !word.is_empty());
-    let words = words.map(str::to_owned);
-    if is_again {
-        enforced.value.extend(words);
-        enforced.origin = origin;
-    } else {
-        enforced.set(words.collect(), origin);
-    }
-    Ok(())
-}
-
-/// `cpu=100m,memory=1Gi`. Here only matters whether anything is reserved, so a value that only the
-/// service knows stands for something. As in [`enforce`] the first of these flags replaces.
-fn reserve(
-    resources: &mut BTreeMap<String, Sourced<String>>,
-    flag: &Flag,
-    is_again: bool,
-    origin: &Origin,
-) -> Result<(), LineError> {
-    if !is_again {
-        resources.clear();
-    }
-    let value = match &flag.unknown_variable {
-        Some(_) => "cpu=1",
-        None => flag.text()?,
-    };
-    for (name, amount) in flag.pairs(value)? {
-        let amount = Sourced::new(amount.to_owned(), origin.clone());
-        resources.insert(name.to_owned(), amount);
-    }
-    Ok(())
-}
-
 /// What the words of an error end with, where a setting names another driver.
 pub(super) const NO_DRIVER: &str = "is neither cgroupfs nor systemd";
 
@@ -392,14 +273,7 @@ pub(super) const NO_CGROUP: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubelet::{args, flags};
-
-    fn settings(file: &str) -> Result<Settings, LineError> {
-        Settings::default().with_flags(
-            &flags::parse(&args::parse(file, &|_| None))?,
-            Path::new("args/kubelet"),
-        )
-    }
+    use crate::kubelet::flag_values::settings;
 
     fn layout(file: &str) -> Vec<String> {
         let layout = settings(file).unwrap_or_default().layout();
@@ -407,72 +281,6 @@ mod tests {
             .chain(&layout.reserved)
             .map(CgroupPath::to_string)
             .collect()
-    }
-
-    #[test]
-    fn the_last_of_a_scalar_wins_and_lists_grow() {
-        let read = settings("--cgroup-root=/a\n--cgroup-root /b").unwrap_or_default();
-        assert_eq!(read.cgroup_root.value.to_string(), "/b");
-        assert_eq!(read.cgroup_root.origin.to_string(), "args/kubelet:2");
-        let enforced = |file| settings(file).unwrap_or_default().enforced.value;
-        assert_eq!(enforced(""), ["pods"]);
-        assert_eq!(
-            enforced("--enforce-node-allocatable=kube-reserved"),
-            ["kube-reserved"]
-        );
-        assert_eq!(
-            enforced("--enforce-node-allocatable=a\n--enforce-node-allocatable=b,c"),
-            ["a", "b", "c"]
-        );
-        assert!(enforced("--enforce-node-allocatable=").is_empty());
-    }
-
-    #[test]
-    fn the_report_knows_what_was_overruled() {
-        let read = settings("--cgroup-root=/a\n--cgroup-root /b\n--cgroup-root=/b")
-            .unwrap_or_default()
-            .cgroup_root;
-        let overruled = read
-            .overruled
-            .map(|before| (before.value.to_string(), before.origin.to_string()));
-        assert_eq!(
-            overruled,
-            Some(("/a".to_owned(), "args/kubelet:1".to_owned()))
-        );
-        assert!(read.origin.to_string().ends_with(":3"));
-    }
-
-    #[test]
-    fn reservations_of_flags() {
-        let resources = |file: &str| {
-            let read = settings(file).unwrap();
-            let [kube, _] = read.reservations();
-            kube.resources
-                .iter()
-                .map(|(name, amount)| format!("{name}={}", amount.value))
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(resources(""), "");
-        assert_eq!(resources("--kube-reserved="), "");
-        assert_eq!(
-            resources(
-                "--kube-reserved=cpu=1,,memory = 1Gi"
-                    .replace(" = ", "=")
-                    .as_str()
-            ),
-            "cpu=1 memory=1Gi"
-        );
-        assert_eq!(
-            resources("--kube-reserved=cpu=1\n--kube-reserved cpu=2,pid=9"),
-            "cpu=2 pid=9"
-        );
-        assert_eq!(
-            resources("--kube-reserved=cpu=$CPUS"),
-            "cpu=1",
-            "something is reserved"
-        );
-        assert!(settings("--kube-reserved=cpu").is_err());
     }
 
     #[test]
@@ -487,19 +295,6 @@ mod tests {
         assert_eq!(layout(compressible), ["/kubepods", "/sys"]);
         let misspelt = "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=system-reserved-compressibles";
         assert_eq!(layout(misspelt), ["/kubepods"]);
-    }
-
-    #[test]
-    fn nothing_is_guessed() {
-        for file in [
-            "--cgroup-driver=docker",
-            "--cgroup-root=$HOME",
-            "--cgroup-root=/a/../b",
-            "--cgroups-per-qos=maybe",
-        ] {
-            assert!(settings(file).is_err(), "{file}");
-        }
-        assert!(settings("--other=$HOME").is_ok());
     }
 
     #[test]

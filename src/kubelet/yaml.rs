@@ -83,7 +83,7 @@ pub fn parse(text: &str) -> Result<Node, LineError> {
     if let Some(error) = keep::kept_error(text) {
         return Err(error);
     }
-    let mut reader = Reader {
+    let mut composer = Composer {
         parser: Parser::new_from_str(text),
         line: 1,
         anchors: HashMap::new(),
@@ -91,16 +91,16 @@ pub fn parse(text: &str) -> Result<Node, LineError> {
     };
     let mut document = Node::new(1, Value::Null, 0);
     loop {
-        match reader.next()? {
+        match composer.next()? {
             None | Some(Event::DocumentEnd) => return Ok(document),
             Some(Event::StreamStart | Event::DocumentStart(..) | Event::StreamEnd) => {}
-            Some(event) => document = reader.node(event, 0)?,
+            Some(event) => document = composer.node(event, 0)?,
         }
     }
 }
 
-/// Makes a value of the parser's events.
-struct Reader<'a> {
+/// Composes nodes from the parser's events.
+struct Composer<'a> {
     parser: Parser<'a, StrInput<'a>>,
     /// The line of the last event.
     line: usize,
@@ -109,7 +109,7 @@ struct Reader<'a> {
     merged: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Composer<'a> {
     fn next(&mut self) -> Result<Option<Event<'a>>, LineError> {
         match self.parser.next() {
             None => Ok(None),
