@@ -5,37 +5,19 @@
 //! unknown keys ignored, of duplicate keys the last one; drop-ins are merged in lexical order as
 //! JSON merge patches, so null takes a value away.
 
+mod field;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::cgroup::CgroupPath;
-use crate::kubelet::errors::LineError;
-use crate::kubelet::settings::{NO_CGROUP, NO_DRIVER};
 use crate::kubelet::yaml::{self, Node, Value};
-use crate::kubelet::{Driver, ErrorKind, Origin, Settings, SettingsError, Sourced};
+use crate::kubelet::{ErrorKind, Settings, SettingsError};
 use crate::root::Root;
 use crate::root::keep::{checked_text, valid_text};
+use field::{FIELDS, Field, Role};
 
 const API_VERSION: (&str, &str) = ("apiVersion", "kubelet.config.k8s.io/v1beta1");
 const KIND: (&str, &str) = ("kind", "KubeletConfiguration");
-
-/// The fields that are read, in the order in which errors are looked for.
-const FIELDS: [&str; 14] = [
-    "cgroupsPerQOS",
-    "cgroupDriver",
-    "cgroupRoot",
-    "enforceNodeAllocatable",
-    "kubeReservedCgroup",
-    "systemReservedCgroup",
-    "failCgroupV1",
-    "cpuManagerPolicy",
-    "memoryManagerPolicy",
-    "containerRuntimeEndpoint",
-    "reservedSystemCPUs",
-    "kubeReserved",
-    "systemReserved",
-    "featureGates",
-];
 
 /// The defaults, with `config` and then every drop-in of `dropins` over them.
 ///
@@ -68,15 +50,6 @@ pub fn read(
         }
     }
     Ok(settings)
-}
-
-/// Whether a file is the first word or changes earlier ones.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// `--config`
-    Base,
-    /// One of `--config-dir`: maps are merged key by key.
-    Dropin,
 }
 
 /// The fields of the file at `path`, by name.
@@ -120,171 +93,18 @@ fn apply(
     Ok(())
 }
 
-/// A field that is there, or one value in its list or map.
-#[derive(Clone, Copy)]
-struct Field<'a> {
-    path: &'a Path,
-    key: &'static str,
-    node: &'a Node,
-}
-
-impl Field<'_> {
-    fn apply(&self, role: Role, new: &mut Settings) -> Result<(), SettingsError> {
-        match self.key {
-            "cgroupsPerQOS" => self.set(new, |s| &mut s.cgroups_per_qos, self.boolean()?),
-            "cgroupDriver" => self.set(new, |s| &mut s.driver, self.driver()?),
-            "cgroupRoot" => self.set(new, |s| &mut s.cgroup_root, self.group()?),
-            "enforceNodeAllocatable" => self.set(new, |s| &mut s.enforced, self.texts()?),
-            "kubeReservedCgroup" => self.set_some(new, |s| &mut s.kube_reserved, self.group()?),
-            "systemReservedCgroup" => self.set_some(new, |s| &mut s.system_reserved, self.group()?),
-            "failCgroupV1" => self.set_some(new, |s| &mut s.fail_cgroup_v1, self.boolean()?),
-            "cpuManagerPolicy" => self.set(new, |s| &mut s.cpu_manager_policy, self.text()?),
-            "memoryManagerPolicy" => self.set(new, |s| &mut s.memory_manager_policy, self.text()?),
-            "containerRuntimeEndpoint" => {
-                self.set_some(new, |s| &mut s.runtime_endpoint, self.text()?);
-            }
-            "reservedSystemCPUs" => self.set_some(new, |s| &mut s.reserved_cpus, self.text()?),
-            "kubeReserved" => self.merge(role, &mut new.kube_reservation, Self::text_or_empty)?,
-            "systemReserved" => {
-                self.merge(role, &mut new.system_reservation, Self::text_or_empty)?;
-            }
-            "featureGates" => self.merge(role, &mut new.feature_gates, Self::boolean_or_false)?,
-            // Not one of FIELDS, of which a test sees that each has an arm here.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Sets the field's value, or the default again: `None` stands for null and for an empty text.
-    fn set<V: PartialEq>(
-        &self,
-        settings: &mut Settings,
-        of: fn(&mut Settings) -> &mut Sourced<V>,
-        value: Option<V>,
-    ) {
-        match value {
-            Some(value) => of(settings).set(value, self.origin()),
-            None => std::mem::swap(of(settings), of(&mut Settings::default())),
-        }
-    }
-
-    /// As [`Self::set`], for a setting without a default.
-    fn set_some<V: PartialEq>(
-        &self,
-        settings: &mut Settings,
-        of: fn(&mut Settings) -> &mut Sourced<Option<V>>,
-        value: Option<V>,
-    ) {
-        self.set(settings, of, value.map(Some));
-    }
-
-    /// A map: in the first file it stands for itself, in a drop-in over the one before, and null
-    /// takes a key away.
-    fn merge<V: PartialEq>(
-        &self,
-        role: Role,
-        setting: &mut BTreeMap<String, Sourced<V>>,
-        read: fn(&Self) -> Result<V, SettingsError>,
-    ) -> Result<(), SettingsError> {
-        let entries = match &*self.node.value {
-            Value::Map(entries) => entries,
-            Value::Null => {
-                setting.clear();
-                return Ok(());
-            }
-            _ => return Err(self.is_not("a map")),
-        };
-        for (name, node) in entries {
-            if role == Role::Dropin && *node.value == Value::Null {
-                setting.remove(name);
-            } else {
-                let value = read(&Self { node, ..*self })?;
-                setting.insert(name.clone(), Sourced::new(value, self.origin()));
-            }
-        }
-        Ok(())
-    }
-
-    fn origin(&self) -> Origin {
-        Origin::Config(self.path.to_owned(), self.key)
-    }
-
-    fn error(&self, kind: ErrorKind, words: &str) -> SettingsError {
-        let (line, reason) = (self.node.line, format!("{} {words}", self.key));
-        LineError { line, reason, kind }.in_file(self.path, ": ")
-    }
-
-    /// The kubelet's decoder refuses a value of another type.
-    fn is_not(&self, expected: &str) -> SettingsError {
-        let quotes = match (expected, &*self.node.value) {
-            ("text", Value::Bool(_) | Value::Number(_)) => "; quotes make it text",
-            ("a boolean", Value::Text(_)) => "; a boolean stands without quotes",
-            _ => "",
-        };
-        let found = self.node.value.describe();
-        let words = format!("is {found}, and the kubelet takes {expected} there{quotes}");
-        self.error(ErrorKind::Refused, &words)
-    }
-
-    fn boolean(&self) -> Result<Option<bool>, SettingsError> {
-        match &*self.node.value {
-            Value::Bool(value) => Ok(Some(*value)),
-            Value::Null => Ok(None),
-            _ => Err(self.is_not("a boolean")),
-        }
-    }
-
-    fn boolean_or_false(&self) -> Result<bool, SettingsError> {
-        Ok(self.boolean()?.unwrap_or_default())
-    }
-
-    fn text_or_empty(&self) -> Result<String, SettingsError> {
-        match &*self.node.value {
-            Value::Text(text) => Ok(text.clone()),
-            Value::Null => Ok(String::new()),
-            _ => Err(self.is_not("text")),
-        }
-    }
-
-    fn text(&self) -> Result<Option<String>, SettingsError> {
-        Ok(Some(self.text_or_empty()?).filter(|text| !text.is_empty()))
-    }
-
-    fn texts(&self) -> Result<Option<Vec<String>>, SettingsError> {
-        let items = match &*self.node.value {
-            Value::List(items) => items,
-            Value::Null => return Ok(None),
-            _ => return Err(self.is_not("a list of texts")),
-        };
-        let texts = items
-            .iter()
-            .map(|node| Self { node, ..*self }.text_or_empty());
-        texts.collect::<Result<_, _>>().map(Some)
-    }
-
-    fn group(&self) -> Result<Option<CgroupPath>, SettingsError> {
-        let Some(text) = self.text()? else {
-            return Ok(None);
-        };
-        let path = CgroupPath::parse(&text);
-        let error = || self.error(ErrorKind::Unknown, &format!("{text:?} {NO_CGROUP}"));
-        path.ok_or_else(error).map(Some)
-    }
-
-    fn driver(&self) -> Result<Option<Driver>, SettingsError> {
-        let Some(name) = self.text()? else {
-            return Ok(None);
-        };
-        let error = || self.error(ErrorKind::Unknown, &format!("{name:?} {NO_DRIVER}"));
-        Driver::parse(&name).ok_or_else(error).map(Some)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::Driver;
 
-    fn settings(files: &[&str]) -> Result<Settings, SettingsError> {
+    /// The settings by these files, each with this body; the first is `--config`.
+    fn layered(bodies: &[&str]) -> Result<Settings, SettingsError> {
+        let texts: Vec<String> = bodies.iter().map(|body| with_head(body)).collect();
+        from_texts(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn from_texts(files: &[&str]) -> Result<Settings, SettingsError> {
         let mut settings = Settings::default();
         let mut role = Role::Base;
         for (number, text) in files.iter().enumerate() {
@@ -299,56 +119,50 @@ mod tests {
         format!("apiVersion: {}\nkind: {}\n{body}", API_VERSION.1, KIND.1)
     }
 
+    fn one(body: &str) -> Settings {
+        layered(&[body]).unwrap()
+    }
+
+    fn root_of(body: &str) -> String {
+        one(body).cgroup_root.value.to_string()
+    }
+
+    fn gates(settings: &Settings) -> Vec<(&str, bool)> {
+        let gates = settings.feature_gates.iter();
+        gates
+            .map(|(name, gate)| (name.as_str(), gate.value))
+            .collect()
+    }
+
     #[test]
     fn every_field_is_read() {
         for key in FIELDS {
-            let error = settings(&[&with_head(&format!("{key}: 5"))]).unwrap_err();
+            let error = layered(&[&format!("{key}: 5")]).unwrap_err();
             assert!(error.to_string().contains(key), "{error}");
         }
     }
 
-    fn one(body: &str) -> Settings {
-        settings(&[&with_head(body)]).unwrap()
-    }
-
     #[test]
     fn values_of_yaml_1_1() {
-        for (body, qos) in [
-            ("cgroupsPerQOS: no", false),
-            ("cgroupsPerQOS: off", false),
-            ("cgroupsPerQOS: FALSE", false),
-            ("cgroupsPerQOS: yes", true),
-            ("", true),
-            ("cgroupsPerQOS: null", true),
-            ("cgroupsPerQOS:", true),
-        ] {
-            assert_eq!(one(body).cgroups_per_qos.value, qos, "{body}");
+        for no in ["no", "off", "FALSE"] {
+            assert!(!one(&format!("cgroupsPerQOS: {no}")).cgroups_per_qos.value);
         }
-        for body in [
-            "cgroupsPerQOS: \"false\"",
-            "cgroupsPerQOS: 'no'",
-            "cgroupsPerQOS: 0",
-            "cgroupsPerQOS: maybe",
-            "cgroupRoot: [a]",
-        ] {
-            assert!(settings(&[&with_head(body)]).is_err(), "{body}");
+        for yes in ["yes", "null", ""] {
+            assert!(one(&format!("cgroupsPerQOS: {yes}")).cgroups_per_qos.value);
+        }
+        for other in ["\"false\"", "'no'", "0", "maybe"] {
+            assert!(
+                layered(&[&format!("cgroupsPerQOS: {other}")]).is_err(),
+                "{other}"
+            );
         }
     }
 
     #[test]
     fn keys_are_case_sensitive_unknown_ones_pass_and_the_last_of_two_wins() {
-        assert!(
-            one("cgroupsPerQos: false\nfeatureGates: {A: true}\nfoo: [1, {b: c}]")
-                .cgroups_per_qos
-                .value
-        );
-        assert_eq!(
-            one("cgroupRoot: /a\ncgroupRoot: /b")
-                .cgroup_root
-                .value
-                .to_string(),
-            "/b"
-        );
+        let read = one("cgroupsPerQos: false\nfeatureGates: {A: true}\nfoo: [1, {b: c}]");
+        assert!(read.cgroups_per_qos.value);
+        assert_eq!(root_of("cgroupRoot: /a\ncgroupRoot: /b"), "/b");
     }
 
     #[test]
@@ -357,114 +171,99 @@ mod tests {
             "{{\"apiVersion\":\"{}\",\"kind\":\"{}\",\"cgroupDriver\":\"systemd\"}}",
             API_VERSION.1, KIND.1
         );
-        assert_eq!(settings(&[&json]).unwrap().driver.value, Driver::Systemd);
-        assert_eq!(
-            one("cgroupRoot: /a\n---\ncgroupRoot: /b")
-                .cgroup_root
-                .value
-                .to_string(),
-            "/a"
-        );
-        assert_eq!(
-            one("cgroupRoot: /a\n---\n[this is: broken")
-                .cgroup_root
-                .value
-                .to_string(),
-            "/a"
-        );
+        assert_eq!(from_texts(&[&json]).unwrap().driver.value, Driver::Systemd);
+        for second in ["cgroupRoot: /b", "[this is: broken"] {
+            assert_eq!(root_of(&format!("cgroupRoot: /a\n---\n{second}")), "/a");
+        }
     }
 
     #[test]
     fn empty_values_are_defaults_but_an_empty_list_is_one() {
-        let read = one(
-            "cgroupDriver: ''\ncgroupRoot: ''\nenforceNodeAllocatable: []\ncpuManagerPolicy: \
-             static",
-        );
+        let default = Settings::default();
+        let read = one("cgroupDriver: ''\ncgroupRoot: ''\nenforceNodeAllocatable: []");
         assert_eq!(
             (read.driver, read.cgroup_root),
-            (Settings::default().driver, Settings::default().cgroup_root)
+            (default.driver, default.cgroup_root)
         );
         assert!(read.enforced.value.is_empty());
-        assert_eq!(
-            read.cpu_manager_policy.origin.to_string(),
-            "/0, cpuManagerPolicy"
-        );
         assert_eq!(one("enforceNodeAllocatable: null").enforced.value, ["pods"]);
+        let policy = one("cpuManagerPolicy: static").cpu_manager_policy;
+        assert_eq!(policy.origin.to_string(), "/0, cpuManagerPolicy");
     }
 
     #[test]
     fn values_of_another_type_are_refused_in_plain_words() {
-        for (body, line, words) in [
+        for (body, words) in [
             (
                 "cgroupRoot: 5",
-                3,
-                "cgroupRoot is the number 5, and the kubelet takes text there; quotes make it text",
+                "line 3: cgroupRoot is the number 5, and the kubelet takes text there; quotes make \
+                 it text",
             ),
-            ("\ncgroupRoot: 0x1f", 4, "the number 0x1f"),
-            ("cgroupRoot: 1_000", 3, "the number 1_000"),
-            ("cgroupRoot: no", 3, "the boolean false"),
-            ("cgroupRoot: {a: b}", 3, "a map"),
-            ("kubeReservedCgroup: [/a]", 3, "a list"),
-            ("cpuManagerPolicy: off", 3, "the boolean false"),
-            ("memoryManagerPolicy: .5", 3, "the number .5"),
-            ("cgroupDriver: y", 3, "the boolean true"),
-            ("containerRuntimeEndpoint: 1", 3, "the number 1"),
-            ("reservedSystemCPUs: 0", 3, "the number 0"),
+            (
+                "\ncgroupRoot: 0x1f",
+                "line 4: cgroupRoot is the number 0x1f,",
+            ),
+            (
+                "cgroupRoot: 1_000",
+                "line 3: cgroupRoot is the number 1_000,",
+            ),
+            ("cgroupRoot: no", "line 3: cgroupRoot is the boolean false,"),
+            ("cgroupRoot: {a: b}", "line 3: cgroupRoot is a map,"),
+            (
+                "kubeReservedCgroup: [/a]",
+                "line 3: kubeReservedCgroup is a list,",
+            ),
+            ("cpuManagerPolicy: off", "is the boolean false,"),
+            ("memoryManagerPolicy: .5", "is the number .5,"),
+            ("cgroupDriver: y", "is the boolean true,"),
+            ("containerRuntimeEndpoint: 1", "is the number 1,"),
+            ("reservedSystemCPUs: 0", "is the number 0,"),
             (
                 "enforceNodeAllocatable: pods",
-                3,
-                "the text \"pods\", and the kubelet takes a list of texts there",
+                "is the text \"pods\", and the kubelet takes a list of texts there",
             ),
-            ("enforceNodeAllocatable:\n- pods\n- 5", 5, "the number 5"),
+            (
+                "enforceNodeAllocatable:\n- pods\n- 5",
+                "line 5: enforceNodeAllocatable is",
+            ),
             (
                 "kubeReserved: 5",
-                3,
-                "the number 5, and the kubelet takes a map there",
+                "is the number 5, and the kubelet takes a map there",
             ),
-            ("kubeReserved:\n  cpu: 1", 4, "the number 1"),
+            (
+                "kubeReserved:\n  cpu: 1",
+                "line 4: kubeReserved is the number 1",
+            ),
             (
                 "featureGates: {A: \"true\"}",
-                3,
                 "a boolean stands without quotes",
             ),
             (
                 "cgroupsPerQOS: \"false\"",
-                3,
                 "a boolean stands without quotes",
             ),
-            ("cgroupsPerQOS: 0", 3, "the number 0"),
-            ("failCgroupV1: 'no'", 3, "the text \"no\""),
-            ("other: .inf", 3, ".inf"),
+            (
+                "failCgroupV1: 'no'",
+                "line 3: failCgroupV1 is the text \"no\"",
+            ),
+            ("other: .inf", "line 3: .inf"),
         ] {
-            let error = settings(&[&with_head(body)]).unwrap_err();
+            let error = layered(&[body]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused, "{body}");
             let text = error.to_string();
             assert!(
-                text.contains(words) && text.starts_with(&format!("/0: line {line}: ")),
-                "{body}: {text}"
+                text.starts_with("/0: line ") && text.contains(words),
+                "{text}"
             );
-            assert_eq!(error.kind(), ErrorKind::Refused, "{body}");
-            for word in [
-                "Option",
-                "struct",
-                "String",
-                "expected",
-                "deserialize",
-                "serde",
-            ] {
+            for word in ["Option", "struct", "String", "expected", "deserialize"] {
                 assert!(!text.contains(word), "{body}: {text}");
             }
         }
-        for (body, root) in [
-            ("cgroupRoot: '5'", "/5"),
-            ("cgroupRoot: 2001-12-14", "/2001-12-14"),
-            ("cgroupRoot: !!str 5", "/5"),
-        ] {
-            assert_eq!(one(body).cgroup_root.value.to_string(), root, "{body}");
-        }
-        assert_eq!(
-            one("enforceNodeAllocatable: [pods, null]").enforced.value,
-            ["pods", ""]
-        );
+        assert_eq!(root_of("cgroupRoot: '5'"), "/5");
+        assert_eq!(root_of("cgroupRoot: !!str 5"), "/5");
+        assert_eq!(root_of("cgroupRoot: 2001-12-14"), "/2001-12-14");
+        let enforced = one("enforceNodeAllocatable: [pods, null]").enforced;
+        assert_eq!(enforced.value, ["pods", ""]);
     }
 
     #[test]
@@ -473,79 +272,57 @@ mod tests {
             "featureGates: {A: yes, B: null}\nkubeReserved: {cpu: 100m}\ncontainerRuntimeEndpoint: \
              unix:///x\nreservedSystemCPUs: 0-1",
         );
-        let gates: Vec<_> = read
-            .feature_gates
-            .iter()
-            .map(|(name, gate)| (name.as_str(), gate.value))
-            .collect();
-        assert_eq!(gates, [("A", true), ("B", false)]);
+        assert_eq!(gates(&read), [("A", true), ("B", false)]);
         assert_eq!(read.kube_reservation["cpu"].value, "100m");
         assert_eq!(read.runtime_endpoint.value.as_deref(), Some("unix:///x"));
         assert_eq!(
             read.reserved_cpus.origin.to_string(),
             "/0, reservedSystemCPUs"
         );
-        let base = with_head("featureGates: {A: true, B: true}\nkubeReserved: {cpu: 1m, pid: '5'}");
-        let over = with_head("featureGates: {A: null, C: false}\nkubeReserved: {cpu: 2m}");
-        let read = settings(&[&base, &over]).unwrap();
-        let gates: Vec<_> = read
-            .feature_gates
-            .iter()
-            .map(|(name, gate)| (name.as_str(), gate.value))
-            .collect();
-        assert_eq!(gates, [("B", true), ("C", false)]);
-        assert_eq!(
-            (
-                read.kube_reservation["cpu"].value.as_str(),
-                read.kube_reservation.len()
-            ),
-            ("2m", 2)
-        );
-        assert!(
-            settings(&[&base, &with_head("kubeReserved: null")])
-                .unwrap()
-                .kube_reservation
-                .is_empty()
-        );
+        let base = "featureGates: {A: true, B: true}\nkubeReserved: {cpu: 1m, pid: '5'}";
+        let over = "featureGates: {A: null, C: false}\nkubeReserved: {cpu: 2m}";
+        let read = layered(&[base, over]).unwrap();
+        assert_eq!(gates(&read), [("B", true), ("C", false)]);
+        assert_eq!(read.kube_reservation["cpu"].value, "2m");
+        assert_eq!(read.kube_reservation.len(), 2);
+        let read = layered(&[base, "kubeReserved: null"]).unwrap();
+        assert!(read.kube_reservation.is_empty());
     }
 
     #[test]
     fn dropins_are_merge_patches() {
-        let base = with_head(
-            "cgroupRoot: /a\ncgroupDriver: systemd\nenforceNodeAllocatable: [pods, kube-reserved]",
-        );
-        let over = with_head("cgroupRoot: null\nenforceNodeAllocatable: [none]");
-        let read = settings(&[&base, &over]).unwrap();
-        assert_eq!(
-            (read.cgroup_root.value.to_string(), read.driver.value),
-            ("/".to_owned(), Driver::Systemd)
-        );
+        let base =
+            "cgroupRoot: /a\ncgroupDriver: systemd\nenforceNodeAllocatable: [pods, kube-reserved]";
+        let over = "cgroupRoot: null\nenforceNodeAllocatable: [none]";
+        let read = layered(&[base, over]).unwrap();
+        assert_eq!(read.cgroup_root, Settings::default().cgroup_root);
+        assert_eq!(read.driver.value, Driver::Systemd);
         assert_eq!(read.enforced.value, ["none"]);
     }
 
     #[test]
     fn what_the_kubelet_refuses() {
-        let headless = [
+        let pod = "apiVersion: v1\nkind: Pod";
+        for text in [
             "",
             "cgroupRoot: /a",
             "kind: KubeletConfiguration",
-            "apiVersion: v1\nkind: Pod",
+            pod,
             "[]",
             "5",
             "{",
-        ];
-        for text in headless {
-            assert!(settings(&[text]).is_err(), "{text:?}");
+        ] {
+            assert!(from_texts(&[text]).is_err(), "{text:?}");
         }
         for body in [
             "cgroupDriver: docker",
             "cgroupRoot: /a/../b",
             "a: \"\0\"",
             "a: &a [b",
-            "\tb: c",
         ] {
-            assert!(settings(&[&with_head(body)]).is_err(), "{body:?}");
+            assert!(layered(&[body]).is_err(), "{body:?}");
         }
+        assert!(layered(&["\tb: c"]).is_err());
         assert!(parse(Path::new("/x"), &[0xff, 0xfe, b'a']).is_err());
     }
 
@@ -557,10 +334,14 @@ mod tests {
             bomb.push_str(&format!("a{level}: &a{level} [{row}]\n"));
         }
         let start = std::time::Instant::now();
-        let _ = settings(&[&with_head(&"{".repeat(100_000))]);
-        let _ = settings(&[&with_head(&bomb)]);
-        let _ = settings(&[&with_head(&"- x\n".repeat(2_500_000))]);
-        let _ = settings(&[&with_head(&"[".repeat(100_000))]);
+        for hostile in [
+            bomb,
+            "{".repeat(100_000),
+            "[".repeat(100_000),
+            "- x\n".repeat(2_500_000),
+        ] {
+            let _ = layered(&[&hostile]);
+        }
         assert!(start.elapsed().as_secs() < 60);
     }
 }
