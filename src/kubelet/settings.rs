@@ -110,6 +110,7 @@ impl Driver {
     }
 
     /// The one that this is not.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::Cgroupfs => Self::Systemd,

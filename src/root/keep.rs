@@ -39,9 +39,8 @@ fn is_kernels_own(path: &Path) -> bool {
     };
     let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
     match parts.as_slice() {
-        ["cgroups"] => true,
+        ["cgroups"] | ["sys", "kernel", "keys", _] | ["sys", "kernel", "random", "boot_id"] => true,
         ["sys", "kernel", name] => ["osrelease", "panic", "panic_on_oops"].contains(name),
-        ["sys", "kernel", "keys", _] | ["sys", "kernel", "random", "boot_id"] => true,
         ["sys", "vm", name] => ["overcommit_memory", "panic_on_oom"].contains(name),
         [pid, name] | [pid, "task", _, name] => {
             pid.bytes().all(|digit| digit.is_ascii_digit())
