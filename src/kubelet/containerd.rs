@@ -90,7 +90,10 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// What is known where the driver is.
+    /// The configuration with the driver that it sets.
+    ///
+    /// # Errors
+    /// When the driver is not known.
     pub(super) fn known(self) -> Result<Containerd, SettingsError> {
         Ok(Containerd {
             driver: self.driver?,
@@ -128,12 +131,10 @@ fn answer(root: &Root, path: &Path, table: &Table) -> Result<Driver, SettingsErr
     if let Some(driver) = driver(path, table)? {
         return Ok(driver);
     }
-    let systemd_runs = root.exists(Path::new(SYSTEMD_RUNS))?;
-    Ok(if systemd_runs {
-        Driver::Systemd
-    } else {
-        Driver::Cgroupfs
-    })
+    if root.exists(Path::new(SYSTEMD_RUNS))? {
+        return Ok(Driver::Systemd);
+    }
+    Ok(Driver::Cgroupfs)
 }
 
 fn parse(text: &str) -> Result<Table, LineError> {
@@ -215,7 +216,7 @@ fn driver_of(name: &str, runtime: Option<&Value>) -> Option<Driver> {
         None if is_usual => &Table::new(),
         None => return None,
     };
-    let mut driver = Driver::Cgroupfs;
+    let mut uses_systemd = false;
     for (name, value) in options {
         let is_it = |(option, _): &&(&str, Expected)| option.eq_ignore_ascii_case(name);
         let Some((option, expected)) = RUNC_OPTIONS.iter().find(is_it) else {
@@ -232,15 +233,16 @@ fn driver_of(name: &str, runtime: Option<&Value>) -> Option<Driver> {
             return None;
         }
         if *option == SYSTEMD_CGROUP {
-            let is_set = value.as_bool() == Some(true);
-            driver = if is_set {
-                Driver::Systemd
-            } else {
-                Driver::Cgroupfs
-            };
+            uses_systemd = value.as_bool() == Some(true);
         }
     }
-    RUNC_TYPES.contains(&kind).then_some(driver)
+    if !RUNC_TYPES.contains(&kind) {
+        None
+    } else if uses_systemd {
+        Some(Driver::Systemd)
+    } else {
+        Some(Driver::Cgroupfs)
+    }
 }
 
 #[cfg(test)]

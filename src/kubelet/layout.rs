@@ -1,4 +1,4 @@
-//! Which cgroups the kubelet will want, from its settings.
+//! The cgroups that the kubelet wants by its settings, and their names.
 //!
 //! Rests on `pkg/kubelet/cm/container_manager_linux.go` and `cgroup_manager_linux.go`: the cgroupfs
 //! driver joins names with `/` below the cgroup root (`ParseCgroupfsToCgroupName`), the systemd

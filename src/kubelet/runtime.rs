@@ -157,12 +157,12 @@ mod tests {
     use crate::kubelet::{Driver, ErrorKind};
 
     /// containerd says systemd, in a file that only a containerd 2 reads or in one that both read.
-    fn containerd_says_systemd(is_second: bool) -> Result<Option<ConfigFile>, SettingsError> {
-        Ok(Some(ConfigFile {
+    fn containerd_says_systemd(is_second: bool) -> ConfigFile {
+        ConfigFile {
             path: PathBuf::from("toml"),
             is_second,
             driver: Ok(Driver::Systemd),
-        }))
+        }
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
             (Version(1, 35), false, true),
         ] {
             let read = Settings::default()
-                .with_containerd(containerd_says_systemd(is_second), Some(version))
+                .with_containerd(Ok(Some(containerd_says_systemd(is_second))), Some(version))
                 .unwrap();
             assert_eq!(
                 read.driver.value == Driver::Systemd,
@@ -191,7 +191,7 @@ mod tests {
     fn without_the_version_containerd_must_not_contradict() {
         for is_second in [true, false] {
             let error = Settings::default()
-                .with_containerd(containerd_says_systemd(is_second), None)
+                .with_containerd(Ok(Some(containerd_says_systemd(is_second))), None)
                 .unwrap_err();
             assert!(
                 matches!(error, SettingsError::VersionUnknown { .. }),
@@ -199,7 +199,7 @@ mod tests {
             );
             let same = settings("--cgroup-driver=systemd").unwrap();
             assert_eq!(
-                same.with_containerd(containerd_says_systemd(is_second), None)
+                same.with_containerd(Ok(Some(containerd_says_systemd(is_second))), None)
                     .unwrap()
                     .driver
                     .value,
@@ -210,7 +210,7 @@ mod tests {
         let unasked = settings("--feature-gates=KubeletCgroupDriverFromCRI=false").unwrap();
         assert!(
             unasked
-                .with_containerd(containerd_says_systemd(true), None)
+                .with_containerd(Ok(Some(containerd_says_systemd(true))), None)
                 .is_ok()
         );
     }
@@ -264,7 +264,10 @@ mod tests {
         ] {
             let read = settings(&format!("--feature-gates={gates}")).unwrap();
             let read = read
-                .with_containerd(containerd_says_systemd(true), Some(Version(1, minor)))
+                .with_containerd(
+                    Ok(Some(containerd_says_systemd(true))),
+                    Some(Version(1, minor)),
+                )
                 .unwrap();
             assert_eq!(
                 read.driver.value == Driver::Systemd,

@@ -292,10 +292,15 @@ mod tests {
             "--kube-reserved-cgroup=/podruntime\n--enforce-node-allocatable=pods,kube-reserved";
         assert_eq!(layout(reserved), ["/kubepods", "/podruntime"]);
         assert_eq!(layout("--kube-reserved-cgroup=/podruntime"), ["/kubepods"]);
-        let compressible = "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=pods,system-reserved-compressible";
-        assert_eq!(layout(compressible), ["/kubepods", "/sys"]);
-        let misspelt = "--system-reserved-cgroup=/sys\n--enforce-node-allocatable=system-reserved-compressibles";
-        assert_eq!(layout(misspelt), ["/kubepods"]);
+        let enforced = |key: &str| {
+            let file = format!("--system-reserved-cgroup=/sys\n--enforce-node-allocatable={key}");
+            layout(&file)
+        };
+        assert_eq!(
+            enforced("system-reserved-compressible"),
+            ["/kubepods", "/sys"]
+        );
+        assert_eq!(enforced("system-reserved-compressibles"), ["/kubepods"]);
     }
 
     #[test]

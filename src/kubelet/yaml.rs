@@ -1,9 +1,9 @@
 //! YAML as the kubelet reads it: the first document of a file, its scalars typed by the rules of
-//! YAML 1.1.
+//! YAML 1.1. No crate has these rules as Kubernetes applies them.
 //!
 //! Rests on go-yaml v2 (`resolve.go`, `decode.go`), whose answer `sigs.k8s.io/yaml` turns into JSON
-//! before the kubelet's decoder sees it: a plain `5`, `0x1f`, `1_000`, `.5`, `no` or `~` is no
-//! text, a date is, and so is all that is quoted.
+//! before the kubelet's decoder sees it: a plain `5`, `0x1f`, `1_000`, `.5`, `no` or `~` is not
+//! text, but a date is, and so is everything in quotes.
 
 mod keep;
 mod scalars;
@@ -145,9 +145,11 @@ impl<'a> Composer<'a> {
                 let (entries, depth) = self.map(level + 1)?;
                 (Value::Map(entries), depth, anchor)
             }
-            other => {
-                let reason = format!("{other:?} stands in a value's place");
-                return Err(LineError::unknown(line, reason));
+            _ => {
+                return Err(LineError::unknown(
+                    line,
+                    "there is no value where one is due",
+                ));
             }
         };
         let node = Node::new(line, value, depth);

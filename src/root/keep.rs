@@ -1,9 +1,9 @@
 //! What a capture keeps of the files that are read: no more than what the program reads in them.
 //!
 //! A capture is sent to strangers, and a list of what may be a secret is never complete. So each
-//! reader says what it needs, in a function beside the grammar by which it reads ([`Keep`]). A file
-//! that nobody speaks for is kept only where it is one of the kernel's that hold no user's text,
-//! else its content is not kept at all.
+//! reader says what it needs, in a function beside the grammar by which it reads ([`Keep`]). Of a
+//! file whose reader says nothing, the content is kept only if it is one of those of the kernel's
+//! that hold no user's text.
 
 use std::path::Path;
 
@@ -13,17 +13,17 @@ pub type Keep<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
 /// What replaces a text that is not kept.
 pub const BLANK: &str = "BLANKED";
 
-/// All of it.
+/// Keeps the whole content.
 pub fn all(content: &[u8]) -> Vec<u8> {
     content.to_vec()
 }
 
-/// Nothing of it.
+/// Keeps that there is a file, but no content.
 fn nothing(_: &[u8]) -> Vec<u8> {
     Vec::new()
 }
 
-/// What is kept of a file that no reader speaks for.
+/// What is kept of a file whose reader says nothing.
 pub(super) fn usual(path: &Path) -> Keep<'static> {
     if is_kernels_own(path) { &all } else { &nothing }
 }

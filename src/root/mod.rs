@@ -106,8 +106,8 @@ impl Root {
         }
     }
 
-    /// To read a file of which a capture keeps what `keep` leaves of it. Whoever reads anything but
-    /// the kernel's own files says so: of what is read without, a capture holds nothing.
+    /// A reader of files of which a capture keeps what `keep` leaves of them. Any file but the
+    /// kernel's own has to be read in this way, or a capture holds nothing of it.
     pub fn keeping<'a>(&'a self, keep: Keep<'a>) -> Reader<'a> {
         Reader { root: self, keep }
     }

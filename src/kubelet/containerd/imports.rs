@@ -160,10 +160,11 @@ mod tests {
         }
     }
 
+    const CRI: &str = "[plugins.\"io.containerd.cri.v1.runtime\".containerd]\nx = 1\n";
+
     #[test]
     fn imports_that_may_decide_leave_the_driver_unknown() {
         let config = |imports: &str| format!("version = 3\nimports = {imports}\n");
-        const CRI: &str = "[plugins.\"io.containerd.cri.v1.runtime\".containerd]\nx = 1\n";
         let table: &[Row] = &[
             ("[]", &[], true),
             ("[\"conf.d/*.toml\"]", &[], true),

@@ -1,16 +1,16 @@
 //! What a capture keeps of containerd's configuration: the values that are read and, beside them,
 //! the names of the others, with an empty value of the same type.
 //!
-//! It is written anew, a key of the whole in each line. Of what cannot be parsed only the error is
-//! kept.
+//! The file is written anew, with one line for each of its topmost keys. Of a file that cannot be
+//! parsed only the error is kept.
 
 use toml::{Table, Value};
 
 use super::{GRPC_PLUGIN, RUNC_OPTIONS, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
 use crate::root::keep::{fault, is_name, quoted};
 
-/// Where the values stand that are read, from the top down: `PLUGIN` and `OPTION` stand for the
-/// names in the constants of the room, `*` for any name or item.
+/// Where the values stand that are read, from the top down. `PLUGIN` stands for any of the CRI's
+/// plugins, `OPTION` for any of [`RUNC_OPTIONS`], `*` for any name or item.
 const READ: [&[&str]; 5] = [
     &["version"],
     &["imports", "*"],
@@ -37,6 +37,7 @@ const READ: [&[&str]; 5] = [
 const PLUGIN: &str = "<plugin>";
 const OPTION: &str = "<option>";
 
+/// Whether a part of a path in [`READ`] stands for this name.
 fn is_meant(pattern: &str, name: &str) -> bool {
     match pattern {
         "*" => true,
@@ -49,6 +50,7 @@ fn is_meant(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// What a capture keeps of the file.
 pub(super) fn keep(text: &str) -> String {
     match parse(text) {
         Ok(table) => entries(&table, &[]).map(|entry| entry + "\n").collect(),

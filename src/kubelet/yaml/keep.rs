@@ -1,8 +1,8 @@
 //! What a capture keeps of YAML: the values that are read and the names of the others, each in its
 //! line.
 //!
-//! It is written anew as JSON, so that no comment and nothing else between the values gets into it.
-//! Of what cannot be parsed only the error is kept.
+//! The document is written anew as JSON, so that neither a comment nor anything else between the
+//! values gets into the capture. Of a document that cannot be parsed only the error is kept.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub fn keep(text: &str, fields: &[&str]) -> String {
         text: String::new(),
         line: 1,
     };
-    // Of what is no map nothing is read.
+    // Nothing is read of a document that is no map.
     if let Value::Map(entries) = &*document.value {
         let mut kept = BTreeMap::new();
         for (name, node) in entries.iter().filter(|(name, _)| is_name(name)) {

@@ -1,4 +1,6 @@
-//! What a scalar is: go-yaml v2's `resolve.go`, without a type that would be asked for.
+//! Which value a scalar has: a boolean, a number, text or none.
+//!
+//! Rests on `resolve` in go-yaml v2's `resolve.go`.
 
 use super::Value;
 use crate::kubelet::ErrorKind;
