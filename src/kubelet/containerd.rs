@@ -37,34 +37,27 @@ const USUAL_RUNTIME: &str = "runc";
 /// The only type of runtime whose options say a driver, and how MicroK8s' template names it.
 const RUNC_TYPES: [&str; 2] = ["io.containerd.runc.v2", "${RUNTIME_TYPE}"];
 
-/// The options of such a runtime (`api/types/runc/options`); one of another type spoils them all.
-const RUNC_OPTIONS: [(&str, Expected); 12] = [
-    ("NoPivotRoot", Expected::Boolean),
-    ("NoNewKeyring", Expected::Boolean),
-    ("ShimCgroup", Expected::Text),
-    ("IoUid", Expected::Number),
-    ("IoGid", Expected::Number),
-    ("BinaryName", Expected::Text),
-    ("Root", Expected::Text),
-    (SYSTEMD_CGROUP, Expected::Boolean),
-    ("CriuImagePath", Expected::Text),
-    ("CriuWorkPath", Expected::Text),
-    ("TaskApiAddress", Expected::Text),
-    ("TaskApiVersion", Expected::Number),
+/// The options of such a runtime (`api/types/runc/options`) and their types as [`Value::type_str`]
+/// names them. One of another type spoils them all.
+const RUNC_OPTIONS: [(&str, &str); 12] = [
+    ("NoPivotRoot", "boolean"),
+    ("NoNewKeyring", "boolean"),
+    ("ShimCgroup", "string"),
+    ("IoUid", "integer"),
+    ("IoGid", "integer"),
+    ("BinaryName", "string"),
+    ("Root", "string"),
+    (SYSTEMD_CGROUP, "boolean"),
+    ("CriuImagePath", "string"),
+    ("CriuWorkPath", "string"),
+    ("TaskApiAddress", "string"),
+    ("TaskApiVersion", "integer"),
 ];
 
 const SYSTEMD_CGROUP: &str = "SystemdCgroup";
 
 /// What exists where systemd is the init system.
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
-
-/// The type of an option.
-#[derive(Clone, Copy)]
-enum Expected {
-    Boolean,
-    Number,
-    Text,
-}
 
 /// The driver that containerd's configuration sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,18 +211,13 @@ fn driver_of(name: &str, runtime: Option<&Value>) -> Option<Driver> {
     };
     let mut uses_systemd = false;
     for (name, value) in options {
-        let is_it = |(option, _): &&(&str, Expected)| option.eq_ignore_ascii_case(name);
+        let is_it = |(option, _): &&(&str, &str)| option.eq_ignore_ascii_case(name);
         let Some((option, expected)) = RUNC_OPTIONS.iter().find(is_it) else {
             continue;
         };
-        let fits = match expected {
-            Expected::Boolean => value.is_bool(),
-            Expected::Number => value
-                .as_integer()
-                .is_some_and(|number| u32::try_from(number).is_ok()),
-            Expected::Text => value.is_str(),
-        };
-        if !fits {
+        // The integers among them have 32 bits and no sign.
+        let is_in_range = |number| u32::try_from(number).is_ok();
+        if value.type_str() != *expected || !value.as_integer().is_none_or(is_in_range) {
             return None;
         }
         if *option == SYSTEMD_CGROUP {
@@ -249,53 +237,39 @@ fn driver_of(name: &str, runtime: Option<&Value>) -> Option<Driver> {
 mod tests {
     use super::*;
 
-    /// A configuration of version 3; `[R.x]` is short for the table of a runtime.
-    fn answer(text: &str) -> Result<Option<Driver>, SettingsError> {
-        let runtimes = format!("[plugins.\"{RUNTIME_PLUGIN}\".containerd.runtimes.");
-        let containerd = format!("[plugins.\"{RUNTIME_PLUGIN}\".containerd]");
-        let text = text.replace("[C]", &containerd).replace("[R.", &runtimes);
-        driver(
-            Path::new("/x"),
-            &parse(&format!("version = 3\n{text}")).unwrap(),
-        )
+    /// What a configuration comes to. In it `[C]` is short for the plugin's table, `[R.x]` for the
+    /// table of a runtime.
+    fn answer(plugin: &str, text: &str) -> Result<Option<Driver>, SettingsError> {
+        let containerd = format!("[plugins.\"{plugin}\".containerd");
+        let text = text.replace("[C]", &format!("{containerd}]"));
+        let text = text.replace("[R.", &format!("{containerd}.runtimes."));
+        driver(Path::new("/x"), &parse(&text).unwrap())
+    }
+
+    /// The same of version 3.
+    fn newest(text: &str) -> Result<Option<Driver>, SettingsError> {
+        answer(RUNTIME_PLUGIN, &format!("version = 3\n{text}"))
     }
 
     #[test]
     fn the_default_runtime_decides() {
-        let template = |plugin: &str, name: &str| {
-            format!(
-                "version = 2\n[plugins.\"{plugin}\".containerd]\ndefault_runtime_name = \
-                 \"{name}\"\n[plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \
-                 \"${{RUNTIME_TYPE}}\"\n[plugins.\"{plugin}\".containerd.runtimes.runc.options]\nSystemdCgroup \
-                 = true\n[plugins.\"{plugin}\".containerd.runtimes.gpu]\nruntime_type = \
-                 \"io.containerd.runc.v2\"\n[plugins.\"{plugin}\".containerd.runtimes.gpu.options]\nSystemdCgroup \
-                 = false\n"
-            )
-        };
-        let driver = |text: &str| driver(Path::new("/x"), &parse(text).unwrap());
+        let template = "version = 2\n[C]\ndefault_runtime_name = \"NAME\"\n[R.runc]\nruntime_type = \
+                        \"${RUNTIME_TYPE}\"\n[R.runc.options]\nSystemdCgroup = true\n[R.gpu]\n\
+                        runtime_type = \"io.containerd.runc.v2\"\n[R.gpu.options]\nSystemdCgroup = \
+                        false\n";
+        let (cgroupfs, systemd) = (Ok(Some(Driver::Cgroupfs)), Ok(Some(Driver::Systemd)));
         for plugin in [RUNTIME_PLUGIN, GRPC_PLUGIN] {
-            assert_eq!(
-                driver(&template(plugin, "${RUNTIME}")),
-                Ok(Some(Driver::Systemd))
-            );
-            assert_eq!(driver(&template(plugin, "runc")), Ok(Some(Driver::Systemd)));
-            assert_eq!(driver(&template(plugin, "gpu")), Ok(Some(Driver::Cgroupfs)));
+            let of = |name: &str| answer(plugin, &template.replace("NAME", name));
+            assert_eq!(of("${RUNTIME}"), systemd);
+            assert_eq!(of("runc"), systemd);
+            assert_eq!(of("gpu"), cgroupfs);
         }
-        let first = "[plugins.cri.containerd.runtimes.runc.options]\nSystemdCgroup = true\n";
-        assert_eq!(
-            driver(first),
-            Ok(Some(Driver::Systemd)),
-            "a file without a version is of version 1"
-        );
-        assert_eq!(
-            driver(&format!("version = 2\n{first}")),
-            Ok(Some(Driver::Cgroupfs))
-        );
-        assert_eq!(driver(""), Ok(Some(Driver::Cgroupfs)));
-        assert_eq!(
-            driver("# SystemdCgroup = true\n"),
-            Ok(Some(Driver::Cgroupfs))
-        );
+        // A file without a version is of version 1.
+        let first = "[R.runc.options]\nSystemdCgroup = true\n";
+        assert_eq!(answer(SHORT_PLUGIN, first), systemd);
+        let second = format!("version = 2\n{first}");
+        assert_eq!(answer(SHORT_PLUGIN, &second), cgroupfs);
+        assert_eq!(answer(SHORT_PLUGIN, "# SystemdCgroup = true\n"), cgroupfs);
     }
 
     #[test]
@@ -355,10 +329,10 @@ mod tests {
             ),
         ];
         for (text, expected) in table {
-            assert_eq!(answer(&text), *expected, "{text}");
+            assert_eq!(newest(&text), *expected, "{text}");
         }
         for name in ["\"kata\"", "\"\"", "5"] {
-            let error = answer(&format!("[C]\ndefault_runtime_name = {name}\n")).unwrap_err();
+            let error = newest(&format!("[C]\ndefault_runtime_name = {name}\n")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Refused, "{name}");
         }
     }

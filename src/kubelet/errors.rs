@@ -131,11 +131,10 @@ impl SettingsError {
 
     /// The kernel's answer, where something could not be read.
     pub fn failed_read(&self) -> Option<&ReadError> {
-        match self {
-            Self::Read { error, .. } => Some(error),
-            Self::Invalid { .. } | Self::RuntimeUnknown { .. } | Self::VersionUnknown { .. } => {
-                None
-            }
+        if let Self::Read { error, .. } = self {
+            Some(error)
+        } else {
+            None
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What the values of the kubelet's flags come to.
 //!
 //! Rests on `cmd/kubelet/app/options` for the flags, and for their types on spf13/pflag and on
-//! `k8s.io/component-base/cli/flag` (`MapStringString`, `MapStringBool`): of a scalar given twice
-//! the last value counts, and the first flag of a list or map replaces what the configuration file
-//! says, while any other adds to it.
+//! `k8s.io/component-base/cli/flag` (`MapStringString`, `MapStringBool`). Of a scalar the last flag
+//! counts. The first flag of a list or of reserved amounts replaces what the configuration file
+//! says, any other adds to it. Feature gates always add.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,16 @@ impl Settings {
                 "cgroups-per-qos" => new.cgroups_per_qos.set(flag.boolean()?, origin),
                 "cgroup-driver" => new.driver.set(driver(flag)?, origin),
                 "cgroup-root" => new.cgroup_root.set(group(flag)?, origin),
-                "enforce-node-allocatable" => enforce(&mut new.enforced, flag, is_again, origin)?,
+                "enforce-node-allocatable" => {
+                    let words = flag.text()?.split(',').filter(|word| !word.is_empty());
+                    let words = words.map(str::to_owned);
+                    if is_again {
+                        new.enforced.value.extend(words);
+                        new.enforced.origin = origin;
+                    } else {
+                        new.enforced.set(words.collect(), origin);
+                    }
+                }
                 "kube-reserved-cgroup" => new.kube_reserved.set(reserved(flag)?, origin),
                 "system-reserved-cgroup" => new.system_reserved.set(reserved(flag)?, origin),
                 "kube-reserved" => reserve(&mut new.kube_reservation, flag, is_again, &origin)?,
@@ -84,23 +93,6 @@ fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, LineError> {
         return Ok(None);
     }
     group(flag).map(Some)
-}
-
-fn enforce(
-    enforced: &mut Sourced<Vec<String>>,
-    flag: &Flag,
-    is_again: bool,
-    origin: Origin,
-) -> Result<(), LineError> {
-    let words = flag.text()?.split(',').filter(|word| !word.is_empty());
-    let words = words.map(str::to_owned);
-    if is_again {
-        enforced.value.extend(words);
-        enforced.origin = origin;
-    } else {
-        enforced.set(words.collect(), origin);
-    }
-    Ok(())
 }
 
 /// `cpu=100m,memory=1Gi`. Here only matters whether anything is reserved, so a value that only the
