@@ -1,9 +1,9 @@
 //! YAML as the kubelet reads it: the first document of a file, its scalars typed by the rules of
-//! YAML 1.1.
+//! YAML 1.1. No crate has these rules as Kubernetes applies them.
 //!
 //! Rests on go-yaml v2 (`resolve.go`, `decode.go`), whose answer `sigs.k8s.io/yaml` turns into JSON
-//! before the kubelet's decoder sees it: a plain `5`, `0x1f`, `1_000`, `.5`, `no` or `~` is no
-//! text, a date is, and so is all that is quoted.
+//! before the kubelet's decoder sees it: a plain `5`, `0x1f`, `1_000`, `.5`, `no` or `~` is not
+//! text, but a date is, and so is everything in quotes.
 
 mod keep;
 mod scalars;
@@ -11,9 +11,9 @@ mod scalars;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use granit_parser::{Event, Parser, ScalarStyle, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 
-use crate::kubelet::ErrorKind;
+use crate::kubelet::errors::LineError;
 pub use keep::keep;
 
 /// How many keys all merges (`<<`) of a file may copy.
@@ -27,8 +27,9 @@ const DEEPEST: usize = 500;
 pub struct Node {
     /// Counted from 1.
     pub line: usize,
-    /// What it is; shared with every alias of it.
+    /// Shared with every alias of it.
     pub value: Rc<Value>,
+    /// How many levels of lists and maps it holds.
     depth: usize,
 }
 
@@ -49,29 +50,6 @@ pub enum Value {
     Map(BTreeMap<String, Node>),
 }
 
-/// Why a file has no value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct YamlError {
-    /// Counted from 1.
-    pub line: usize,
-    /// What is wrong.
-    pub reason: String,
-    /// Whether the kubelet refuses it, too.
-    pub kind: ErrorKind,
-}
-
-/// Something wrong with what the parser is at.
-type Fault = (String, ErrorKind);
-
-fn refused<T>(reason: impl Into<String>) -> Result<T, Fault> {
-    Err((reason.into(), ErrorKind::Refused))
-}
-
-/// What this program does not follow, and the kubelet may.
-fn unknown<T>(reason: impl Into<String>) -> Result<T, Fault> {
-    Err((reason.into(), ErrorKind::Unknown))
-}
-
 impl Value {
     /// What it is, in words: `the number 5`.
     pub fn describe(&self) -> String {
@@ -86,35 +64,6 @@ impl Value {
     }
 }
 
-/// The first document in `text`; an empty file is [`Value::Null`].
-///
-/// # Errors
-/// For what is no YAML, what go-yaml or its translation into JSON refuses, and what would grow
-/// beyond measure.
-pub fn parse(text: &str) -> Result<Node, YamlError> {
-    if let Some(error) = YamlError::of_capture(text) {
-        return Err(error);
-    }
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| YamlError {
-            line: error.marker().line(),
-            reason: error.info(),
-            kind: ErrorKind::Refused,
-        })?;
-        let line = span.start.line();
-        if builder
-            .take(event, line)
-            .map_err(|(reason, kind)| YamlError { line, reason, kind })?
-        {
-            break;
-        }
-    }
-    Ok(builder
-        .document
-        .unwrap_or_else(|| Node::new(1, Value::Null, 0)))
-}
-
 impl Node {
     fn new(line: usize, value: Value, depth: usize) -> Self {
         Self {
@@ -125,206 +74,195 @@ impl Node {
     }
 }
 
-/// A list or map that has begun and not ended.
-struct Open {
+/// The first document in `text`; an empty file is [`Value::Null`].
+///
+/// # Errors
+/// For what is no YAML, what go-yaml or its translation into JSON refuses, and what would grow
+/// beyond measure.
+pub fn parse(text: &str) -> Result<Node, LineError> {
+    if let Some(error) = keep::kept_error(text) {
+        return Err(error);
+    }
+    let mut composer = Composer {
+        parser: Parser::new_from_str(text),
+        line: 1,
+        anchors: HashMap::new(),
+        merged: 0,
+    };
+    let mut document = Node::new(1, Value::Null, 0);
+    loop {
+        match composer.next()? {
+            None | Some(Event::DocumentEnd) => return Ok(document),
+            Some(Event::StreamStart | Event::DocumentStart(..) | Event::StreamEnd) => {}
+            Some(event) => document = composer.node(event, 0)?,
+        }
+    }
+}
+
+/// Composes nodes from the parser's events.
+struct Composer<'a> {
+    parser: Parser<'a, StrInput<'a>>,
+    /// The line of the last event.
     line: usize,
-    anchor: usize,
-    depth: usize,
-    kind: OpenKind,
-}
-
-enum OpenKind {
-    List(Vec<Node>),
-    Map {
-        entries: BTreeMap<String, Node>,
-        key: Option<Key>,
-    },
-}
-
-/// What the next node in a map belongs to.
-enum Key {
-    Name(String),
-    /// `<<`
-    Merge,
-}
-
-#[derive(Default)]
-struct Builder {
-    open: Vec<Open>,
     anchors: HashMap<usize, Node>,
+    /// How many keys merges have copied so far.
     merged: usize,
-    document: Option<Node>,
 }
 
-impl Builder {
-    /// Whether the document has ended.
-    fn take(&mut self, event: Event<'_>, line: usize) -> Result<bool, Fault> {
-        match event {
+impl<'a> Composer<'a> {
+    fn next(&mut self) -> Result<Option<Event<'a>>, LineError> {
+        match self.parser.next() {
+            None => Ok(None),
+            Some(Ok((event, span))) => {
+                self.line = span.start.line();
+                Ok(Some(event))
+            }
+            Some(Err(error)) => Err(LineError::refused(error.marker().line(), error.info())),
+        }
+    }
+
+    /// The node that begins with `event`, inside of `level` lists and maps.
+    fn node(&mut self, event: Event<'a>, level: usize) -> Result<Node, LineError> {
+        let line = self.line;
+        let (value, depth, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let is_plain = style == ScalarStyle::Plain;
                 let tag = tag.as_deref().map(short_tag);
-                if is_merge(&text, is_plain, tag.as_deref()) && self.awaits_key() {
-                    self.set_key(Key::Merge);
-                    return Ok(false);
-                }
-                let value = scalars::resolve(tag.as_deref(), &text, is_plain)?;
-                self.add(Node::new(line, value, 0), anchor)?;
+                let is_plain = style == ScalarStyle::Plain;
+                let value = scalars::resolve(tag.as_deref(), &text, is_plain);
+                let refused = |(reason, kind)| LineError { line, reason, kind };
+                (value.map_err(refused)?, 0, anchor)
             }
             Event::Alias(anchor) => {
-                let Some(node) = self.anchors.get(&anchor).cloned() else {
-                    return refused("this alias stands inside of what it names");
-                };
-                self.add(node, 0)?;
+                let target = self.anchors.get(&anchor).cloned();
+                let error = || self.refused("this alias stands inside of what it names");
+                return target.ok_or_else(error);
             }
             Event::SequenceStart(_, anchor, _) => {
-                self.begin(line, anchor, OpenKind::List(Vec::new()))?;
+                let (items, depth) = self.list(level + 1)?;
+                (Value::List(items), depth, anchor)
             }
             Event::MappingStart(_, anchor, _) => {
-                self.begin(
-                    line,
-                    anchor,
-                    OpenKind::Map {
-                        entries: BTreeMap::new(),
-                        key: None,
-                    },
-                )?;
+                let (entries, depth) = self.map(level + 1)?;
+                (Value::Map(entries), depth, anchor)
             }
-            Event::SequenceEnd | Event::MappingEnd => self.end()?,
-            Event::DocumentEnd => return Ok(true),
-            _ => {}
-        }
-        Ok(false)
-    }
-
-    fn begin(&mut self, line: usize, anchor: usize, kind: OpenKind) -> Result<(), Fault> {
-        if self.open.len() >= DEEPEST {
-            return too_deep();
-        }
-        self.open.push(Open {
-            line,
-            anchor,
-            depth: 0,
-            kind,
-        });
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), Fault> {
-        let Some(Open {
-            line,
-            anchor,
-            depth,
-            kind,
-        }) = self.open.pop()
-        else {
-            return Ok(());
+            _ => {
+                return Err(LineError::unknown(
+                    line,
+                    "there is no value where one is due",
+                ));
+            }
         };
-        let value = match kind {
-            OpenKind::List(items) => Value::List(items),
-            OpenKind::Map { entries, .. } => Value::Map(entries),
-        };
-        self.add(Node::new(line, value, depth), anchor)
-    }
-
-    fn awaits_key(&self) -> bool {
-        matches!(
-            self.open.last(),
-            Some(Open {
-                kind: OpenKind::Map { key: None, .. },
-                ..
-            })
-        )
-    }
-
-    fn set_key(&mut self, next: Key) {
-        if let Some(Open {
-            kind: OpenKind::Map { key, .. },
-            ..
-        }) = self.open.last_mut()
-        {
-            *key = Some(next);
-        }
-    }
-
-    /// A whole node, into what is open.
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+        let node = Node::new(line, value, depth);
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
-        if self.awaits_key() {
-            let name = key_name(&node)?;
-            self.set_key(Key::Name(name));
+        Ok(node)
+    }
+
+    /// The items of a list up to its end, and its depth.
+    fn list(&mut self, level: usize) -> Result<(Vec<Node>, usize), LineError> {
+        self.check_depth(level)?;
+        let (mut items, mut depth) = (Vec::new(), 0);
+        while let Some(event) = self.next()? {
+            if event == Event::SequenceEnd {
+                break;
+            }
+            let item = self.node(event, level)?;
+            depth = depth.max(item.depth + 1);
+            self.check_depth(depth)?;
+            items.push(item);
+        }
+        Ok((items, depth))
+    }
+
+    /// The entries of a map up to its end, and its depth.
+    fn map(&mut self, level: usize) -> Result<(BTreeMap<String, Node>, usize), LineError> {
+        self.check_depth(level)?;
+        let (mut entries, mut depth) = (BTreeMap::new(), 0);
+        while let Some(event) = self.next()? {
+            if event == Event::MappingEnd {
+                break;
+            }
+            let key = if is_merge(&event) {
+                None
+            } else {
+                let key = self.node(event, level)?;
+                Some(self.key_name(&key)?)
+            };
+            let Some(event) = self.next()? else { break };
+            let value = self.node(event, level)?;
+            depth = depth.max(value.depth + 1);
+            self.check_depth(depth)?;
+            match key {
+                Some(name) => drop(entries.insert(name, value)),
+                None => self.merge(&mut entries, &value)?,
+            }
+        }
+        Ok((entries, depth))
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<(), LineError> {
+        if depth <= DEEPEST {
             return Ok(());
         }
-        let Some(open) = self.open.last_mut() else {
-            self.document = Some(node);
-            return Ok(());
+        let reason = format!("lists and maps lie more than {DEEPEST} deep in each other");
+        Err(LineError::unknown(self.line, reason))
+    }
+
+    /// A key as `convertToJSONableObject` makes text of it.
+    fn key_name(&self, node: &Node) -> Result<String, LineError> {
+        match &*node.value {
+            Value::Text(text) | Value::Number(text) => Ok(text.clone()),
+            Value::Bool(value) => Ok(value.to_string()),
+            other => Err(self.refused(format!(
+                "a key is {}, and the kubelet refuses such a key",
+                other.describe()
+            ))),
+        }
+    }
+
+    /// go-yaml v2 merges where `<<` stands: over the keys before it, and under those behind it. Of
+    /// several maps the first wins.
+    fn merge(
+        &mut self,
+        entries: &mut BTreeMap<String, Node>,
+        value: &Node,
+    ) -> Result<(), LineError> {
+        let maps = match &*value.value {
+            Value::List(items) => items.iter().rev().collect(),
+            _ => vec![value],
         };
-        open.depth = open.depth.max(node.depth + 1);
-        if open.depth > DEEPEST {
-            return too_deep();
-        }
-        match &mut open.kind {
-            OpenKind::List(items) => items.push(node),
-            OpenKind::Map { entries, key } => match key.take() {
-                Some(Key::Name(name)) => drop(entries.insert(name, node)),
-                Some(Key::Merge) => merge(entries, &node, &mut self.merged)?,
-                None => {}
-            },
+        for map in maps {
+            let Value::Map(more) = &*map.value else {
+                let reason = "<< takes a map or a list of maps, and the kubelet refuses anything \
+                              else";
+                return Err(self.refused(reason));
+            };
+            self.merged += more.len();
+            if self.merged > MOST_MERGED {
+                let reason = format!("its merges copy more than {MOST_MERGED} keys");
+                return Err(LineError::unknown(self.line, reason));
+            }
+            entries.extend(more.clone());
         }
         Ok(())
     }
-}
 
-fn too_deep<T>() -> Result<T, Fault> {
-    unknown(format!(
-        "lists and maps lie more than {DEEPEST} deep in each other"
-    ))
-}
-
-/// A key as `convertToJSONableObject` makes text of it.
-fn key_name(node: &Node) -> Result<String, Fault> {
-    match &*node.value {
-        Value::Text(text) | Value::Number(text) => Ok(text.clone()),
-        Value::Bool(value) => Ok(value.to_string()),
-        other => refused(format!(
-            "a key is {}, and the kubelet refuses such a key",
-            other.describe()
-        )),
+    fn refused(&self, reason: impl Into<String>) -> LineError {
+        LineError::refused(self.line, reason)
     }
 }
 
-fn is_merge(text: &str, is_plain: bool, tag: Option<&str>) -> bool {
-    text == "<<" && (tag == Some("!!merge") || (is_plain && tag.is_none()))
-}
-
-/// go-yaml v2 merges where `<<` stands: over the keys before it, and under those behind it. Of
-/// several maps the first wins.
-fn merge(
-    entries: &mut BTreeMap<String, Node>,
-    node: &Node,
-    merged: &mut usize,
-) -> Result<(), Fault> {
-    let maps: Vec<&Node> = match &*node.value {
-        Value::Map(_) => vec![node],
-        Value::List(items) => items.iter().rev().collect(),
-        _ => Vec::new(),
+/// Whether this is the key `<<`, which merges the value behind it into its map.
+fn is_merge(event: &Event<'_>) -> bool {
+    let Event::Scalar(text, style, _, tag) = event else {
+        return false;
     };
-    let only_maps = "<< takes a map or a list of maps, and the kubelet refuses anything else";
-    if maps.is_empty() && !matches!(&*node.value, Value::List(_)) {
-        return refused(only_maps);
-    }
-    for map in maps {
-        let Value::Map(more) = &*map.value else {
-            return refused(only_maps);
-        };
-        *merged += more.len();
-        if *merged > MOST_MERGED {
-            return unknown(format!("its merges copy more than {MOST_MERGED} keys"));
-        }
-        entries.extend(more.iter().map(|(name, node)| (name.clone(), node.clone())));
-    }
-    Ok(())
+    let is_tagged_so = match tag.as_deref() {
+        Some(tag) => short_tag(tag) == "!!merge",
+        None => *style == ScalarStyle::Plain,
+    };
+    text == "<<" && is_tagged_so
 }
 
 /// `tag:yaml.org,2002:str` as `!!str`.

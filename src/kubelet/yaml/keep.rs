@@ -1,13 +1,14 @@
 //! What a capture keeps of YAML: the values that are read and the names of the others, each in its
 //! line.
 //!
-//! It is written anew as JSON, so that no comment and nothing else between the values gets into it.
-//! Of what cannot be parsed only the error is kept.
+//! The document is written anew as JSON, so that neither a comment nor anything else between the
+//! values gets into the capture. Of a document that cannot be parsed only the error is kept.
 
 use std::collections::BTreeMap;
 
-use super::{Node, Value, YamlError, parse};
+use super::{Node, Value, parse};
 use crate::kubelet::ErrorKind;
+use crate::kubelet::errors::LineError;
 use crate::root::keep::{fault, is_name, known_fault, quoted};
 
 /// A field that is read is a scalar, or a list or map of scalars.
@@ -17,27 +18,24 @@ const DEEPEST: usize = 2;
 pub fn keep(text: &str, fields: &[&str]) -> String {
     let document = match parse(text) {
         Ok(document) => document,
-        Err(error) => return error.to_capture(),
+        Err(error) => return keep_error(&error),
     };
     let mut json = Json {
         text: String::new(),
         line: 1,
     };
-    // Of what is no map nothing is read.
+    // Nothing is read of a document that is no map.
     if let Value::Map(entries) = &*document.value {
-        let names = entries.iter().filter(|(name, _)| is_name(name));
-        let kept = names.map(|(name, node)| {
-            let is_read = fields.contains(&name.as_str());
-            (
-                name.clone(),
-                if is_read {
-                    node.clone()
-                } else {
-                    Node::new(node.line, Value::Null, 0)
-                },
-            )
-        });
-        json.map(&kept.collect(), 0);
+        let mut kept = BTreeMap::new();
+        for (name, node) in entries.iter().filter(|(name, _)| is_name(name)) {
+            let node = if fields.contains(&name.as_str()) {
+                node.clone()
+            } else {
+                Node::new(node.line, Value::Null, 0)
+            };
+            kept.insert(name.clone(), node);
+        }
+        json.map(&kept, 0);
         json.text.push('\n');
     }
     json.text
@@ -80,7 +78,7 @@ impl Json {
         self.text.push('}');
     }
 
-    /// The next one in a list or map, in its own line.
+    /// Goes on to the next item or entry, in the line that `node` stands in.
     fn begin(&mut self, node: &Node) {
         let lines = node.line.saturating_sub(self.line);
         self.line += lines;
@@ -91,30 +89,22 @@ impl Json {
     }
 }
 
-impl YamlError {
-    fn to_capture(&self) -> String {
-        let is_known = if self.kind == ErrorKind::Refused {
-            "refused"
-        } else {
-            "unknown"
-        };
-        fault(&format!("{is_known} {} {}", self.line, self.reason))
-    }
+fn keep_error(error: &LineError) -> String {
+    let kind = match error.kind {
+        ErrorKind::Refused => "refused",
+        ErrorKind::Unknown => "unknown",
+    };
+    fault(&format!("{kind} {} {}", error.line, error.reason))
+}
 
-    /// The error in a capture.
-    pub(super) fn of_capture(text: &str) -> Option<Self> {
-        let mut words = known_fault(text)?.splitn(3, ' ');
-        let kind = if words.next()? == "refused" {
-            ErrorKind::Refused
-        } else {
-            ErrorKind::Unknown
-        };
-        Some(Self {
-            line: words.next()?.parse().ok()?,
-            reason: words.next()?.to_owned(),
-            kind,
-        })
-    }
+/// The error that a capture keeps in a file's place.
+pub(super) fn kept_error(text: &str) -> Option<LineError> {
+    let (kind, rest) = known_fault(text)?.split_once(' ')?;
+    let (line, reason) = rest.split_once(' ')?;
+    Some(match kind {
+        "refused" => LineError::refused(line.parse().ok()?, reason),
+        _ => LineError::unknown(line.parse().ok()?, reason),
+    })
 }
 
 #[cfg(test)]
