@@ -64,7 +64,8 @@ impl Settings {
                     new.protect_kernel_defaults.set(flag.boolean()?, origin);
                 }
                 "cpu-manager-policy-options" => {
-                    new.cpu_manager_options.set(Some(flag.as_written()), origin);
+                    let options = &mut new.cpu_manager_options;
+                    merge(options, flag, flag.text()?, is_again, &origin)?;
                 }
                 "cpu-manager-policy" => new.cpu_manager_policy.set(flag.text()?.to_owned(), origin),
                 "memory-manager-policy" => {
@@ -101,6 +102,24 @@ fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, LineError> {
     group(flag).map(Some)
 }
 
+/// `name=value,name=value`, in place of what the configuration file says, or behind an earlier flag.
+fn merge(
+    map: &mut BTreeMap<String, Sourced<String>>,
+    flag: &Flag,
+    text: &str,
+    is_again: bool,
+    origin: &Origin,
+) -> Result<(), LineError> {
+    if !is_again {
+        map.clear();
+    }
+    for (name, value) in flag.pairs(text)? {
+        let value = Sourced::new(value.to_owned(), origin.clone());
+        map.insert(name.to_owned(), value);
+    }
+    Ok(())
+}
+
 /// `cpu=100m,memory=1Gi`. Here only matters whether anything is reserved, so a value that only the
 /// service knows stands for something.
 fn reserve(
@@ -109,18 +128,11 @@ fn reserve(
     is_again: bool,
     origin: &Origin,
 ) -> Result<(), LineError> {
-    if !is_again {
-        resources.clear();
-    }
-    let value = match &flag.unknown_variable {
+    let text = match &flag.unknown_variable {
         Some(_) => "cpu=1",
         None => flag.text()?,
     };
-    for (name, amount) in flag.pairs(value)? {
-        let amount = Sourced::new(amount.to_owned(), origin.clone());
-        resources.insert(name.to_owned(), amount);
-    }
-    Ok(())
+    merge(resources, flag, text, is_again, origin)
 }
 
 impl Flag {
@@ -192,7 +204,7 @@ impl Flag {
 const NO_BOOLEAN: &str = "is neither true nor false, and the kubelet refuses it";
 
 /// Go's `strconv.ParseBool`.
-fn parse_bool(text: &str) -> Option<bool> {
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),

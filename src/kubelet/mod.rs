@@ -7,7 +7,7 @@ pub mod args;
 pub mod config;
 pub mod containerd;
 mod errors;
-mod flag_values;
+pub mod flag_values;
 pub mod flags;
 pub mod layout;
 pub mod microk8s;

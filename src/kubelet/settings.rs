@@ -165,8 +165,8 @@ pub struct Settings {
     pub fail_cgroup_v1: Sourced<Option<bool>>,
     /// `--cpu-manager-policy`.
     pub cpu_manager_policy: Sourced<String>,
-    /// `--cpu-manager-policy-options`, as they stand there.
-    pub cpu_manager_options: Sourced<Option<String>>,
+    /// `--cpu-manager-policy-options`, by name.
+    pub cpu_manager_options: BTreeMap<String, Sourced<String>>,
     /// `--memory-manager-policy`.
     pub memory_manager_policy: Sourced<String>,
     /// `--protect-kernel-defaults`: the kubelet dies of sysctls that differ, and sets none.
@@ -200,7 +200,7 @@ impl Default for Settings {
             root_dir: Sourced::default(PathBuf::from(DEFAULT_ROOT_DIR)),
             fail_cgroup_v1: Sourced::default(None),
             cpu_manager_policy: Sourced::default("none".to_owned()),
-            cpu_manager_options: Sourced::default(None),
+            cpu_manager_options: BTreeMap::new(),
             memory_manager_policy: Sourced::default("None".to_owned()),
             protect_kernel_defaults: Sourced::default(false),
             fail_swap_on: Sourced::default(true),

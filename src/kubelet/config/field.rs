@@ -12,7 +12,7 @@ use crate::kubelet::yaml::{Node, Value};
 use crate::kubelet::{Driver, ErrorKind, Origin, Settings, SettingsError, Sourced};
 
 /// The fields that are read, in the order in which errors are looked for.
-pub(super) const FIELDS: [&str; 16] = [
+pub(super) const FIELDS: [&str; 17] = [
     "cgroupsPerQOS",
     "cgroupDriver",
     "cgroupRoot",
@@ -23,6 +23,7 @@ pub(super) const FIELDS: [&str; 16] = [
     "failSwapOn",
     "protectKernelDefaults",
     "cpuManagerPolicy",
+    "cpuManagerPolicyOptions",
     "memoryManagerPolicy",
     "containerRuntimeEndpoint",
     "reservedSystemCPUs",
@@ -64,6 +65,9 @@ impl Field<'_> {
                 self.set(new, |s| &mut s.protect_kernel_defaults, self.boolean()?);
             }
             "cpuManagerPolicy" => self.set(new, |s| &mut s.cpu_manager_policy, self.text()?),
+            "cpuManagerPolicyOptions" => {
+                self.merge(role, &mut new.cpu_manager_options, Self::text_or_empty)?;
+            }
             "memoryManagerPolicy" => self.set(new, |s| &mut s.memory_manager_policy, self.text()?),
             "containerRuntimeEndpoint" => {
                 self.set_some(new, |s| &mut s.runtime_endpoint, self.text()?);
