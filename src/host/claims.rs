@@ -3,29 +3,29 @@
 //! Rests on cgroups(7): a controller is in one hierarchy only, and stays in one of version 1 as
 //! long as that is mounted anywhere or has groups.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup::Controllers;
 use crate::host::group::Process;
-use crate::host::kernel;
-use crate::host::mounts::{self, CgroupMount, mounts_of};
+use crate::host::kernel::{self, Subsystem};
+use crate::host::mounts::{self, CgroupMount, point_of};
 use crate::root::{ReadError, Root};
 
 /// A controller bound to version 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Which.
+    /// Its name in `/proc/cgroups`.
     pub controller: String,
     /// Where its hierarchy is mounted; `None` where no mount is to be seen.
     pub point: Option<PathBuf>,
     /// A process in whose mount namespace it is mounted, where that is not this program's own.
     pub mounted_for: Option<Process>,
-    /// The processes that live in a group of the hierarchy (its root, where everybody lives, does
-    /// not count).
+    /// The processes in a group of the hierarchy. Its root does not count: every other process
+    /// lives there.
     pub users: Vec<Process>,
 }
 
-/// Looks for those of `absent`.
+/// Looks for claims on the controllers in `absent`.
 ///
 /// # Errors
 /// When `/proc` cannot be read; processes that end meanwhile are passed over.
@@ -34,22 +34,16 @@ pub fn observe(
     mounts: &[CgroupMount],
     absent: &Controllers,
 ) -> Result<Vec<Claim>, ReadError> {
+    let mut claims = Vec::new();
     if absent.is_empty() {
-        return Ok(Vec::new());
+        return Ok(claims);
     }
     // Without the list only the mounts tell.
     let subsystems = kernel::subsystems(root).unwrap_or_default();
-    let is_bound = |name: &str| {
-        subsystems
-            .iter()
-            .any(|subsystem| subsystem.name == name && subsystem.hierarchy != 0)
-    };
-    let mut claims = Vec::new();
     for controller in absent.iter() {
-        let point = mounts_of(mounts, controller)
-            .next()
-            .map(|mount| mount.point.clone());
-        if point.is_none() && !is_bound(controller) {
+        let point = point_of(mounts, controller);
+        let is_bound = |known: &Subsystem| known.name == controller && known.hierarchy != 0;
+        if point.is_none() && !subsystems.iter().any(is_bound) {
             continue;
         }
         let mut claim = Claim {
@@ -66,24 +60,21 @@ pub fn observe(
     Ok(claims)
 }
 
+/// Adds what a process has to do with the claim.
 fn look_at(root: &Root, pid: &str, claim: &mut Claim) {
-    let path = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
-    let read = |name: &str| root.read(&path(name));
     let Ok(number) = pid.parse() else { return };
-    let process = || Process {
-        pid: number,
-        comm: read("comm").unwrap_or_default().trim_end().to_owned(),
-    };
-    if read("cgroup").is_ok_and(|groups| lives_in(&groups, &claim.controller)) {
-        claim.users.push(process());
+    let folder = Path::new("/proc").join(pid);
+    let groups = root.read(&folder.join("cgroup")).unwrap_or_default();
+    if lives_in(&groups, &claim.controller) {
+        claim.users.push(Process::named(root, number));
     }
-    if claim.point.is_none() {
-        let mountinfo = root.keeping(&mounts::kept()).read(&path("mountinfo"));
-        let seen = mounts::parse(&mountinfo.unwrap_or_default());
-        claim.point = mounts_of(&seen, &claim.controller)
-            .next()
-            .map(|mount| mount.point.clone());
-        claim.mounted_for = claim.point.as_ref().map(|_| process());
+    if claim.point.is_some() {
+        return;
+    }
+    let mountinfo = mounts::read(root, &folder.join("mountinfo")).unwrap_or_default();
+    claim.point = point_of(&mounts::parse(&mountinfo), &claim.controller);
+    if claim.point.is_some() {
+        claim.mounted_for = Some(Process::named(root, number));
     }
 }
 
@@ -91,9 +82,8 @@ fn look_at(root: &Root, pid: &str, claim: &mut Claim) {
 fn lives_in(groups: &str, controller: &str) -> bool {
     groups.lines().any(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
-        let is_meant = fields
-            .next()
-            .is_some_and(|names| names.split(',').any(|name| name == controller));
-        is_meant && fields.next().is_some_and(|path| path != "/")
+        let names = fields.next().unwrap_or_default();
+        let path = fields.next().unwrap_or("/");
+        path != "/" && names.split(',').any(|name| name == controller)
     })
 }

@@ -60,42 +60,43 @@ pub fn observe(root: &Root, kernel: &Kernel) -> Option<Manager> {
         return Some(Manager::Wsl);
     }
     let there = |path: &str| root.exists(Path::new(path)).unwrap_or(false);
-    let noted = NOTES
-        .iter()
-        .find_map(|path| root.keeping(&all).read(Path::new(path)).ok())
-        .or_else(|| environment_of_init(root));
-    match noted.as_deref().map(str::trim_end) {
-        None | Some("") => SIGNS
-            .into_iter()
-            .find(|(path, _)| there(path))
-            .map(|(_, manager)| manager),
-        Some("lxc") if DOORS.iter().any(|path| there(path)) => Some(Manager::Lxd),
-        Some("lxc") => Some(Manager::Lxc),
-        Some("docker") => Some(Manager::Docker),
-        Some("podman") => Some(Manager::Podman),
-        Some("systemd-nspawn") => Some(Manager::Nspawn),
-        Some("wsl") => Some(Manager::Wsl),
-        Some(name) => Some(Manager::Other(name.to_owned())),
-    }
+    let note = |path: &&str| root.keeping(&all).read(Path::new(path)).ok();
+    let noted = NOTES.iter().find_map(note);
+    let noted = noted.or_else(|| environment_of_init(root));
+    let manager = match noted.as_deref().unwrap_or_default().trim_end() {
+        "" => {
+            let (_, manager) = SIGNS.into_iter().find(|(path, _)| there(path))?;
+            manager
+        }
+        "lxc" if DOORS.iter().any(|path| there(path)) => Manager::Lxd,
+        "lxc" => Manager::Lxc,
+        "docker" => Manager::Docker,
+        "podman" => Manager::Podman,
+        "systemd-nspawn" => Manager::Nspawn,
+        "wsl" => Manager::Wsl,
+        name => Manager::Other(name.to_owned()),
+    };
+    Some(manager)
 }
 
-/// `container=` of process 1, which only root may see.
+/// `container=` of process 1, whose environment only root may see.
 fn environment_of_init(root: &Root) -> Option<String> {
-    let keep = text(|environment| variable(environment).unwrap_or_default().to_owned());
-    let environment = root
-        .keeping(&keep)
-        .read_value(Path::new("/proc/1/environ"))
-        .ok()??;
-    variable(&environment)?
-        .strip_prefix(VARIABLE)
-        .map(str::to_owned)
+    let keep = text(keep);
+    let path = Path::new("/proc/1/environ");
+    let environment = root.keeping(&keep).read_value(path).ok()??;
+    noted_in(&environment).map(str::to_owned)
 }
 
-/// Of the environment of process 1, all that is read, and that a capture keeps.
+fn noted_in(environment: &str) -> Option<&str> {
+    let mut variables = environment.split('\0');
+    variables.find_map(|variable| variable.strip_prefix(VARIABLE))
+}
+
+/// The only variable of process 1 that is read.
 const VARIABLE: &str = "container=";
 
-fn variable(environment: &str) -> Option<&str> {
-    environment
-        .split('\0')
-        .find(|variable| variable.starts_with(VARIABLE))
+/// What a capture keeps of that environment.
+fn keep(environment: &str) -> String {
+    let manager = noted_in(environment);
+    manager.map_or_else(String::new, |name| format!("{VARIABLE}{name}"))
 }

@@ -3,8 +3,8 @@
 //! Each container, or each pod, has a shim, and containerd starts it with `-address` and the socket
 //! that it serves itself (containerd's `pkg/shim/util_unix.go` and
 //! `cmd/containerd-shim-runc-v2/manager`; before 2.0 `runtime/v2/shim/util.go`). Docker's
-//! containerd and any other one have sockets of their own, and their containers are no business of
-//! this kubelet.
+//! containerd and any other one have sockets of their own: their containers do not concern this
+//! kubelet.
 
 use std::path::Path;
 
@@ -14,25 +14,21 @@ use crate::root::{ReadError, Root};
 /// Every shim is called `containerd-shim…`; the kernel cuts a name to these 15 bytes.
 const SHIM: &str = "containerd-shim";
 
-/// Whether a shim of a containerd runs whose socket `is_meant`.
+/// Whether a shim runs whose containerd serves a socket that `is_meant`.
 ///
 /// # Errors
-/// When `/proc` cannot be listed, or what a process is cannot be known; one that ends meanwhile is
-/// passed over.
+/// When `/proc` cannot be listed or a process in it not be read; one that ends meanwhile is passed
+/// over.
 pub fn live(root: &Root, is_meant: impl Fn(&str) -> bool) -> Result<bool, ReadError> {
+    let keep = text(keep);
     for pid in root.pids()? {
-        let file = |name: &str| Path::new("/proc").join(&pid).join(name);
-        if root
-            .read_value(&file("comm"))?
-            .is_none_or(|comm| comm.trim_end() != SHIM)
-        {
+        let folder = Path::new("/proc").join(&pid);
+        let comm = root.read_value(&folder.join("comm"))?.unwrap_or_default();
+        if comm.trim_end() != SHIM {
             continue;
         }
-        let arguments = root
-            .keeping(&text(keep))
-            .read_if_there(&file("cmdline"))?
-            .unwrap_or_default();
-        if address(&arguments).is_some_and(&is_meant) {
+        let arguments = root.keeping(&keep).read_if_there(&folder.join("cmdline"))?;
+        if address(&arguments.unwrap_or_default()).is_some_and(&is_meant) {
             return Ok(true);
         }
     }
@@ -44,12 +40,13 @@ pub fn live(root: &Root, is_meant: impl Fn(&str) -> bool) -> Result<bool, ReadEr
 fn address(arguments: &str) -> Option<&str> {
     let mut arguments = arguments.split('\0').skip(1);
     while let Some(argument) = arguments.next() {
-        let name = argument
-            .strip_prefix("--")
-            .or_else(|| argument.strip_prefix('-'));
-        match name.map(|name| name.split_once('=').unwrap_or((name, ""))) {
-            Some(("address", "")) => return arguments.next(),
-            Some(("address", value)) => return Some(value),
+        let Some(flag) = argument.strip_prefix('-') else {
+            continue;
+        };
+        let flag = flag.strip_prefix('-').unwrap_or(flag);
+        match flag.split_once('=').unwrap_or((flag, "")) {
+            ("address", "") => return arguments.next(),
+            ("address", value) => return Some(value),
             _ => {}
         }
     }
@@ -58,11 +55,11 @@ fn address(arguments: &str) -> Option<&str> {
 
 /// What a capture keeps of a shim's command line.
 fn keep(arguments: &str) -> String {
-    // Anything but a path is no socket, and may be what another flag was meant to keep from view.
-    let address = address(arguments).filter(|address| address.starts_with('/'));
-    address
-        .map(|address| format!("{SHIM}\0-address\0{address}\0"))
-        .unwrap_or_default()
+    match address(arguments) {
+        Some(socket) if socket.starts_with('/') => format!("{SHIM}\0-address\0{socket}\0"),
+        // Anything but a path is no socket, and may be another flag's secret.
+        Some(_) | None => String::new(),
+    }
 }
 
 #[cfg(test)]

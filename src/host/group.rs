@@ -1,8 +1,8 @@
 //! One cgroup of the version 2 hierarchy as it stands.
 //!
-//! Which files there are depends on the kernel and on what the parent enables; each that is absent
-//! has the value the kernel would act by. Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Core
-//! Interface Files".
+//! Which files there are depends on the kernel and on what the parent enables. In place of one that
+//! is absent stands the value by which the kernel acts without it. Rests on
+//! `Documentation/admin-guide/cgroup-v2.rst`, "Core Interface Files".
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::host::partitions;
+use crate::host::{kernel, partitions};
 use crate::kubelet::layout::Layout;
 use crate::root::keep::all;
 use crate::root::{ReadError, Root};
@@ -56,12 +56,20 @@ impl Kind {
 }
 
 /// A process, by the number and name the kernel knows it under.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Its id; 0 for one of another pid namespace.
     pub pid: i32,
     /// `/proc/PID/comm`; empty when the process ended meanwhile.
     pub comm: String,
+}
+
+impl Process {
+    /// Looks up its name.
+    pub(super) fn named(root: &Root, pid: i32) -> Self {
+        let comm = kernel::value(root, &format!("/proc/{pid}/comm"));
+        Self { pid, comm }
+    }
 }
 
 /// A resource setting that is not the kernel's default.
@@ -87,7 +95,7 @@ pub struct MemoryLimit {
 /// What is known of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Where.
+    /// Its place in the hierarchy.
     pub path: CgroupPath,
     /// `cgroup.type`.
     pub kind: Kind,
@@ -95,8 +103,8 @@ pub struct Group {
     pub controllers: Controllers,
     /// `cgroup.subtree_control`: what it passes on.
     pub subtree_control: Controllers,
-    /// Who is directly in it (the first [`MAX_NAMED`] with their names). Never read at the real
-    /// root.
+    /// The processes directly in it, the first [`MAX_NAMED`] with their names. Never read at the
+    /// real root.
     pub processes: Vec<Process>,
     /// Whether a process lives in it or anywhere below.
     pub populated: bool,
@@ -122,7 +130,7 @@ pub struct Group {
     pub threaded_children: Vec<OsString>,
 }
 
-/// So many processes are looked up by name; of more, only the number is told.
+/// How many processes of a group are looked up by name.
 pub const MAX_NAMED: usize = 8;
 
 /// A memory limit from here on is none: version 1 rounds its largest number down to whole pages.
@@ -141,25 +149,16 @@ const SETTINGS: [&str; 6] = [
 /// What it writes on kubepods alone.
 const SETTINGS_OF_QOS: [&str; 3] = ["memory.max", "pids.max", "cpuset.cpus"];
 
-/// Later entries win, so that a group that is also an ancestor is looked at as closely as its own
-/// role asks.
+/// The groups that the kubelet wants, those above them, and the one for strays. One that has
+/// several roles is looked at as closely as any of them asks.
 pub fn to_look_at(layout: &Layout) -> BTreeMap<CgroupPath, Depth> {
-    let mut wanted = BTreeMap::new();
+    let mut foreign = vec![layout.strays.clone()];
     for expected in layout.reserved.iter().chain([&layout.kubepods]) {
-        wanted.extend(
-            expected
-                .ancestors()
-                .into_iter()
-                .map(|path| (path, Depth::Foreign)),
-        );
+        foreign.extend(expected.ancestors());
     }
-    wanted.extend(
-        layout
-            .reserved
-            .iter()
-            .map(|path| (path.clone(), Depth::Foreign)),
-    );
-    wanted.insert(layout.strays.clone(), Depth::Foreign);
+    foreign.extend(layout.reserved.iter().cloned());
+    let foreign = foreign.into_iter().map(|path| (path, Depth::Foreign));
+    let mut wanted: BTreeMap<CgroupPath, Depth> = foreign.collect();
     wanted.insert(layout.kubepods.clone(), Depth::Kubepods);
     wanted.extend(layout.qos.iter().map(|path| (path.clone(), Depth::Qos)));
     wanted
@@ -175,41 +174,34 @@ pub fn observe(
     path: &CgroupPath,
     depth: Depth,
 ) -> Result<Option<Group>, ReadError> {
-    let files = Files {
-        root,
-        dir: &path.under(mount),
-    };
+    let dir = &path.under(mount);
+    let files = Files { root, dir };
     let Some(controllers) = files.read("cgroup.controllers")? else {
         return Ok(None);
     };
-    let kind = files
-        .read("cgroup.type")?
-        .map_or(Kind::Root, |text| parse_kind(&text));
-    let max_descendants = files.limit("cgroup.max.descendants")?;
-    let max_depth = files.limit("cgroup.max.depth")?;
+    let kind = files.read("cgroup.type")?;
+    let kind = kind.map_or(Kind::Root, |text| parse_kind(&text));
+    let subtree_control = files.read("cgroup.subtree_control")?;
     let mut group = Group {
         path: path.clone(),
         kind,
         controllers: Controllers::parse(&controllers),
-        subtree_control: Controllers::parse(
-            &files.read("cgroup.subtree_control")?.unwrap_or_default(),
-        ),
+        subtree_control: Controllers::parse(&subtree_control.unwrap_or_default()),
         processes: Vec::new(),
         populated: true,
         frozen: false,
-        max_descendants,
-        max_depth,
-        descendants: if max_descendants.is_some() {
-            files.keyed("cgroup.stat", "nr_descendants")?
-        } else {
-            0
-        },
+        max_descendants: files.number("cgroup.max.descendants")?,
+        max_depth: files.number("cgroup.max.depth")?,
+        descendants: 0,
         memory: None,
         settings: Vec::new(),
         lacks_cpu_max: false,
         children: Vec::new(),
         threaded_children: Vec::new(),
     };
+    if group.max_descendants.is_some() {
+        group.descendants = files.keyed("cgroup.stat", "nr_descendants")?.unwrap_or(0);
+    }
     if kind != Kind::Root {
         files.events(&mut group)?;
     }
@@ -232,29 +224,26 @@ pub fn observe(
     Ok(Some(group))
 }
 
-/// The limit in `limit`, with what `current` says is in use; both are files of one group. `None`
-/// where there is no limit.
+/// The limit of the group at `dir`, with what is in use; each stands in the file of that name.
+/// `None` where there is no limit.
 ///
 /// # Errors
-/// When one of them, or the list of CPUs, cannot be read.
-pub fn memory_limit(
+/// When one of the files, or the list of CPUs, cannot be read.
+pub(super) fn memory_limit(
     root: &Root,
-    limit: &Path,
-    current: &Path,
+    dir: &Path,
+    [limit, current]: [&str; 2],
 ) -> Result<Option<MemoryLimit>, ReadError> {
-    let number = |path: &Path| {
-        Ok(root
-            .keeping(&all)
-            .read_value(path)?
-            .and_then(|text| text.trim_end().parse().ok()))
-    };
-    let Some(limit) = number(limit)?.filter(|limit| *limit < NO_MEMORY_LIMIT) else {
+    let files = Files { root, dir };
+    let limit = files.number(limit)?;
+    let Some(limit) = limit.filter(|limit| *limit < NO_MEMORY_LIMIT) else {
         return Ok(None);
     };
     let cpus = partitions::possible_cpus(root)?.map_or(1, |cpus| cpus.count());
+    let current = files.number(current)?.unwrap_or(0);
     Ok(Some(MemoryLimit {
         limit,
-        current: number(current)?.unwrap_or(0),
+        current,
         cpus,
     }))
 }
@@ -264,11 +253,9 @@ pub fn memory_limit(
 /// # Errors
 /// When its `cgroup.events` cannot be read.
 pub fn populated(root: &Root, mount: &Path, path: &CgroupPath) -> Result<bool, ReadError> {
-    let files = Files {
-        root,
-        dir: &path.under(mount),
-    };
-    Ok(files.keyed("cgroup.events", "populated")? != 0)
+    let dir = &path.under(mount);
+    let populated = Files { root, dir }.keyed("cgroup.events", "populated")?;
+    Ok(populated.is_some_and(|number| number != 0))
 }
 
 /// The file that lists who is directly in a group. `cgroup.procs` of a threaded group answers
@@ -291,18 +278,16 @@ impl Files<'_> {
         self.root.keeping(&all).read_value(&self.dir.join(name))
     }
 
-    fn limit(&self, name: &str) -> Result<Option<u64>, ReadError> {
-        Ok(self
-            .read(name)?
-            .and_then(|text| text.trim_end().parse().ok()))
+    /// The only content of a file; `None` for a word in its place, such as `max`.
+    fn number(&self, name: &str) -> Result<Option<u64>, ReadError> {
+        let text = self.read(name)?.unwrap_or_default();
+        Ok(text.trim_end().parse().ok())
     }
 
-    /// The number behind `key` in a file of `key value` lines; 0 where it is not said.
-    fn keyed(&self, name: &str, key: &str) -> Result<u64, ReadError> {
-        Ok(self
-            .read(name)?
-            .and_then(|text| value_of(&text, key))
-            .unwrap_or(0))
+    /// The number behind `key` in a file of `key value` lines.
+    fn keyed(&self, name: &str, key: &str) -> Result<Option<u64>, ReadError> {
+        let text = self.read(name)?.unwrap_or_default();
+        Ok(value_of(&text, key))
     }
 
     /// An empty group that is frozen says `frozen 1`; so does one whose parent is, hence the second
@@ -312,54 +297,37 @@ impl Files<'_> {
         group.populated = value_of(&events, "populated") == Some(1);
         // `frozen 0` is also what a group says that is asked to freeze and has not got there.
         if value_of(&events, "frozen") == Some(1) || group.populated {
-            group.frozen = self
-                .read("cgroup.freeze")?
-                .is_some_and(|text| text.trim_end() == "1");
+            group.frozen = self.number("cgroup.freeze")? == Some(1);
         }
         Ok(())
     }
 
     fn processes(&self, kind: Kind) -> Result<Vec<Process>, ReadError> {
-        let name = members_file(kind);
-        let list = match self.root.keeping(&all).read_if_there(&self.dir.join(name)) {
+        let path = self.dir.join(members_file(kind));
+        let list = match self.root.keeping(&all).read_if_there(&path) {
             Err(error) if error.errno == Errno::EOPNOTSUPP => None,
             answer => answer?,
         };
-        let pids = list
-            .as_deref()
-            .unwrap_or_default()
-            .lines()
-            .filter_map(|line| line.parse().ok());
-        Ok(pids
-            .enumerate()
-            .map(|(index, pid)| self.process(index, pid))
-            .collect())
-    }
-
-    fn process(&self, index: usize, pid: i32) -> Process {
-        let mut comm = String::new();
-        if index < MAX_NAMED {
-            let path = format!("/proc/{pid}/comm");
-            comm = self.root.read(Path::new(&path)).unwrap_or_default();
+        let mut processes = Vec::new();
+        for line in list.unwrap_or_default().lines() {
+            let Ok(pid) = line.parse() else { continue };
+            let comm = String::new();
+            let mut process = Process { pid, comm };
+            if processes.len() < MAX_NAMED {
+                process = Process::named(self.root, pid);
+            }
+            processes.push(process);
         }
-        Process {
-            pid,
-            comm: comm.trim_end_matches('\n').to_owned(),
-        }
+        Ok(processes)
     }
 
     /// kubepods always has some below; of the others the kernel's own count, where it keeps one,
     /// spares the look.
     fn children(&self, depth: Depth) -> Result<Vec<OsString>, ReadError> {
-        let counted = if depth == Depth::Qos {
-            self.read("cgroup.stat")?
-        } else {
-            None
-        };
-        match counted.and_then(|text| value_of(&text, "nr_descendants")) {
-            Some(0) => Ok(Vec::new()),
-            _ => Ok(self.root.directories(self.dir)?.unwrap_or_default()),
+        if depth == Depth::Qos && self.keyed("cgroup.stat", "nr_descendants")? == Some(0) {
+            return Ok(Vec::new());
         }
+        Ok(self.root.directories(self.dir)?.unwrap_or_default())
     }
 
     fn threaded(&self, names: &[OsString]) -> Result<Vec<OsString>, ReadError> {
@@ -377,9 +345,8 @@ impl Files<'_> {
         if !controllers.contains("cpu") || self.root.exists(&self.dir.join("cpu.max"))? {
             return Ok(false);
         }
-        Ok(self
-            .read("cgroup.controllers")?
-            .is_some_and(|now| Controllers::parse(&now).contains("cpu")))
+        let now = self.read("cgroup.controllers")?.unwrap_or_default();
+        Ok(Controllers::parse(&now).contains("cpu"))
     }
 
     fn settings(&self, files: &[&'static str]) -> Result<Vec<Setting>, ReadError> {
@@ -395,10 +362,9 @@ impl Files<'_> {
 }
 
 fn value_of(text: &str, key: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
-    line.trim_end().parse().ok()
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    value.trim_end().parse().ok()
 }
 
 /// Reads `cgroup.type`; a group that is not there is taken for an ordinary one.
@@ -406,9 +372,8 @@ fn value_of(text: &str, key: &str) -> Option<u64> {
 /// # Errors
 /// When it cannot be read.
 pub fn kind(root: &Root, directory: &Path) -> Result<Kind, ReadError> {
-    Ok(root
-        .read_value(&directory.join("cgroup.type"))?
-        .map_or(Kind::Domain, |text| parse_kind(&text)))
+    let text = root.read_value(&directory.join("cgroup.type"))?;
+    Ok(text.map_or(Kind::Domain, |text| parse_kind(&text)))
 }
 
 fn parse_kind(text: &str) -> Kind {

@@ -20,17 +20,11 @@ pub struct Kernel {
 
 /// The running kernel; what cannot be read stays empty, nothing is decided by it.
 pub fn observe(root: &Root) -> Kernel {
-    let command_line = root
-        .keeping(&text(keep_command_line))
-        .read_value(Path::new("/proc/cmdline"));
+    let keep = text(keep_command_line);
+    let command_line = root.keeping(&keep).read_value(Path::new("/proc/cmdline"));
     Kernel {
         release: value(root, "/proc/sys/kernel/osrelease"),
-        command_line: command_line
-            .ok()
-            .flatten()
-            .unwrap_or_default()
-            .trim_end()
-            .to_owned(),
+        command_line: line(command_line),
     }
 }
 
@@ -77,49 +71,45 @@ fn keep_command_line(line: &str) -> String {
 
 /// What a file of procfs says in one line; empty where it cannot be read.
 pub(super) fn value(root: &Root, path: &str) -> String {
-    root.read_value(Path::new(path))
-        .ok()
-        .flatten()
-        .unwrap_or_default()
-        .trim_end()
-        .to_owned()
+    line(root.read_value(Path::new(path)))
+}
+
+fn line(answer: Result<Option<String>, ReadError>) -> String {
+    let text = answer.ok().flatten().unwrap_or_default();
+    text.trim_end().to_owned()
 }
 
 impl Kernel {
     /// Whether its release is `major.minor` or a later one; false where it cannot be told.
     pub fn is_at_least(&self, major: u32, minor: u32) -> bool {
-        let mut numbers = self
-            .release
-            .split(['.', '-'])
-            .map_while(|part| part.parse().ok());
-        match (numbers.next(), numbers.next()) {
-            (Some(one), Some(two)) => (one, two) >= (major, minor),
-            _ => false,
-        }
+        let mut parts = self.release.split(['.', '-']);
+        let mut number = || parts.next()?.parse::<u32>().ok();
+        let release = number().zip(number());
+        release.is_some_and(|release| release >= (major, minor))
     }
 
     /// The controllers that the command line switches off (`cgroup_disable=`), with the word that
     /// does it.
     pub fn disabled_controllers(&self) -> Vec<(&str, &str)> {
-        let words = self.command_line.split_whitespace();
-        let lists = words.filter_map(|word| Some((word, word.strip_prefix("cgroup_disable=")?)));
-        lists
-            .flat_map(|(word, list)| list.split(',').map(move |controller| (controller, word)))
-            .collect()
+        let mut disabled = Vec::new();
+        for word in self.command_line.split_whitespace() {
+            if let Some(list) = word.strip_prefix("cgroup_disable=") {
+                disabled.extend(list.split(',').map(|controller| (controller, word)));
+            }
+        }
+        disabled
     }
 
     /// The word of the command line that keeps a controller from version 1 (`cgroup_no_v1=`); a
     /// hierarchy with a name and no controller is `named`.
     pub fn barred_from_v1(&self, controller: &str) -> Option<&str> {
-        let all = if controller.starts_with("name=") {
-            "named"
-        } else {
-            "all"
-        };
-        self.command_line.split_whitespace().find(|word| {
-            let list = word.strip_prefix("cgroup_no_v1=").unwrap_or_default();
-            list.split(',')
-                .any(|name| name == all || name == controller)
+        let is_named = controller.starts_with("name=");
+        let all = if is_named { "named" } else { "all" };
+        let is_meant = |name: &str| name == all || name == controller;
+        let mut words = self.command_line.split_whitespace();
+        words.find(|word| {
+            let list = word.strip_prefix("cgroup_no_v1=");
+            list.unwrap_or_default().split(',').any(is_meant)
         })
     }
 
@@ -130,31 +120,23 @@ impl Kernel {
     /// command line decides, and without it CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED.
     pub fn has_rt_group_sched(&self, root: &Root) -> Option<bool> {
         let can_be_switched = self.is_at_least(6, 16);
-        let switch = if can_be_switched {
-            self.rt_group_sched_switch()
-        } else {
-            None
-        };
+        let switch = self.rt_group_sched_switch().filter(|_| can_be_switched);
         if switch == Some(false) {
             return switch;
         }
         let configuration = self.configuration(root)?;
-        let is_on_by_default = !is_set(&configuration, "CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED");
-        let is_on = switch.unwrap_or(!can_be_switched || is_on_by_default);
+        let is_off = is_set(&configuration, "CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED");
+        let is_on = switch.unwrap_or(!(can_be_switched && is_off));
         Some(is_on && is_set(&configuration, "CONFIG_RT_GROUP_SCHED"))
     }
 
     /// `rt_group_sched=`: the last value that the kernel understands, up to the `--` behind which
     /// words are for init.
     fn rt_group_sched_switch(&self) -> Option<bool> {
-        let words = self
-            .command_line
-            .split_whitespace()
-            .take_while(|word| *word != "--");
-        let values = words.filter_map(|word| word.strip_prefix("rt_group_sched="));
-        values
-            .filter_map(|value| Some(small_number(value)? == 1))
-            .last()
+        let words = self.command_line.split_whitespace();
+        let own = words.take_while(|word| *word != "--");
+        let value = |word: &str| small_number(word.strip_prefix("rt_group_sched=")?);
+        own.filter_map(value).last().map(|value| value == 1)
     }
 
     /// Whether it was built with this option; `None` where its configuration is not to be had.
@@ -166,16 +148,14 @@ impl Kernel {
     /// `/proc/cgroups` may list them all the same. Those with their options are [`V1_OPTIONS`].
     pub fn not_built_for_v1(&self, root: &Root) -> Vec<&'static str> {
         let configuration = self.configuration(root).unwrap_or_default();
-        let is_left_out = |option: &str| {
+        let is_left_out = |(name, option)| {
+            let unset = format!("# {option} is not set");
             configuration
                 .lines()
-                .any(|line| line == format!("# {option} is not set"))
+                .any(|line| line == unset)
+                .then_some(name)
         };
-        V1_OPTIONS
-            .into_iter()
-            .filter(|(_, option)| is_left_out(option))
-            .map(|(name, _)| name)
-            .collect()
+        V1_OPTIONS.into_iter().filter_map(is_left_out).collect()
     }
 
     /// What it was built with, a line an option.
@@ -190,19 +170,16 @@ impl Kernel {
 }
 
 fn is_set(configuration: &str, option: &str) -> bool {
-    configuration
-        .lines()
-        .any(|line| line.strip_prefix(option) == Some("=y"))
+    let mut lines = configuration.lines();
+    lines.any(|line| line.strip_prefix(option) == Some("=y"))
 }
 
 /// 0 or 1 as the kernel's `kstrtol` reads it, in any base that it knows; nothing else is accepted
 /// here.
 fn small_number(text: &str) -> Option<u8> {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    let digits = digits
-        .strip_prefix("0x")
-        .or(digits.strip_prefix("0X"))
-        .unwrap_or(digits);
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let hexadecimal = text.strip_prefix("0x").or(text.strip_prefix("0X"));
+    let digits = hexadecimal.unwrap_or(text);
     match digits.trim_start_matches('0') {
         "1" => Some(1),
         "" if !digits.is_empty() => Some(0),
@@ -211,42 +188,33 @@ fn small_number(text: &str) -> Option<u8> {
 }
 
 fn packed_config(root: &Root) -> Option<String> {
-    unpacked(
-        &root
-            .keeping(&keep_packed)
-            .read_bytes(Path::new("/proc/config.gz"))
-            .ok()?,
-    )
+    let path = Path::new("/proc/config.gz");
+    unpacked(&root.keeping(&keep_packed).read_bytes(path).ok()?)
 }
 
 fn unpacked(packed: &[u8]) -> Option<String> {
     let mut config = String::new();
-    flate2::read::GzDecoder::new(packed)
-        .take(LARGEST_CONFIG)
-        .read_to_string(&mut config)
-        .ok()?;
+    let mut unpacked = flate2::read::GzDecoder::new(packed).take(LARGEST_CONFIG);
+    unpacked.read_to_string(&mut config).ok()?;
     Some(config)
 }
 
-/// What a capture keeps of a configuration: what is built and what is not. Texts and numbers are
-/// whoever built it's own.
+/// What a capture keeps of a configuration: what is built and what is not. Texts and numbers may
+/// say something about the one who built it.
 fn keep_options(configuration: &str) -> String {
-    let is_option = |line: &&str| {
-        let set = line.strip_suffix("=y").or_else(|| line.strip_suffix("=m"));
-        let unset = line
-            .strip_prefix("# ")
-            .and_then(|line| line.strip_suffix(" is not set"));
-        let name = set.or(unset).and_then(|name| name.strip_prefix("CONFIG_"));
-        name.is_some_and(|name| {
-            name.bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        })
+    let options = configuration.lines().filter(|line| is_option(line));
+    options.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// `CONFIG_X=y`, `CONFIG_X=m` or `# CONFIG_X is not set`.
+fn is_option(line: &str) -> bool {
+    let name = match line.strip_prefix("# ") {
+        Some(comment) => comment.strip_suffix(" is not set"),
+        None => line.strip_suffix("=y").or(line.strip_suffix("=m")),
     };
-    configuration
-        .lines()
-        .filter(is_option)
-        .flat_map(|line| [line, "\n"])
-        .collect()
+    let name = name.and_then(|name| name.strip_prefix("CONFIG_"));
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.is_some_and(|name| name.bytes().all(is_allowed))
 }
 
 /// The same of a packed one. What cannot be unpacked says nothing.
@@ -298,9 +266,8 @@ pub const V1_OPTIONS: [(&str, &str); 2] = [
 /// Looks for why a controller may be missing.
 pub fn offer(root: &Root, kernel: &Kernel) -> Offer {
     let missing = |configuration: String| {
-        CONTROLLER_OPTIONS
-            .into_iter()
-            .map(|(_, option)| option)
+        let options = CONTROLLER_OPTIONS.into_iter().map(|(_, option)| option);
+        options
             .filter(|option| !is_set(&configuration, option))
             .collect()
     };
@@ -315,11 +282,8 @@ pub fn offer(root: &Root, kernel: &Kernel) -> Offer {
 /// # Errors
 /// When it cannot be read.
 pub fn subsystems(root: &Root) -> Result<Vec<Subsystem>, ReadError> {
-    Ok(root
-        .read(Path::new("/proc/cgroups"))?
-        .lines()
-        .filter_map(parse_subsystem)
-        .collect())
+    let text = root.read(Path::new("/proc/cgroups"))?;
+    Ok(text.lines().filter_map(parse_subsystem).collect())
 }
 
 /// `name hierarchy groups enabled`; the line of titles has no numbers.

@@ -1,4 +1,5 @@
-//! Where the kernel's command line of the next boot is written: found by what the host has.
+//! The files that the kernel's command line of the next boot comes from, by the boot loader that
+//! the host has.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ pub enum Loader {
 pub struct Source {
     /// Who reads it.
     pub loader: Loader,
-    /// Where.
+    /// Its place on the host.
     pub file: PathBuf,
     /// What it says; empty where it may not be read.
     pub text: String,
@@ -52,8 +53,8 @@ const FILES: [(Loader, &str); 8] = [
 /// What Ubuntu's images add to GRUB's own file.
 const GRUB_FOLDER: &str = "/etc/default/grub.d";
 
-/// The file of this host's boot loader, and those beside it that it reads, too. Empty where none is
-/// known.
+/// The file of this host's boot loader, and for GRUB those of its folder. Empty where no known
+/// file exists.
 pub fn observe(root: &Root) -> Vec<Source> {
     let there = |file: &str| root.exists(Path::new(file)).unwrap_or(false);
     let Some((loader, file)) = FILES.into_iter().find(|(_, file)| there(file)) else {
@@ -64,15 +65,11 @@ pub fn observe(root: &Root) -> Vec<Source> {
         files.extend(root.files_below(Path::new(GRUB_FOLDER)).unwrap_or_default());
     }
     let keep = text(keep);
-    let read = |file: &Path| root.keeping(&keep).read(file).unwrap_or_default();
-    files
-        .into_iter()
-        .map(|file| Source {
-            loader,
-            text: read(&file),
-            file,
-        })
-        .collect()
+    let source = |file: PathBuf| {
+        let text = root.keeping(&keep).read(&file).unwrap_or_default();
+        Source { loader, file, text }
+    };
+    files.into_iter().map(source).collect()
 }
 
 /// What stands between the words of a command line, here and in a shell's variable.
@@ -81,7 +78,7 @@ fn ends_word(c: char) -> bool {
 }
 
 impl Source {
-    /// Whether this is one of its words.
+    /// Whether the file has `word` between blanks or quotes.
     pub fn says(&self, word: &str) -> bool {
         self.text.split(ends_word).any(|known| known == word)
     }
@@ -93,11 +90,12 @@ fn keep(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     for piece in text.split_inclusive(ends_word) {
         let word = piece.trim_end_matches(ends_word);
-        kept.push_str(&match word {
-            "" => String::new(),
-            word if word.chars().all(|c| c == '#') => word.to_owned(),
-            word => kernel::keep_word(word),
-        });
+        // An empty word, or the marks of a comment.
+        if word.chars().all(|c| c == '#') {
+            kept.push_str(word);
+        } else {
+            kept.push_str(&kernel::keep_word(word));
+        }
         kept.push_str(piece.strip_prefix(word).unwrap_or_default());
     }
     kept

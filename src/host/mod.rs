@@ -16,6 +16,7 @@ pub mod sandbox;
 pub mod service;
 pub mod state_files;
 pub mod tasks;
+mod unit_files;
 pub mod units;
 pub mod v1;
 
@@ -31,7 +32,7 @@ use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::root::{ReadError, Root};
 use boot::Boot;
 use claims::Claim;
-use group::{Depth, Group};
+use group::Group;
 use kernel::{Kernel, Offer};
 use loader::Source;
 use mounts::{CgroupMount, Mode};
@@ -50,7 +51,7 @@ use v1::Hierarchies;
 pub struct Host {
     /// How the hierarchies are laid out.
     pub mode: Mode,
-    /// All of them.
+    /// The mounts of all hierarchies.
     pub mounts: Vec<CgroupMount>,
     /// The running kernel.
     pub kernel: Kernel,
@@ -58,11 +59,11 @@ pub struct Host {
     pub offer: Offer,
     /// Where its next command line comes from, where a controller is missing.
     pub sources: Vec<Source>,
-    /// This boot and the one before.
+    /// This boot, and the container that this host may be.
     pub boot: Boot,
-    /// The active revision of MicroK8s and its kubelet's version, where they are known.
+    /// The active revision of MicroK8s.
     pub revision: Option<String>,
-    /// See [`Self::revision`].
+    /// The version of its kubelet, where the snap tells it.
     pub version: Option<Version>,
     /// The state files that the kubelet reads at its start, those that exist.
     pub state_files: Vec<StateFile>,
@@ -87,20 +88,20 @@ pub struct Tree {
     pub groups: BTreeMap<CgroupPath, Group>,
     /// With the systemd driver: the files of its slices.
     pub slices: BTreeMap<CgroupPath, SliceUnit>,
-    /// Pod groups.
+    /// The groups of pods.
     pub pods: PodGroups,
     /// kubepods of the driver that the kubelet does not use, where there is one.
     pub other: Option<OtherTree>,
     /// Whether a group with the cpu controller has `cpu.weight`, as far as kubepods shows it.
     pub has_cpu_weight: bool,
-    /// What version 1 has taken away from it.
+    /// The controllers that it lacks because version 1 has them.
     pub claims: Vec<Claim>,
 }
 
 /// Tasks that the kernel may refuse a controller for.
 #[derive(Clone, Debug)]
 pub struct Blockers {
-    /// Real-time or pinned, and outside the root cgroup.
+    /// Those that are real-time or pinned, and outside the root cgroup.
     pub tasks: Vec<Task>,
     /// CONFIG_RT_GROUP_SCHED, without which real-time tasks block nothing; `None` when it cannot be
     /// known.
@@ -110,9 +111,9 @@ pub struct Blockers {
 /// A controller that the kernel did not let be switched on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Whose `cgroup.subtree_control` was written.
+    /// The group whose `cgroup.subtree_control` was written.
     pub group: CgroupPath,
-    /// The controller.
+    /// Its name in that file.
     pub controller: String,
     /// The kernel's answer.
     pub errno: Errno,
@@ -132,20 +133,20 @@ impl Tree {
     /// Whether the root offers this controller and kubepods, or a group on the way to what the
     /// kubelet demands, does not pass it on or does not exist.
     pub fn lacks(&self, controller: &str, layout: &Layout) -> bool {
-        let demanded = layout.reserved.iter().chain([&layout.kubepods]);
-        let mut through = demanded
-            .flat_map(CgroupPath::ancestors)
-            .chain([layout.kubepods.clone()]);
+        let mut way = vec![layout.kubepods.clone()];
+        for demanded in layout.reserved.iter().chain([&layout.kubepods]) {
+            way.extend(demanded.ancestors());
+        }
         let passes_on = |group: &Group| group.subtree_control.contains(controller);
-        self.offered().contains(controller)
-            && !through.all(|path| self.group(&path).is_some_and(passes_on))
+        let is_passed_on = way
+            .iter()
+            .all(|path| self.group(path).is_some_and(passes_on));
+        self.offered().contains(controller) && !is_passed_on
     }
 
     /// What the root of the hierarchy offers.
     pub fn offered(&self) -> Controllers {
-        self.group(&CgroupPath::root())
-            .map(|root| root.controllers.clone())
-            .unwrap_or_default()
+        offered(&self.groups)
     }
 }
 
@@ -153,12 +154,11 @@ impl Host {
     /// Where the version 2 hierarchy is mounted; `/` in any other mode, where groups have no one
     /// directory.
     pub fn mount(&self) -> &Path {
-        self.tree
-            .as_ref()
-            .map_or(Path::new("/"), |tree| &tree.mount)
+        let tree = self.tree.as_ref();
+        tree.map_or(Path::new("/"), |tree| &tree.mount)
     }
 
-    /// Where the kubelet's groups are.
+    /// The mount points of the hierarchies that the kubelet makes groups in.
     pub fn mount_points(&self) -> Vec<&Path> {
         match (&self.tree, &self.v1) {
             (Some(tree), _) => vec![&tree.mount],
@@ -176,51 +176,36 @@ pub type Snap = Option<(String, Option<Version>)>;
 /// # Errors
 /// When something that a judgement would rest on cannot be read.
 pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, ReadError> {
-    let mountinfo = root
-        .keeping(&mounts::kept())
-        .read(Path::new("/proc/self/mountinfo"))?;
+    let mountinfo = mounts::read(root, Path::new("/proc/self/mountinfo"))?;
     let mounts = mounts::parse(&mountinfo);
     let mode = mounts::mode(&mountinfo, &mounts);
     let kernel = kernel::observe(root);
-    let tree = match &mode {
-        Mode::Unified(mount) => Some(observe_tree(root, mount, &mounts, &kernel, settings)?),
-        _ => None,
-    };
-    let v1 = match &mode {
-        Mode::Hybrid | Mode::Legacy => Some(v1::observe(root, &mounts, &kernel, settings)?),
-        _ => None,
-    };
-    let lacks = tree
-        .as_ref()
-        .is_some_and(|tree| !layout::desirable().minus(&tree.offered()).is_empty())
-        || v1.as_ref().is_some_and(|v1| {
-            v1.unmounted
-                .iter()
-                .any(|unmounted| unmounted.obstacle.is_some())
-        });
-    let revision = snap.as_ref().map(|(revision, _)| revision.as_str());
-    let state_files = state_files::observe(root, settings)?;
-    let sandbox = sandbox::observe(root)?;
+    let (mut tree, mut v1) = (None, None);
+    match &mode {
+        Mode::Unified(mount) => tree = Some(observe_tree(root, mount, &mounts, &kernel, settings)?),
+        Mode::Hybrid | Mode::Legacy => v1 = Some(v1::observe(root, &mounts, &kernel, settings)?),
+        Mode::Unmounted => {}
+    }
+    let lacks = |tree: &Tree| !layout::desirable().minus(&tree.offered()).is_empty();
+    let is_kept_out = |v1: &Hierarchies| v1.unmounted.iter().any(|one| one.obstacle.is_some());
+    let (mut offer, mut sources) = (Offer::default(), Vec::new());
+    if tree.as_ref().is_some_and(lacks) || v1.as_ref().is_some_and(is_kept_out) {
+        offer = kernel::offer(root, &kernel);
+        sources = loader::observe(root);
+    }
+    let (revision, version) = snap.clone().unzip();
     Ok(Host {
         mode,
         mounts,
-        offer: if lacks {
-            kernel::offer(root, &kernel)
-        } else {
-            Offer::default()
-        },
-        sources: if lacks {
-            loader::observe(root)
-        } else {
-            Vec::new()
-        },
+        offer,
+        sources,
         boot: boot::observe(root, &kernel),
         kernel,
-        revision: snap.as_ref().map(|(revision, _)| revision.clone()),
-        version: snap.as_ref().and_then(|(_, version)| *version),
-        state_files,
-        node: node::observe(root, settings, revision)?,
-        sandbox,
+        state_files: state_files::observe(root, settings)?,
+        sandbox: sandbox::observe(root)?,
+        node: node::observe(root, settings, revision.as_deref())?,
+        revision,
+        version: version.flatten(),
         tree,
         v1,
     })
@@ -248,24 +233,14 @@ pub fn containers_run(root: &Root, settings: &Settings, host: &Host) -> Result<b
 /// Whether a process lives in a group below kubepods or a QoS group. Those directly in these groups
 /// are strays and no container.
 fn lives_below(root: &Root, tree: &Tree, layout: &Layout) -> Result<bool, ReadError> {
-    let mut own = layout.own().filter_map(|path| tree.group(path));
-    if own.all(|group| group.processes.is_empty()) {
-        return Ok(tree
-            .group(&layout.kubepods)
-            .is_some_and(|kubepods| kubepods.populated));
+    let own = || layout.own().filter_map(|path| tree.group(path));
+    if own().all(|group| group.processes.is_empty()) {
+        let kubepods = tree.group(&layout.kubepods);
+        return Ok(kubepods.is_some_and(|kubepods| kubepods.populated));
     }
-    for group in layout
-        .own()
-        .filter_map(|path| tree.group(path))
-        .filter(|group| group.populated)
-    {
-        for path in group
-            .children
-            .iter()
-            .map(|name| group.path.join(name))
-            .filter(|path| !layout.is_own(path))
-        {
-            if group::populated(root, &tree.mount, &path)? {
+    for group in own().filter(|group| group.populated) {
+        for path in group.children.iter().map(|name| group.path.join(name)) {
+            if !layout.is_own(&path) && group::populated(root, &tree.mount, &path)? {
                 return Ok(true);
             }
         }
@@ -309,14 +284,15 @@ fn observe_tree(
     observe_memory(root, mount, &layout, &mut groups)?;
     let own = layout.own().filter_map(|path| groups.get(path));
     let pod_groups = layout.pod_groups(own.map(|group: &Group| (&group.path, &group.children)));
+    let is_populated = |group: &CgroupPath| group::populated(root, &mount.point, group);
     // Where nothing lives below the parent, no pod has to be asked.
-    let may_live = |pod: &CgroupPath| {
-        pod.parent()
-            .is_none_or(|above| groups.get(&above).is_none_or(|above| above.populated))
+    let lives = |pod: &CgroupPath| {
+        let above = pod.parent().and_then(|above| groups.get(&above));
+        Ok(above.is_none_or(|above| above.populated) && is_populated(pod)?)
     };
-    let lives = |pod: &CgroupPath| Ok(may_live(pod) && group::populated(root, &mount.point, pod)?);
     let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
-    let other = observe_other(root, mount, settings.other_kubepods())?;
+    let other = settings.other_kubepods();
+    let other = OtherTree::observe(root, &[&mount.point], other, is_populated)?;
     let has_cpu_weight = has_cpu_weight(root, kernel, groups.get(&layout.kubepods), mount)?;
     let mut slices = units::observe_all(root, &layout)?;
     for (slice, unit) in &mut slices {
@@ -324,9 +300,7 @@ fn observe_tree(
             unit.free_cpus = partitions::free_cpus(root, &mount.point, slice)?;
         }
     }
-    let offered = groups.get(&CgroupPath::root());
-    let offered = offered.map(|root| root.controllers.clone());
-    let absent = layout::desirable().minus(&offered.unwrap_or_default());
+    let absent = layout::desirable().minus(&offered(&groups));
     Ok(Tree {
         mount: mount.point.clone(),
         writable: mount.writable,
@@ -337,6 +311,11 @@ fn observe_tree(
         has_cpu_weight,
         claims: claims::observe(root, mounts, &absent)?,
     })
+}
+
+fn offered(groups: &BTreeMap<CgroupPath, Group>) -> Controllers {
+    let root = groups.get(&CgroupPath::root());
+    root.map_or_else(Controllers::default, |root| root.controllers.clone())
 }
 
 /// A kernel without CONFIG_FAIR_GROUP_SCHED has neither `cpu.weight` nor `cpu.max`
@@ -363,30 +342,15 @@ fn observe_memory(
     layout: &Layout,
     groups: &mut BTreeMap<CgroupPath, Group>,
 ) -> Result<(), ReadError> {
-    let lacks = |path: &CgroupPath| groups.get(path).is_none();
-    let is_incomplete = layout.own().chain(&layout.reserved).any(lacks)
-        || groups
-            .get(&layout.kubepods)
-            .is_some_and(|kubepods| !kubepods.subtree_control.contains("memory"));
-    if !is_incomplete {
+    let mut all = layout.own().chain(&layout.reserved);
+    let has_all = all.all(|path| groups.contains_key(path));
+    let kubepods = groups.get(&layout.kubepods);
+    if has_all && kubepods.is_some_and(|group| group.subtree_control.contains("memory")) {
         return Ok(());
     }
     for (path, group) in groups.iter_mut().filter(|(path, _)| !path.is_root()) {
-        let file = |name: &str| path.under(&mount.point).join(name);
-        group.memory = group::memory_limit(root, &file("memory.max"), &file("memory.current"))?;
+        let files = ["memory.max", "memory.current"];
+        group.memory = group::memory_limit(root, &path.under(&mount.point), files)?;
     }
     Ok(())
-}
-
-fn observe_other(
-    root: &Root,
-    mount: &CgroupMount,
-    kubepods: CgroupPath,
-) -> Result<Option<OtherTree>, ReadError> {
-    let Some(Group { populated, .. }) =
-        group::observe(root, &mount.point, &kubepods, Depth::Foreign)?
-    else {
-        return Ok(None);
-    };
-    OtherTree::new(root, kubepods, populated).map(Some)
 }

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::root::keep::{self, BLANK};
+use crate::root::keep::{BLANK, text};
+use crate::root::{ReadError, Root};
 
 /// Where the kubelet looks for cgroups, whatever else is mounted.
 pub const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
@@ -14,7 +15,7 @@ pub const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 /// One mounted cgroup hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupMount {
-    /// The mount point.
+    /// Its mount point, with the kernel's escapes undone.
     pub point: PathBuf,
     /// `cgroup2`, or `cgroup` for version 1.
     pub version: CgroupVersion,
@@ -25,7 +26,7 @@ pub struct CgroupMount {
     /// Which group of the hierarchy is seen at the mount point: `/`, or another one in a container
     /// or for a bind mount.
     pub root: String,
-    /// The mount that covers it, if one does, so that nobody can look into it.
+    /// The point of the mount that covers it, which hides its files from every process.
     pub covered_by: Option<PathBuf>,
 }
 
@@ -51,13 +52,20 @@ pub enum Mode {
     Unmounted,
 }
 
+/// Reads a `mountinfo`.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(root: &Root, path: &Path) -> Result<String, ReadError> {
+    root.keeping(&text(keep)).read(path)
+}
+
 /// The cgroup mounts in `mountinfo`, in its order.
 pub fn parse(mountinfo: &str) -> Vec<CgroupMount> {
     let all: Vec<Fields> = mountinfo.lines().filter_map(fields).collect();
     let stack = Stack::new(&all);
-    all.iter()
-        .filter_map(|mount| cgroup_mount(mount, &stack))
-        .collect()
+    let mounts = all.iter().filter_map(|mount| cgroup_mount(mount, &stack));
+    mounts.collect()
 }
 
 /// The mounts of a version 1 controller, in their order.
@@ -65,36 +73,32 @@ pub fn mounts_of<'a>(
     mounts: &'a [CgroupMount],
     name: &'a str,
 ) -> impl Iterator<Item = &'a CgroupMount> {
-    let has = move |mount: &&CgroupMount| mount.options.iter().any(|option| option == name);
-    let of_version_1 = mounts
-        .iter()
-        .filter(|mount| mount.version == CgroupVersion::V1);
-    of_version_1.filter(has)
+    mounts.iter().filter(move |mount| {
+        let mut options = mount.options.iter();
+        mount.version == CgroupVersion::V1 && options.any(|option| option == name)
+    })
+}
+
+/// Where a version 1 controller is mounted first.
+pub fn point_of(mounts: &[CgroupMount], name: &str) -> Option<PathBuf> {
+    let mount = mounts_of(mounts, name).next();
+    mount.map(|mount| mount.point.clone())
 }
 
 /// The layout that these mounts make. `mountinfo` again, since a tmpfs over cgroup2 hides it.
 pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
     let top = Path::new(CGROUP_MOUNT);
-    let seen = mountinfo
-        .lines()
-        .filter_map(fields)
-        .rfind(|fields| fields.point == top);
-    let unified = mounts
-        .iter()
-        .rfind(|mount| mount.point == top && mount.version == CgroupVersion::V2);
-    if let (
-        Some(Fields {
-            kind: "cgroup2", ..
-        }),
-        Some(mount),
-    ) = (seen, unified)
+    let mut all = mountinfo.lines().filter_map(fields);
+    let seen = all.rfind(|mount| mount.point == top);
+    let is_v2 = |mount: &&CgroupMount| mount.point == top && mount.version == CgroupVersion::V2;
+    if seen.is_some_and(|mount| mount.kind == "cgroup2")
+        && let Some(mount) = mounts.iter().rfind(is_v2)
     {
         return Mode::Unified(mount.clone());
     }
     let has = |version| {
-        mounts
-            .iter()
-            .any(|mount| mount.version == version && mount.point.starts_with(top))
+        let mut below = mounts.iter().filter(|mount| mount.point.starts_with(top));
+        below.any(|mount| mount.version == version)
     };
     match (has(CgroupVersion::V1), has(CgroupVersion::V2)) {
         (true, true) => Mode::Hybrid,
@@ -103,49 +107,37 @@ pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
     }
 }
 
-/// To read a `mountinfo`, and what a capture keeps of it.
-pub fn kept() -> impl Fn(&[u8]) -> Vec<u8> {
-    keep::text(keep)
-}
-
-/// The cgroup mounts, and of the others those that they stand on or that may cover them, without
-/// source and options.
+/// What a capture keeps of a `mountinfo`: the cgroup mounts, and of the others those that they
+/// stand on or that may cover them, without source and options.
 fn keep(mountinfo: &str) -> String {
-    let all: Vec<(&str, Fields)> = mountinfo
-        .lines()
-        .filter_map(|line| Some((line, fields(line)?)))
-        .collect();
-    let by_id: BTreeMap<&str, &Fields> = all.iter().map(|(_, mount)| (mount.id, mount)).collect();
-    let of_cgroups = || {
-        all.iter()
-            .map(|(_, mount)| mount)
-            .filter(|mount| mount.version().is_some())
-    };
-    let points: Vec<&Path> = of_cgroups()
-        .map(|mount| mount.point.as_path())
-        .chain([Path::new(CGROUP_MOUNT)])
-        .collect();
+    let all: Vec<Fields> = mountinfo.lines().filter_map(fields).collect();
+    let by_id: BTreeMap<&str, &Fields> = all.iter().map(|mount| (mount.id, mount)).collect();
+    let of_cgroups = all.iter().filter(|mount| mount.version().is_some());
+    let mut points = vec![Path::new(CGROUP_MOUNT)];
     let mut below = BTreeSet::new();
-    for mount in of_cgroups() {
+    for mount in of_cgroups {
+        points.push(&mount.point);
         let mut id = mount.parent;
         while let Some(parent) = by_id.get(id).filter(|_| below.insert(id)) {
             id = parent.parent;
         }
     }
     let mut kept = String::new();
-    for (line, mount) in &all {
+    for mount in &all {
         let covers = points.iter().any(|point| point.starts_with(&mount.point));
         if mount.version().is_some() || covers || below.contains(mount.id) {
-            kept.push_str(&mount.keep(line, covers));
+            kept.push_str(&mount.keep(covers));
         }
     }
     kept
 }
 
+/// A line of `mountinfo`, as the kernel writes it but for the mount point.
 struct Fields<'a> {
     id: &'a str,
     parent: &'a str,
     root: &'a str,
+    escaped_point: &'a str,
     point: PathBuf,
     mount_options: &'a str,
     kind: &'a str,
@@ -157,14 +149,15 @@ fn fields(line: &str) -> Option<Fields<'_>> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut mount = mount.split(' ');
     let (id, parent, _device, root) = (mount.next()?, mount.next()?, mount.next()?, mount.next()?);
-    let (point, mount_options) = (mount.next()?, mount.next()?);
+    let (escaped_point, mount_options) = (mount.next()?, mount.next()?);
     let mut filesystem = filesystem.split(' ');
     let (kind, _source, options) = (filesystem.next()?, filesystem.next()?, filesystem.next()?);
     Some(Fields {
         id,
         parent,
         root,
-        point: PathBuf::from(unescape(point)),
+        escaped_point,
+        point: PathBuf::from(unescape(escaped_point)),
         mount_options,
         kind,
         options,
@@ -180,53 +173,46 @@ impl Fields<'_> {
         }
     }
 
-    /// The line with what is read of it. A mount that covers nothing is there as what others stand
-    /// on.
-    fn keep(&self, line: &str, covers: bool) -> String {
+    /// The line with what is read of it. A mount that covers nothing stays without its point, since
+    /// others stand on it.
+    fn keep(&self, covers: bool) -> String {
         let is_cgroup = self.version().is_some();
-        let point = line
-            .split(' ')
-            .nth(4)
-            .filter(|_| covers || is_cgroup)
-            .unwrap_or("/BLANKED");
-        let root = if is_cgroup { self.root } else { "/" };
+        let is_seen = covers || is_cgroup;
+        let point = if is_seen {
+            self.escaped_point
+        } else {
+            "/BLANKED"
+        };
         // `fuse.` is followed by a name that somebody chose.
         let kind = self.kind.split('.').next().unwrap_or_default();
-        let option = |option: &str| match option.split_once('=') {
-            Some((name, _)) if name != "name" => format!("{name}={BLANK}"),
-            _ => option.to_owned(),
-        };
-        let options: Vec<String> = self
-            .options
-            .split(',')
-            .filter(|_| is_cgroup)
-            .map(option)
-            .collect();
-        let options = if is_cgroup {
-            options.join(",")
-        } else {
-            "rw".to_owned()
-        };
-        format!(
-            "{} {} 0:0 {root} {point} {} - {kind} none {options}\n",
-            self.id, self.parent, self.mount_options
-        )
+        let (mut root, mut options) = ("/", "rw".to_owned());
+        if is_cgroup {
+            root = self.root;
+            let kept: Vec<String> = self.options.split(',').map(keep_option).collect();
+            options = kept.join(",");
+        }
+        let (id, parent, mount_options) = (self.id, self.parent, self.mount_options);
+        format!("{id} {parent} 0:0 {root} {point} {mount_options} - {kind} none {options}\n")
+    }
+}
+
+/// Of the options that have a value, only `name=` is read.
+fn keep_option(option: &str) -> String {
+    match option.split_once('=') {
+        Some((name, _)) if name != "name" => format!("{name}={BLANK}"),
+        _ => option.to_owned(),
     }
 }
 
 fn cgroup_mount<'a>(mount: &'a Fields<'a>, stack: &Stack<'a>) -> Option<CgroupMount> {
     let version = mount.version()?;
     let read_only = |options: &str| options.split(',').any(|option| option == "ro");
+    let options = mount.options.split(',').filter(|option| *option != "rw");
     Some(CgroupMount {
         point: mount.point.clone(),
         version,
         writable: !read_only(mount.mount_options) && !read_only(mount.options),
-        options: mount
-            .options
-            .split(',')
-            .filter(|option| *option != "rw")
-            .map(str::to_owned)
-            .collect(),
+        options: options.map(str::to_owned).collect(),
         root: unescape(mount.root),
         covered_by: stack.cover(mount),
     })
@@ -243,35 +229,30 @@ const DEEPEST: usize = 64;
 
 impl<'a> Stack<'a> {
     fn new(all: &'a [Fields<'a>]) -> Self {
-        let by_id = all.iter().map(|mount| (mount.id, mount)).collect();
-        let by_place = all
-            .iter()
-            .map(|mount| ((mount.parent, mount.point.as_path()), mount))
-            .collect();
-        Self { by_id, by_place }
+        let place = |mount: &'a Fields<'a>| (mount.parent, mount.point.as_path());
+        Self {
+            by_id: all.iter().map(|mount| (mount.id, mount)).collect(),
+            by_place: all.iter().map(|mount| (place(mount), mount)).collect(),
+        }
     }
 
     /// Whatever is mounted over this point, or over a folder on the way to it, covers the mount.
     fn cover(&self, mount: &'a Fields<'a>) -> Option<PathBuf> {
         let parent = |mount: &&'a Fields| {
-            self.by_id
-                .get(mount.parent)
-                .copied()
-                .filter(|parent| parent.id != mount.id)
+            let parent = self.by_id.get(mount.parent).copied();
+            parent.filter(|parent| parent.id != mount.id)
         };
-        let below: Vec<&str> = std::iter::successors(Some(mount), parent)
-            .take(DEEPEST)
-            .map(|mount| mount.id)
-            .collect();
-        let folders = mount.point.ancestors().take(DEEPEST);
-        let over = folders.flat_map(|folder| {
-            below
+        let below = std::iter::successors(Some(mount), parent).take(DEEPEST);
+        let below: Vec<&str> = below.map(|mount| mount.id).collect();
+        for folder in mount.point.ancestors().take(DEEPEST) {
+            let mut over = below
                 .iter()
-                .filter_map(move |id| self.by_place.get(&(*id, folder)))
-        });
-        over.filter(|other| !below.contains(&other.id))
-            .map(|other| other.point.clone())
-            .next()
+                .filter_map(|id| self.by_place.get(&(*id, folder)));
+            if let Some(other) = over.find(|other| !below.contains(&other.id)) {
+                return Some(other.point.clone());
+            }
+        }
+        None
     }
 }
 
@@ -281,12 +262,10 @@ fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {
         plain.push_str(before);
-        let code = after
-            .get(..3)
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        if let (Some(code), Some(after)) = (code, after.get(3..)) {
+        let (digits, behind) = after.split_at_checked(3).unwrap_or_default();
+        if let Ok(code) = u8::from_str_radix(digits, 8) {
             plain.push(char::from(code));
-            rest = after;
+            rest = behind;
         } else {
             plain.push('\\');
             rest = after;

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::host::kernel;
 use crate::host::partitions::Cpus;
-use crate::host::sandbox::SYSCTLS;
+use crate::host::sandbox::sysctls;
 use crate::kubelet::Settings;
 use crate::kubelet::microk8s::MICROK8S;
-use crate::root::keep::text;
+use crate::root::keep::{BLANK, text};
 use crate::root::{ReadError, Root};
 
 const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";
@@ -38,7 +37,8 @@ pub struct Node {
     pub memory: BTreeMap<i64, u64>,
     /// What is swapped to; only read where the kubelet refuses swap.
     pub swaps: Vec<String>,
-    /// Of [`SYSCTLS`], what they are now; only read with `--protect-kernel-defaults`.
+    /// Of [`SYSCTLS`](crate::host::sandbox::SYSCTLS), what they are now; only read with
+    /// `--protect-kernel-defaults`.
     pub sysctls: Vec<(&'static str, String)>,
     /// Of MicroK8s' own files that the kubelet's process does not start without, those that hold
     /// nothing.
@@ -64,18 +64,13 @@ pub fn observe(
         node.memory = memory(root)?;
     }
     if settings.fail_swap_on.value {
-        let list = root
-            .keeping(&text(keep_swaps))
-            .read_value(Path::new(SWAPS))?;
-        node.swaps = swaps(&list.unwrap_or_default())
-            .map(str::to_owned)
-            .collect();
+        let keep = text(keep_swaps);
+        let list = root.keeping(&keep).read_value(Path::new(SWAPS))?;
+        let list = list.unwrap_or_default();
+        node.swaps = swaps(&list).map(str::to_owned).collect();
     }
     if settings.protect_kernel_defaults.value {
-        let values = SYSCTLS
-            .iter()
-            .map(|(file, _)| (*file, kernel::value(root, file)));
-        node.sysctls = values.collect();
+        node.sysctls = sysctls(root);
     }
     if let Some(revision) = revision {
         for name in FILES {
@@ -91,27 +86,23 @@ pub fn observe(
 /// `Node 0 MemTotal: 16777216 kB` in each node's `meminfo`, as cAdvisor reads it.
 fn memory(root: &Root) -> Result<BTreeMap<i64, u64>, ReadError> {
     let mut memory = BTreeMap::new();
-    let folders = root.directories(Path::new(NUMA_NODES))?;
-    for folder in folders.unwrap_or_default() {
+    let nodes = Path::new(NUMA_NODES);
+    for folder in root.directories(nodes)?.unwrap_or_default() {
         let name = folder.to_string_lossy();
-        let Some(number) = name
-            .strip_prefix("node")
-            .and_then(|number| number.parse().ok())
-        else {
-            continue;
-        };
-        let path = PathBuf::from(NUMA_NODES).join(&folder).join("meminfo");
-        let meminfo = root.read_value(&path)?.unwrap_or_default();
-        let total = meminfo
-            .lines()
-            .find_map(|line| line.split_once("MemTotal:"));
-        let kilobytes = total.and_then(|(_, total)| total.split_whitespace().next()?.parse().ok());
-        if let Some(kilobytes) = kilobytes {
-            let kilobytes: u64 = kilobytes;
+        let number = name.strip_prefix("node").map(str::parse);
+        let Some(Ok(number)) = number else { continue };
+        let meminfo = root.read_value(&nodes.join(&folder).join("meminfo"))?;
+        if let Some(kilobytes) = total(&meminfo.unwrap_or_default()) {
             memory.insert(number, kilobytes.saturating_mul(1024));
         }
     }
     Ok(memory)
+}
+
+fn total(meminfo: &str) -> Option<u64> {
+    let mut lines = meminfo.lines();
+    let (_, total) = lines.find_map(|line| line.split_once("MemTotal:"))?;
+    total.split_whitespace().next()?.parse().ok()
 }
 
 /// The first word of each line but the first.
@@ -125,13 +116,10 @@ fn keep_swaps(list: &str) -> String {
     let mut kept = String::from("Filename Type\n");
     for line in list.lines().skip(1) {
         let mut words = line.split_whitespace();
-        let (name, kind) = (words.next(), words.next());
-        let name = if name.is_some_and(|name| name.starts_with("/dev/")) {
-            "/dev/BLANKED"
-        } else {
-            "/BLANKED"
-        };
-        kept += &format!("{name} {}\n", kind.unwrap_or_default());
+        let is_device = words.next().is_some_and(|name| name.starts_with("/dev/"));
+        let folder = if is_device { "/dev" } else { "" };
+        let kind = words.next().unwrap_or_default();
+        kept += &format!("{folder}/{BLANK} {kind}\n");
     }
     kept
 }

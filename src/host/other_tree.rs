@@ -1,13 +1,15 @@
 //! kubepods of the cgroup driver that the kubelet does not use.
 
+use std::path::Path;
+
 use crate::cgroup::CgroupPath;
-use crate::host::tasks::{self, KUBELETS};
+use crate::host::tasks;
 use crate::root::{ReadError, Root};
 
 /// What a change of the cgroup driver leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherTree {
-    /// Its kubepods.
+    /// The group itself.
     pub kubepods: CgroupPath,
     /// Whether a process lives anywhere in it.
     pub populated: bool,
@@ -16,16 +18,26 @@ pub struct OtherTree {
 }
 
 impl OtherTree {
-    /// Looks for a kubelet where nothing lives in the tree.
+    /// Looks for `kubepods` in the hierarchies on `points`.
     ///
     /// # Errors
-    /// When `/proc` cannot be listed.
-    pub fn new(root: &Root, kubepods: CgroupPath, populated: bool) -> Result<Self, ReadError> {
-        let kubelet_runs = !populated && tasks::runs(root, &KUBELETS)?;
-        Ok(Self {
-            kubepods,
-            populated,
-            kubelet_runs,
-        })
+    /// When a group's state cannot be read, or `/proc` not be listed.
+    pub fn observe(
+        root: &Root,
+        points: &[&Path],
+        kubepods: CgroupPath,
+        is_populated: impl Fn(&CgroupPath) -> Result<bool, ReadError>,
+    ) -> Result<Option<Self>, ReadError> {
+        for point in points {
+            if root.exists(&kubepods.under(point))? {
+                let populated = is_populated(&kubepods)?;
+                return Ok(Some(Self {
+                    kubepods,
+                    populated,
+                    kubelet_runs: !populated && tasks::kubelet_runs(root)?,
+                }));
+            }
+        }
+        Ok(None)
     }
 }

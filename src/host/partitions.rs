@@ -1,4 +1,4 @@
-//! CPUs that belong to somebody else's cpuset partition.
+//! Sets of CPUs, and those that belong to cpuset partitions of other groups.
 //!
 //! A partition (`cpuset.cpus.partition` is `root` or `isolated`) has its CPUs for itself: when a
 //! sibling's `cpuset.cpus` names one of them, the kernel makes the partition invalid
@@ -24,19 +24,8 @@ pub struct Cpus(BTreeSet<u16>);
 impl Cpus {
     /// Reads a list such as `0-3,8`; what is no number in it counts for nothing.
     pub fn parse(list: &str) -> Self {
-        let mut numbers = BTreeSet::new();
-        for range in list.trim_end().split(',') {
-            let (low, high) = range.split_once('-').unwrap_or((range, range));
-            if let (Ok(begin), Ok(end)) = (low.parse::<u16>(), high.parse::<u16>()) {
-                numbers.extend(begin..=end);
-            }
-        }
-        Self(numbers)
-    }
-
-    /// Takes away all of `others`.
-    pub fn remove(&mut self, others: &Self) {
-        self.0.retain(|cpu| !others.0.contains(cpu));
+        let ranges = list.trim_end().split(',').filter_map(bounds);
+        Self(ranges.flat_map(|(low, high)| low..=high).collect())
     }
 
     /// Those that are not in `others`.
@@ -55,11 +44,7 @@ impl Cpus {
     pub fn parse_strictly(list: &str) -> Option<Self> {
         let mut numbers = BTreeSet::new();
         for range in list.split(',').filter(|_| !list.is_empty()) {
-            let (low, high) = range.split_once('-').unwrap_or((range, range));
-            let (low, high) = (low.parse::<u16>().ok()?, high.parse::<u16>().ok()?);
-            if low > high {
-                return None;
-            }
+            let (low, high) = bounds(range).filter(|(low, high)| low <= high)?;
             numbers.extend(low..=high);
         }
         Some(Self(numbers))
@@ -88,6 +73,12 @@ impl Cpus {
     }
 }
 
+/// `3-8`, or one number for both.
+fn bounds(range: &str) -> Option<(u16, u16)> {
+    let (low, high) = range.split_once('-').unwrap_or((range, range));
+    Some((low.parse().ok()?, high.parse().ok()?))
+}
+
 /// As the kernel writes a list: `0-3,8`.
 impl fmt::Display for Cpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,14 +104,13 @@ impl fmt::Display for Cpus {
 /// # Errors
 /// When the list is there and cannot be read.
 pub fn possible_cpus(root: &Root) -> Result<Option<Cpus>, ReadError> {
-    Ok(root
-        .read_value(Path::new(POSSIBLE_CPUS))?
-        .map(|list| Cpus::parse(&list)))
+    let list = root.read_value(Path::new(POSSIBLE_CPUS))?;
+    Ok(list.map(|list| Cpus::parse(&list)))
 }
 
 /// The CPUs that a slice may have: all but those that a group beside it, or beside a group above
 /// it, has in a partition of its own. An invalid partition counts, too: it becomes valid again once
-/// nothing is in its way. `None` where nothing says which CPUs there are.
+/// no other group has its CPUs. `None` where nothing says which CPUs there are.
 ///
 /// # Errors
 /// When a list that is there cannot be read.
@@ -134,22 +124,20 @@ pub fn free_cpus(root: &Root, mount: &Path, slice: &CgroupPath) -> Result<Option
         for name in root.directories(&above.under(mount))?.unwrap_or_default() {
             let sibling = above.join(name);
             if sibling != *own {
-                free.remove(&claimed(root, &sibling.under(mount))?);
+                free = free.minus(&claimed(root, &sibling.under(mount))?);
             }
         }
     }
     Ok(Some(free))
 }
 
-/// What a group has for itself; nothing where it has no cpuset controller.
+/// The CPUs that a group has for itself; none where it has no cpuset controller.
 fn claimed(root: &Root, group: &Path) -> Result<Cpus, ReadError> {
     let read = |file: &str| root.keeping(&all).read_value(&group.join(file));
     let mut claimed = Cpus::parse(&read("cpuset.cpus.exclusive")?.unwrap_or_default());
     let is_partition = |state: String| state.starts_with("root") || state.starts_with("isolated");
     if read("cpuset.cpus.partition")?.is_some_and(is_partition) {
-        claimed
-            .0
-            .extend(Cpus::parse(&read("cpuset.cpus")?.unwrap_or_default()).0);
+        claimed.extend(&Cpus::parse(&read("cpuset.cpus")?.unwrap_or_default()));
     }
     Ok(claimed)
 }
@@ -178,11 +166,7 @@ mod tests {
 
     #[test]
     fn cpus_taken_away() {
-        let without = |all: &str, others: &str| {
-            let mut cpus = Cpus::parse(all);
-            cpus.remove(&Cpus::parse(others));
-            cpus
-        };
+        let without = |all: &str, others: &str| Cpus::parse(all).minus(&Cpus::parse(others));
         assert_eq!(without("0-7", "2-3,7\n"), Cpus::parse("0-1,4-6"));
         assert_eq!(without("0-3", ""), Cpus::parse("0-3"));
         assert!(without("0-3", "0-63").is_empty());

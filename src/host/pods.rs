@@ -9,33 +9,33 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupPath;
-use crate::host::tasks::{self, KUBELETS};
+use crate::host::tasks;
 use crate::root::{ReadError, Root};
 
 /// The pod groups, and what is known around them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodGroups {
-    /// All of them.
+    /// Each group that is named like a pod's.
     pub groups: Vec<PodGroup>,
     /// The kubelet's `pods` directory.
     pub directory: PathBuf,
-    /// Why nothing can be said about directories, where it cannot be read.
+    /// Why it is not known which pods have a directory there, where it cannot be listed.
     pub unknown: Option<String>,
     /// Whether a kubelet runs now, which makes a pod's group before its directory. Only looked up
     /// where a group is empty.
     pub kubelet_runs: bool,
 }
 
-/// The group of a pod.
+/// One pod's group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodGroup {
-    /// Where.
+    /// Its place in the hierarchy.
     pub group: CgroupPath,
     /// The directory that would say that the kubelet still cares for it; `None` where there can be
     /// none of that name.
     pub directory: Option<PathBuf>,
-    /// Whether it has that directory, or a process lives in the group or below. True where that was
-    /// not to be found out.
+    /// Whether it has that directory, or a process lives in the group or below. True where the
+    /// directories cannot be listed.
     pub lives: bool,
 }
 
@@ -44,7 +44,7 @@ impl PodGroup {
     /// it for an orphaned pod's and removes it (`GetAllPodsFromCgroups` in
     /// `pkg/kubelet/cm/pod_container_manager_linux.go`), and so may we.
     pub fn new(group: CgroupPath, uid: &OsStr, pods: &Path, lives: bool) -> Self {
-        let is_name = !["", ".", ".."].iter().any(|other| uid == OsStr::new(other));
+        let is_name = !["", ".", ".."].map(OsStr::new).contains(&uid);
         let directory = is_name.then(|| pods.join(uid));
         Self {
             group,
@@ -77,13 +77,10 @@ pub fn observe(
     if groups.is_empty() {
         return Ok(pods);
     }
-    let wanted: Option<BTreeSet<OsString>> = match root.directories(&pods.directory) {
-        Ok(names) => names.map(|names| names.into_iter().collect()),
-        Err(error) => {
-            pods.unknown = Some(error.to_string());
-            None
-        }
-    };
+    let wanted = root.directories(&pods.directory);
+    pods.unknown = wanted.as_ref().err().map(ToString::to_string);
+    let wanted = wanted.ok().flatten();
+    let wanted: Option<BTreeSet<OsString>> = wanted.map(|names| names.into_iter().collect());
     for (group, uid) in groups {
         let lives = match &wanted {
             Some(wanted) => wanted.contains(&uid) || is_populated(&group)?,
@@ -93,7 +90,7 @@ pub fn observe(
         pods.groups.push(pod);
     }
     if pods.groups.iter().any(PodGroup::is_empty) {
-        pods.kubelet_runs = tasks::runs(root, &KUBELETS)?;
+        pods.kubelet_runs = tasks::kubelet_runs(root)?;
     }
     Ok(pods)
 }

@@ -2,16 +2,15 @@
 //!
 //! A service may see other mounts than this program, whose ExecStartPre has full privileges (`+`):
 //! what is writable here may be read-only to the kubelet. Rests on systemd.exec(5), "Sandboxing",
-//! systemd.unit(5) for where drop-ins lie and which of two with one name counts
-//! (`unit_file_find_dropin_paths` in systemd's `src/shared/dropin.c`), and systemd.syntax(7).
+//! and systemd.syntax(7).
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use crate::host::kernel;
+use crate::host::unit_files::drop_ins;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::{ReadError, Root, keep};
 
@@ -38,29 +37,46 @@ const OTHER_SECTION: &str = "[X-Other]";
 /// This program's own drop-in, which confines nothing.
 const OF_OURS: &str = "20-kubepods-repair.conf";
 
-/// Settings of one value, and what they may be beside yes and no: the last one counts that systemd
-/// can read, and an empty one is none. `private` and `strict` for cgroups came with systemd 257.
-const SCALARS: [(&str, &[&str]); 5] = [
-    ("PrivateDevices", &[]),
-    ("ProtectControlGroups", &["private", "strict"]),
-    ("ProtectKernelLogs", &[]),
-    ("ProtectKernelTunables", &[]),
-    ("ProtectSystem", &["full", "strict"]),
-];
-
-/// Settings of one value that may be any text.
-const TEXTS: [&str; 1] = [SUBGROUP];
+/// What a setting may say, and which of its lines count.
+enum Values {
+    /// Yes, no or one of these words. The last line counts that systemd can read.
+    Words(&'static [&'static str]),
+    /// Any text. The last line counts, and an empty one takes it back.
+    Text,
+    /// Paths, which grow with each line until an empty one. With the name that the setting had
+    /// before systemd 231.
+    Paths(&'static str),
+}
 
 /// The group below its own that a service's processes run in (systemd 254 and later).
 const SUBGROUP: &str = "DelegateSubgroup";
 
-/// Settings that grow with each line until an empty one, with the names they had before systemd
-/// 231.
-const LISTS: [(&str, &str); 3] = [
-    ("InaccessiblePaths", "InaccessibleDirectories"),
-    ("ReadOnlyPaths", "ReadOnlyDirectories"),
-    ("ReadWritePaths", "ReadWriteDirectories"),
+/// The settings that are read. `private` and `strict` for cgroups came with systemd 257.
+static SETTINGS: [(&str, Values); 9] = [
+    (SUBGROUP, Values::Text),
+    (
+        "InaccessiblePaths",
+        Values::Paths("InaccessibleDirectories"),
+    ),
+    ("PrivateDevices", Values::Words(&[])),
+    (
+        "ProtectControlGroups",
+        Values::Words(&["private", "strict"]),
+    ),
+    ("ProtectKernelLogs", Values::Words(&[])),
+    ("ProtectKernelTunables", Values::Words(&[])),
+    ("ProtectSystem", Values::Words(&["full", "strict"])),
+    ("ReadOnlyPaths", Values::Paths("ReadOnlyDirectories")),
+    ("ReadWritePaths", Values::Paths("ReadWriteDirectories")),
 ];
+
+/// The setting of this name, by its present name; `None` for one that is not read.
+fn known(key: &str) -> Option<&'static (&'static str, Values)> {
+    SETTINGS.iter().find(|(now, values)| match values {
+        Values::Paths(before) => [*now, *before].contains(&key),
+        Values::Words(_) | Values::Text => *now == key,
+    })
+}
 
 /// The sysctls that the kubelet sets at its start, where they are something else
 /// (`setupKernelTunables` in `pkg/kubelet/cm/container_manager_linux.go`).
@@ -83,11 +99,11 @@ const MAY_COVER_SYSCTLS: [&str; 3] = [
 /// A line that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// By its present name.
+    /// The present name of the setting.
     pub key: &'static str,
-    /// As it stands there.
+    /// What stands behind the `=`, without blanks around it.
     pub value: String,
-    /// Where.
+    /// The unit file or drop-in that says so.
     pub file: PathBuf,
 }
 
@@ -112,59 +128,56 @@ pub fn observe(root: &Root) -> Result<Sandbox, ReadError> {
     let Some(text) = text_of(root, &fragment)? else {
         return Ok(sandbox);
     };
-    note(&mut sandbox.assignments, &text, &fragment);
-    for file in drop_ins(root, unit)?.values() {
-        note(
-            &mut sandbox.assignments,
-            &text_of(root, file)?.unwrap_or_default(),
-            file,
-        );
+    let mut folders = FOLDERS.to_vec();
+    if !root.exists(Path::new(SELDOM_THERE))? {
+        folders.retain(|folder| *folder != SELDOM_THERE);
     }
-    if sandbox
-        .assignments
-        .iter()
-        .any(|assignment| MAY_COVER_SYSCTLS.contains(&assignment.key))
-    {
-        sandbox.sysctls = SYSCTLS
-            .iter()
-            .map(|(file, _)| (*file, kernel::value(root, file)))
-            .collect();
+    let mut drop_ins = drop_ins(root, unit, &folders)?;
+    drop_ins.remove(OsStr::new(OF_OURS));
+    let assignments = &mut sandbox.assignments;
+    note(assignments, &text, &fragment);
+    for file in drop_ins.values() {
+        note(assignments, &text_of(root, file)?.unwrap_or_default(), file);
+    }
+    let mut assigned = assignments.iter();
+    if assigned.any(|assignment| MAY_COVER_SYSCTLS.contains(&assignment.key)) {
+        sandbox.sysctls = sysctls(root);
     }
     Ok(sandbox)
+}
+
+/// [`SYSCTLS`] as they are now.
+pub(super) fn sysctls(root: &Root) -> Vec<(&'static str, String)> {
+    let value = |(file, _)| (file, kernel::value(root, file));
+    SYSCTLS.into_iter().map(value).collect()
 }
 
 impl Sandbox {
     /// Whether its processes run in a group below the service's own, so that this one can pass
     /// controllers on.
     pub fn has_subgroup(&self) -> bool {
-        self.assignments
-            .iter()
-            .any(|assignment| assignment.key == SUBGROUP)
+        let mut assigned = self.assignments.iter();
+        assigned.any(|assignment| assignment.key == SUBGROUP)
     }
 }
 
 /// What a capture keeps of a unit's file: the sections and the settings that are read. Others may
 /// hold secrets (`Environment=`).
 fn keep(text: &str) -> String {
-    let is_read = |line: &str| {
-        let key = line.split_once('=').map_or("", |(key, _)| key.trim());
-        let is_list = LISTS
-            .into_iter()
-            .any(|(now, before)| [now, before].contains(&key));
-        is_list || TEXTS.contains(&key) || SCALARS.into_iter().any(|(scalar, _)| scalar == key)
-    };
-    let is_section = |line: &str| SECTIONS.contains(&line);
-    let kept = lines(text)
-        .into_iter()
-        .map(|line| line.trim().to_owned())
-        .map(|line| match line.as_str() {
-            _ if is_read(&line) || is_section(&line) => line,
-            section if section.starts_with('[') => OTHER_SECTION.to_owned(),
-            _ => String::new(),
-        });
-    kept.filter(|line| !line.is_empty())
-        .map(|line| line + "\n")
-        .collect()
+    let mut kept = String::new();
+    for line in lines(text) {
+        let line = line.trim();
+        let key = line.split_once('=').map(|(key, _)| key.trim());
+        if key.is_some_and(|key| known(key).is_some()) || SECTIONS.contains(&line) {
+            kept += line;
+        } else if line.starts_with('[') {
+            kept += OTHER_SECTION;
+        } else {
+            continue;
+        }
+        kept.push('\n');
+    }
+    kept
 }
 
 /// A link to `/dev/null` masks a file, so that it says nothing.
@@ -173,38 +186,6 @@ fn text_of(root: &Root, file: &Path) -> Result<Option<String>, ReadError> {
         Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(Some(String::new())),
         answer => answer,
     }
-}
-
-/// By name, which is the order they count in.
-fn drop_ins(root: &Root, unit: &str) -> Result<BTreeMap<OsString, PathBuf>, ReadError> {
-    let prefix = unit
-        .rsplit_once('-')
-        .map_or(String::new(), |(prefix, _)| format!("{prefix}-.service"));
-    let mut folders = FOLDERS.to_vec();
-    if !root.exists(Path::new(SELDOM_THERE))? {
-        folders.retain(|folder| *folder != SELDOM_THERE);
-    }
-    let own = folders
-        .iter()
-        .flat_map(|folder| [unit, prefix.as_str()].map(|owner| (*folder, owner)));
-    let mut found = BTreeMap::new();
-    for (folder, owner) in own.chain(folders.iter().map(|folder| (*folder, "service"))) {
-        let folder = Path::new(folder).join(format!("{owner}.d"));
-        let files = match root.files_below(&folder) {
-            Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => continue,
-            answer => answer?,
-        };
-        for file in files {
-            if let (Some(name), Some("conf")) = (
-                file.file_name(),
-                file.extension().and_then(|end| end.to_str()),
-            ) {
-                found.entry(name.to_owned()).or_insert(file);
-            }
-        }
-    }
-    found.remove(&OsString::from(OF_OURS));
-    Ok(found)
 }
 
 /// Adds what `text` assigns in its `[Service]`.
@@ -218,22 +199,16 @@ fn note(assignments: &mut Vec<Assignment>, text: &str, file: &Path) {
         let Some((key, value)) = line.split_once('=').filter(|_| is_service) else {
             continue;
         };
-        let (key, value) = (key.trim_end(), value.trim_start());
-        let list = LISTS
-            .into_iter()
-            .find(|(now, before)| [*now, *before].contains(&key))
-            .map(|(now, _)| now);
-        let is_value = |words: &[&str]| words.contains(&value) || boolean(value).is_some();
-        let scalar = SCALARS
-            .into_iter()
-            .find(|(scalar, words)| *scalar == key && is_value(words))
-            .map(|(key, _)| key);
-        let text = TEXTS.into_iter().find(|text| *text == key);
-        let Some(key) = list.or(scalar).or(text) else {
+        let value = value.trim_start();
+        let Some((key, values)) = known(key.trim_end()) else {
             continue;
         };
-        if list.is_none() || value.is_empty() {
-            assignments.retain(|assignment| assignment.key != key);
+        match values {
+            Values::Words(words) if !words.contains(&value) && boolean(value).is_none() => continue,
+            Values::Paths(_) if !value.is_empty() => {}
+            Values::Words(_) | Values::Paths(_) | Values::Text => {
+                assignments.retain(|assignment| assignment.key != *key);
+            }
         }
         if !value.is_empty() {
             assignments.push(Assignment {
@@ -261,15 +236,13 @@ pub fn boolean(value: &str) -> Option<bool> {
 fn lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut begun = String::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with(['#', ';']) {
-            continue;
-        }
+    let is_comment = |line: &&str| line.trim_start().starts_with(['#', ';']);
+    for line in text.lines().filter(|line| !is_comment(line)) {
         if let Some(line) = line.strip_suffix('\\') {
-            begun.push_str(line);
+            begun += line;
             begun.push(' ');
         } else {
-            begun.push_str(line);
+            begun += line;
             lines.push(std::mem::take(&mut begun));
         }
     }

@@ -7,7 +7,7 @@
 //! which kubelite itself removes whenever it is started (`run-kubelite-with-args`). So the lock
 //! alone stops nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -29,23 +29,20 @@ pub struct Service {
     pub enabled: bool,
     /// It runs, or is being started or stopped.
     pub active: bool,
-    /// `microk8s stop` was the last that was asked of it.
+    /// `microk8s stop` has stopped it, and nothing has started it since.
     pub stopped: bool,
 }
 
 /// Looks at the service of this revision.
 ///
 /// # Errors
-/// When the kernel does not let us know.
+/// When the kernel refuses to say whether a file exists.
 pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     let unit = MICROK8S.kubelet_unit;
     let enabled = is_link(root, &Path::new(ENABLED).join(unit))?;
     // What systemd starts anyway needs no second look.
-    let active = !enabled
-        && is_link(
-            root,
-            &PathBuf::from(format!("{INVOCATIONS}/invocation:{unit}")),
-        )?;
+    let invocation = Path::new(INVOCATIONS).join(format!("invocation:{unit}"));
+    let active = !enabled && is_link(root, &invocation)?;
     let rests = !enabled && !active;
     Ok(Service {
         installed: rests && root.exists(&Path::new(UNITS).join(unit))?,

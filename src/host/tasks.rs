@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
+use crate::host::kernel;
 use crate::root::{ReadError, Root};
 
 /// `PF_NO_SETAFFINITY`, the same bit from 3.10 to this day.
@@ -33,13 +34,13 @@ pub enum Policy {
 /// A task outside the root cgroup that can be the reason for an EINVAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Its process.
+    /// Its process: `/proc/PID`.
     pub pid: i32,
     /// Its own id, as in `/proc/PID/task/TID`.
     pub tid: i32,
-    /// Its name.
+    /// Its name; a thread may have another one than its process.
     pub comm: String,
-    /// Its policy.
+    /// Its scheduling policy.
     pub policy: Policy,
     /// Its real-time priority, 1 to 99; 0 for the others.
     pub priority: u32,
@@ -50,7 +51,7 @@ pub struct Task {
     pub started: u64,
     /// Whether the kernel nails it to its CPUs.
     pub pinned: bool,
-    /// Where it lives.
+    /// The group of version 2 that it is in.
     pub cgroup: CgroupPath,
 }
 
@@ -60,10 +61,8 @@ impl Task {
     /// below the first, and is none of ours.
     pub fn unit(&self) -> Option<&str> {
         let is_unit = |part: &str| part.ends_with(".service") || part.ends_with(".scope");
-        let parts = self
-            .cgroup
-            .components()
-            .map(|part| part.to_str().unwrap_or_default());
+        let parts = self.cgroup.components();
+        let parts = parts.map(|part| part.to_str().unwrap_or_default());
         let mut parts = parts.skip_while(|part| part.ends_with(".slice"));
         let unit = parts.next().filter(|part| is_unit(part))?;
         (!parts.any(is_unit)).then_some(unit)
@@ -71,7 +70,7 @@ impl Task {
 }
 
 /// The names that a kubelet runs under.
-pub const KUBELETS: [&str; 2] = ["kubelite", "kubelet"];
+const KUBELETS: [&str; 2] = ["kubelite", "kubelet"];
 
 /// Every task outside the root cgroup that is real-time or pinned.
 ///
@@ -88,37 +87,31 @@ pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
     Ok(found)
 }
 
-/// Whether a process of this name runs. (A name is cut to 15 bytes by the kernel.)
+/// Whether a kubelet runs.
 ///
 /// # Errors
 /// When `/proc` cannot be listed.
-pub fn runs(root: &Root, names: &[&str]) -> Result<bool, ReadError> {
-    Ok(root.pids()?.iter().any(|pid| {
-        let comm = root.read(Path::new(&format!("/proc/{pid}/comm")));
-        comm.is_ok_and(|comm| names.contains(&comm.trim_end()))
-    }))
+pub fn kubelet_runs(root: &Root) -> Result<bool, ReadError> {
+    let name = |pid: &String| kernel::value(root, &format!("/proc/{pid}/comm"));
+    let pids = root.pids()?;
+    Ok(pids.iter().any(|pid| KUBELETS.contains(&&*name(pid))))
 }
 
-/// `None` for one that is in nobody's way, or has ended.
+/// `None` for one that is neither real-time nor pinned, lives in the root cgroup, or has ended.
 fn read_task(root: &Root, pid: &str, dir: &Path) -> Result<Option<Task>, ReadError> {
-    let stat = root.read_value(&dir.join("stat"))?;
-    let Some(task) = stat
-        .and_then(|text| parse_stat(&text))
-        .filter(|task| task.pinned || task.realtime)
-    else {
+    let stat = root.read_value(&dir.join("stat"))?.unwrap_or_default();
+    let task = parse_stat(&stat).filter(|task| task.pinned || task.realtime);
+    let (Some(task), Ok(pid)) = (task, pid.parse()) else {
         return Ok(None);
     };
-    let cgroup = root
-        .read_if_there(&dir.join("cgroup"))?
-        .and_then(|text| unified_path(&text));
-    let in_group = |cgroup: CgroupPath| {
-        Some(Task {
-            pid: pid.parse().ok()?,
-            cgroup,
-            ..task
-        })
-    };
-    Ok(cgroup.filter(|cgroup| !cgroup.is_root()).and_then(in_group))
+    let groups = root.read_if_there(&dir.join("cgroup"))?;
+    let cgroup = unified_path(&groups.unwrap_or_default());
+    let cgroup = cgroup.filter(|cgroup| !cgroup.is_root());
+    Ok(cgroup.map(|cgroup| Task {
+        pid,
+        cgroup,
+        ..task
+    }))
 }
 
 /// The path in the unified hierarchy: the line `0::/path`. A deleted group's processes are `

@@ -1,8 +1,7 @@
-//! What lies on disk of a slice: its unit file and what its drop-ins set.
+//! The files of a slice: its unit file and what its drop-ins set.
 //!
-//! Everything that has to be known of a unit stands in these files (systemd.unit(5), "Unit File
-//! Load Path"), a transient one included, so that systemd itself is only asked when something has
-//! to be done.
+//! Even a transient unit has its files on disk (systemd.unit(5), "Unit File Load Path"), so that
+//! systemd itself is only asked when something has to be done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::CgroupPath;
 use crate::host::partitions::Cpus;
+use crate::host::unit_files::drop_ins;
 use crate::kubelet::layout::Layout;
 use crate::root::keep::{BLANK, is_name, text};
 use crate::root::{ReadError, Root};
@@ -36,10 +36,10 @@ const TRANSIENT: &str = "/run/systemd/transient";
 /// The properties that make systemd keep a controller on above a slice.
 const KEEPERS: [&str; 2] = ["AllowedCPUs", "CPUWeight"];
 
-/// A slice, by its files.
+/// What the files of a slice say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SliceUnit {
-    /// Its unit file.
+    /// The one that counts, of those in systemd's folders.
     pub file: UnitFile,
     /// Of `AllowedCPUs` and `CPUWeight` those that its files set.
     pub sets: BTreeSet<&'static str>,
@@ -62,15 +62,13 @@ pub enum UnitFile {
     Empty(PathBuf),
 }
 
-/// A slice that systemd would hear nothing of, and its words.
+/// A slice that systemd did not make when asked, and its words.
 pub type Unmade = (CgroupPath, String);
 
 /// Why systemd did not make this slice, where it was asked.
 pub fn refusal<'a>(unmade: &'a [Unmade], slice: &CgroupPath) -> Option<&'a str> {
-    unmade
-        .iter()
-        .find(|(path, _)| path == slice)
-        .map(|(_, words)| words.as_str())
+    let (_, words) = unmade.iter().find(|(path, _)| path == slice)?;
+    Some(words)
 }
 
 /// The files of all slices here; none with the cgroupfs driver.
@@ -81,10 +79,13 @@ pub fn observe_all(
     root: &Root,
     layout: &Layout,
 ) -> Result<BTreeMap<CgroupPath, SliceUnit>, ReadError> {
-    // Their names come from settings, and so are text.
-    let observed =
-        |path: CgroupPath| Ok((path.clone(), observe(root, &path.name().to_string_lossy())?));
-    layout.slices().into_iter().map(observed).collect()
+    let mut units = BTreeMap::new();
+    for slice in layout.slices() {
+        // Their names come from settings, and so are text.
+        let unit = observe(root, &slice.name().to_string_lossy())?;
+        units.insert(slice, unit);
+    }
+    Ok(units)
 }
 
 fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
@@ -104,7 +105,7 @@ fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
         };
         break;
     }
-    for path in dropins(root, name)?.values() {
+    for path in drop_ins(root, name, &FOLDERS)?.values() {
         note(&mut unit.sets, &fragment(root, path)?.unwrap_or_default());
     }
     Ok(unit)
@@ -113,47 +114,15 @@ fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
 /// The text of a unit file, empty for a masked one; `None` where there is none.
 fn fragment(root: &Root, path: &Path) -> Result<Option<String>, ReadError> {
     match root.link(path) {
-        Ok(None) => Ok(None),
-        Ok(Some(target)) if Path::new(&target).ends_with("dev/null") => Ok(Some(String::new())),
-        Ok(Some(_)) => root.keeping(&text(keep)).read_if_there(path),
-        Err(error) if error.errno == Errno::EINVAL => root.keeping(&text(keep)).read_if_there(path),
-        Err(error) => Err(error),
-    }
-}
-
-/// By name, which is the order they count in; of two with one name the first folder's.
-fn dropins(root: &Root, name: &str) -> Result<BTreeMap<PathBuf, PathBuf>, ReadError> {
-    let mut found = BTreeMap::new();
-    for owner in owners(name) {
-        for folder in FOLDERS.map(|folder| Path::new(folder).join(format!("{owner}.d"))) {
-            let files = match root.files_below(&folder) {
-                Err(error) if error.errno == Errno::ENOENT => continue,
-                answer => answer?,
-            };
-            for path in files {
-                if let (Some(name), Some("conf")) = (
-                    path.file_name(),
-                    path.extension().and_then(|end| end.to_str()),
-                ) {
-                    found.entry(PathBuf::from(name)).or_insert(path);
-                }
-            }
+        Ok(None) => return Ok(None),
+        Ok(Some(target)) if Path::new(&target).ends_with("dev/null") => {
+            return Ok(Some(String::new()));
         }
+        // A file rather than a link.
+        Err(error) if error.errno != Errno::EINVAL => return Err(error),
+        Ok(Some(_)) | Err(_) => {}
     }
-    Ok(found)
-}
-
-/// Whose drop-ins count: its own, those of every prefix that ends with a dash, and those of all
-/// slices.
-fn owners(name: &str) -> Vec<String> {
-    let dashes = name
-        .rmatch_indices('-')
-        .filter_map(|(at, _)| name.get(..=at));
-    let prefixes = dashes.map(|prefix| format!("{prefix}.slice"));
-    std::iter::once(name.to_owned())
-        .chain(prefixes)
-        .chain(["slice".to_owned()])
-        .collect()
+    root.keeping(&text(keep)).read_if_there(path)
 }
 
 /// What a capture keeps of a unit's file: sections, the lines that are read, and of other settings
@@ -162,19 +131,14 @@ fn keep(text: &str) -> String {
     let mut continues = false;
     let mut kept = String::with_capacity(text.len());
     for line in text.lines() {
-        let (key, is_setting) = line
-            .split_once('=')
-            .map_or((line, false), |(key, _)| (key, true));
-        let key = key.trim();
-        let section = line
-            .trim()
-            .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(']'));
-        if is_setting && KEEPERS.contains(&key) {
+        let key = line.split_once('=').map(|(key, _)| key.trim());
+        let section = line.trim().strip_prefix('[');
+        let section = section.and_then(|line| line.strip_suffix(']'));
+        if key.is_some_and(|key| KEEPERS.contains(&key)) {
             kept.push_str(line);
         } else if !continues && section.is_some_and(is_name) {
             kept.push_str(line.trim());
-        } else if !continues && is_setting && is_name(key) {
+        } else if let Some(key) = key.filter(|key| !continues && is_name(key)) {
             kept.push_str(&format!("{key}={BLANK}"));
         } else if !line.trim().is_empty() {
             kept.push('#');
@@ -185,12 +149,10 @@ fn keep(text: &str) -> String {
     kept
 }
 
-/// Which keepers are set, by the last line that says so; an empty value takes it back.
+/// Adds the keepers that `text` sets; an empty value takes one back.
 fn note(sets: &mut BTreeSet<&'static str>, text: &str) {
     for line in text.lines() {
-        let Some((key, value)) = line.split_once('=') else {
-            continue;
-        };
+        let (key, value) = line.split_once('=').unwrap_or_default();
         let Some(key) = KEEPERS.into_iter().find(|name| *name == key.trim()) else {
             continue;
         };
@@ -205,12 +167,6 @@ fn note(sets: &mut BTreeSet<&'static str>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whose_dropins_count() {
-        let expected = ["a-b-c.slice", "a-b-.slice", "a-.slice", "slice"];
-        assert_eq!(owners("a-b-c.slice"), expected);
-    }
 
     #[test]
     fn a_capture_keeps_what_is_read() {

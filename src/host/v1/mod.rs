@@ -38,17 +38,17 @@ const SETTINGS: [(&str, &str); 6] = [
 /// The file of a group's memory limit.
 pub const MEMORY_LIMIT: &str = "memory.limit_in_bytes";
 
-/// What it writes on kubepods alone.
+/// What the kubelet writes on kubepods alone.
 const SETTINGS_OF_QOS: [(&str, &str); 2] = [("memory", MEMORY_LIMIT), ("pids", "pids.max")];
 
 /// All that matters of version 1 on this host.
 #[derive(Clone, Debug)]
 pub struct Hierarchies {
-    /// Those that libcontainer makes groups in, by mount point.
+    /// Those that libcontainer makes groups in, sorted by mount point.
     pub mounted: Vec<Hierarchy>,
     /// Those that should be mounted and are not.
     pub unmounted: Vec<Unmounted>,
-    /// Pod groups.
+    /// The groups of pods.
     pub pods: PodGroups,
     /// With the systemd driver: the files of its slices.
     pub slices: BTreeMap<CgroupPath, SliceUnit>,
@@ -81,7 +81,7 @@ pub struct Hierarchy {
 /// The mount of a controller that the kubelet looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherMount {
-    /// The mount.
+    /// The shortest one, which is what the kubelet goes by.
     pub mount: CgroupMount,
     /// Whether the kubelet finds kubepods there.
     pub has_kubepods: bool,
@@ -117,7 +117,7 @@ impl Cpuset {
         empty.map(|setting| setting.file).collect()
     }
 
-    /// Each with the same of another group.
+    /// Each setting beside the same one of another group.
     pub fn zip<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Setting, &'a Setting)> {
         self.0.iter().zip(&other.0)
     }
@@ -131,20 +131,17 @@ impl Hierarchy {
 
     /// The name under which people know it: the last part of its mount point.
     pub fn name(&self) -> String {
-        self.point
-            .file_name()
-            .unwrap_or(self.point.as_os_str())
-            .to_string_lossy()
-            .into_owned()
+        let name = self.point.file_name();
+        let name = name.unwrap_or(self.point.as_os_str());
+        name.to_string_lossy().into_owned()
     }
 }
 
 impl Hierarchies {
     /// The hierarchy of a controller.
     pub fn of(&self, controller: &str) -> Option<&Hierarchy> {
-        self.mounted
-            .iter()
-            .find(|hierarchy| hierarchy.controllers.contains(controller))
+        let mut mounted = self.mounted.iter();
+        mounted.find(|hierarchy| hierarchy.controllers.contains(controller))
     }
 
     /// Whether the kubelet can set the weight of a QoS group that exists; it dies where it cannot,
@@ -155,16 +152,13 @@ impl Hierarchies {
 
     /// Where they are mounted.
     pub fn points(&self) -> Vec<&Path> {
-        self.mounted
-            .iter()
-            .map(|hierarchy| hierarchy.point.as_path())
-            .collect()
+        points(&self.mounted)
     }
 
     /// Whether systemd, which keeps a hierarchy of its own for all its units, has this group in it.
     pub fn named_has(&self, group: &CgroupPath) -> bool {
-        self.of(SYSTEMD_HIERARCHY)
-            .is_some_and(|named| named.groups.contains_key(group))
+        let named = self.of(SYSTEMD_HIERARCHY);
+        named.is_some_and(|named| named.groups.contains_key(group))
     }
 
     /// Whether no hierarchy has this group.
@@ -182,9 +176,8 @@ impl Hierarchies {
 
     /// The hierarchies that have no such group.
     pub fn without<'a>(&'a self, group: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
-        self.mounted
-            .iter()
-            .filter(move |hierarchy| !hierarchy.groups.contains_key(group))
+        let mounted = self.mounted.iter();
+        mounted.filter(move |hierarchy| !hierarchy.groups.contains_key(group))
     }
 }
 
@@ -208,7 +201,7 @@ pub fn observe(
             continue;
         };
         if let Some(known) = mounted.get_mut(&mount.point) {
-            known.controllers.extend(&[name].into_iter().collect());
+            known.controllers.insert(name);
         } else {
             let looked_at = looked_at(root, mounts, name, mount, &layout.kubepods)?;
             let hierarchy = hierarchy(root, mount, name, looked_at, &wanted)?;
@@ -216,23 +209,13 @@ pub fn observe(
         }
     }
     let mounted: Vec<Hierarchy> = mounted.into_values().collect();
-    let points: Vec<&Path> = mounted
-        .iter()
-        .map(|hierarchy| hierarchy.point.as_path())
-        .collect();
+    let points = points(&mounted);
     let lives = |group: &CgroupPath| populated(root, &points, group);
-    let own = mounted
-        .iter()
-        .flat_map(|hierarchy| &hierarchy.groups)
-        .map(|(path, group)| (path, &group.children));
-    let pods = pods::observe(
-        root,
-        layout.pod_groups(own),
-        lives,
-        &settings.root_dir.value,
-    )?;
+    let groups = mounted.iter().flat_map(|hierarchy| &hierarchy.groups);
+    let pod_groups = layout.pod_groups(groups.map(|(path, group)| (path, &group.children)));
+    let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
     let unmounted = unmounted::observe(root, mounts, kernel)?;
-    let other = observe_other(root, &points, settings.other_kubepods())?;
+    let other = OtherTree::observe(root, &points, settings.other_kubepods(), lives)?;
     let slices = units::observe_all(root, &layout)?;
     Ok(Hierarchies {
         mounted,
@@ -243,17 +226,9 @@ pub fn observe(
     })
 }
 
-fn observe_other(
-    root: &Root,
-    points: &[&Path],
-    kubepods: CgroupPath,
-) -> Result<Option<OtherTree>, ReadError> {
-    let mut places = points.iter().map(|point| kubepods.under(point));
-    if !places.try_fold(false, |found, place| Ok(found || root.exists(&place)?))? {
-        return Ok(None);
-    }
-    let populated = populated(root, points, &kubepods)?;
-    OtherTree::new(root, kubepods, populated).map(Some)
+fn points(mounted: &[Hierarchy]) -> Vec<&Path> {
+    let points = mounted.iter().map(|hierarchy| &*hierarchy.point);
+    points.collect()
 }
 
 /// Whether a process lives in the group or anywhere below, in whichever of the hierarchies on
@@ -264,11 +239,9 @@ fn observe_other(
 pub fn populated(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<bool, ReadError> {
     let mut to_visit: Vec<PathBuf> = points.iter().map(|point| group.under(point)).collect();
     while let Some(directory) = to_visit.pop() {
-        if root
-            .keeping(&all)
-            .read_if_there(&directory.join("cgroup.procs"))?
-            .is_some_and(|list| !list.is_empty())
-        {
+        let file = directory.join("cgroup.procs");
+        let list = root.keeping(&all).read_if_there(&file)?;
+        if list.is_some_and(|list| !list.is_empty()) {
             return Ok(true);
         }
         let below = root.directories(&directory)?.unwrap_or_default();
@@ -277,8 +250,8 @@ pub fn populated(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<bo
     Ok(false)
 }
 
-/// libcontainer's choice: below `/sys/fs/cgroup` before anything else. A covered mount misleads it
-/// and the kubelet alike.
+/// The mount where libcontainer makes the groups of a controller: one directly below
+/// `/sys/fs/cgroup` before anything else. A covered mount misleads it and the kubelet alike.
 fn made_in<'a>(mounts: &'a [CgroupMount], name: &'a str) -> Option<&'a CgroupMount> {
     let seen = || mounts_of(mounts, name).filter(|mount| mount.covered_by.is_none());
     let covered = || mounts_of(mounts, name).find(|_| CHECKED.contains(&name));
@@ -286,7 +259,7 @@ fn made_in<'a>(mounts: &'a [CgroupMount], name: &'a str) -> Option<&'a CgroupMou
     usual.or_else(|| seen().next()).or_else(covered)
 }
 
-/// The kubelet's choice.
+/// The mount where the kubelet looks for the groups of a controller.
 fn looked_at(
     root: &Root,
     mounts: &[CgroupMount],
@@ -331,25 +304,21 @@ fn hierarchy(
     for (path, depth) in wanted {
         let directory = path.under(&mount.point);
         if root.directories(&directory)?.is_some() {
-            let group = V1Files {
+            let files = V1Files {
                 root,
                 hierarchy: &hierarchy,
                 path,
                 directory,
-            }
-            .read(*depth)?;
+            };
+            let group = files.read(*depth)?;
             hierarchy.groups.insert(path.clone(), group);
         }
     }
-    let is_incomplete = wanted.len() > hierarchy.groups.len();
-    if name == "memory" && is_incomplete {
-        for (path, group) in hierarchy
-            .groups
-            .iter_mut()
-            .filter(|(path, _)| !path.is_root())
-        {
-            let file = |name: &str| path.under(&mount.point).join(name);
-            group.memory = memory_limit(root, &file(MEMORY_LIMIT), &file("memory.usage_in_bytes"))?;
+    if name == "memory" && wanted.len() > hierarchy.groups.len() {
+        let groups = hierarchy.groups.iter_mut();
+        for (path, group) in groups.filter(|(path, _)| !path.is_root()) {
+            let files = [MEMORY_LIMIT, "memory.usage_in_bytes"];
+            group.memory = memory_limit(root, &path.under(&mount.point), files)?;
         }
     }
     Ok(hierarchy)
@@ -386,12 +355,9 @@ impl V1Files<'_> {
     }
 
     fn file(&self, name: &str) -> Result<String, ReadError> {
-        Ok(self
-            .root
-            .keeping(&all)
-            .read(&self.directory.join(name))?
-            .trim_end()
-            .to_owned())
+        let path = self.directory.join(name);
+        let text = self.root.keeping(&all).read(&path)?;
+        Ok(text.trim_end().to_owned())
     }
 
     fn setting(&self, file: &'static str) -> Result<Setting, ReadError> {
@@ -415,9 +381,8 @@ impl V1Files<'_> {
                 continue;
             }
             let path = self.directory.join(file);
-            let text = self.root.keeping(&all).read_value(&path)?;
-            if let Some(line) = text.as_deref().map(|text| text.lines().next()) {
-                let value = line.unwrap_or_default().to_owned();
+            if let Some(text) = self.root.keeping(&all).read_value(&path)? {
+                let value = text.lines().next().unwrap_or_default().to_owned();
                 found.push(Setting { file, value });
             }
         }

@@ -24,7 +24,7 @@ pub struct Unmounted {
     pub controllers: Vec<String>,
     /// Where systemd would mount it.
     pub point: PathBuf,
-    /// What is there.
+    /// What is at that point.
     pub place: Place,
     /// Why it cannot be mounted, where that is known.
     pub obstacle: Option<Obstacle>,
@@ -46,7 +46,7 @@ pub enum Place {
 pub enum Obstacle {
     /// The kernel has no such controller for version 1.
     Unknown,
-    /// It is switched off (`cgroup_disable=`).
+    /// The command line switches it off (`cgroup_disable=`).
     Disabled,
     /// The command line keeps it from version 1, with this word.
     Barred(String),
@@ -54,7 +54,7 @@ pub enum Obstacle {
     UsedByV2(PathBuf),
 }
 
-/// Looks for them.
+/// Looks for the hierarchies that libcontainer uses and that are not mounted.
 ///
 /// # Errors
 /// When the list of the kernel's controllers or a mount point cannot be read.
@@ -66,18 +66,15 @@ pub fn observe(
     let subsystems = subsystems_of_v1(root, mounts, kernel)?;
     let mut found: Vec<Unmounted> = Vec::new();
     for name in USED {
-        let is_known = found
-            .iter()
-            .any(|unmounted| unmounted.controllers.iter().any(|known| known == name));
-        if is_mounted(mounts, name) || is_known {
+        let mut known = found.iter().flat_map(|unmounted| &unmounted.controllers);
+        if is_mounted(mounts, name) || known.any(|known| known == name) {
             continue;
         }
         let (controllers, point) = shared(root, mounts, &subsystems, name)?;
         let place = place(root, &point)?;
         let v2 = used_by_v2(root, mounts)?;
-        let obstacle = controllers
-            .iter()
-            .find_map(|name| obstacle(&subsystems, kernel, v2.as_ref(), name));
+        let obstacle = |name: &String| obstacle(&subsystems, kernel, v2.as_ref(), name);
+        let obstacle = controllers.iter().find_map(obstacle);
         found.push(Unmounted {
             controllers,
             point,
@@ -88,7 +85,7 @@ pub fn observe(
     Ok(found)
 }
 
-/// What can be mounted as version 1.
+/// The controllers that can be mounted as version 1.
 fn subsystems_of_v1(
     root: &Root,
     mounts: &[CgroupMount],
@@ -117,29 +114,26 @@ fn shared(
     if name == SYSTEMD_HIERARCHY {
         return Ok((vec![name.to_owned()], below("systemd")));
     }
-    let alive = subsystems
-        .iter()
-        .find(|subsystem| subsystem.name == name)
-        .map_or(0, |subsystem| subsystem.hierarchy);
-    if alive != 0 {
-        let same = subsystems
-            .iter()
-            .filter(|subsystem| subsystem.hierarchy == alive);
-        let names: Vec<String> = same.map(|subsystem| subsystem.name.clone()).collect();
+    let known = subsystems.iter().find(|known| known.name == name);
+    if let Some(alive) = known.filter(|known| known.hierarchy != 0) {
+        let all = subsystems.iter();
+        let same = all.filter(|known| known.hierarchy == alive.hierarchy);
+        let names: Vec<String> = same.map(|known| known.name.clone()).collect();
         let point = below(&names.join(","));
         return Ok((names, point));
     }
-    let pair = TOGETHER
-        .iter()
-        .find(|pair| pair.contains(&name) && !pair.iter().any(|name| is_mounted(mounts, name)));
-    match pair {
+    let own = below(name);
+    let is_free = |pair: &[&str]| !pair.iter().any(|name| is_mounted(mounts, name));
+    let mut pairs = TOGETHER.iter();
+    if let Some(pair) = pairs.find(|pair| pair.contains(&name) && is_free(*pair)) {
+        let common = below(&pair.join(","));
         // Where each has a directory of its own (not a link into the common one), each has a
         // hierarchy of its own.
-        Some(pair) if root.exists(&below(&pair.join(",")))? || !root.exists(&below(name))? => {
-            Ok((pair.map(str::to_owned).to_vec(), below(&pair.join(","))))
+        if root.exists(&common)? || !root.exists(&own)? {
+            return Ok((pair.map(str::to_owned).to_vec(), common));
         }
-        _ => Ok((vec![name.to_owned()], below(name))),
     }
+    Ok((vec![name.to_owned()], own))
 }
 
 fn place(root: &Root, point: &Path) -> Result<Place, ReadError> {
@@ -150,20 +144,19 @@ fn place(root: &Root, point: &Path) -> Result<Place, ReadError> {
     })
 }
 
-/// What the version 2 hierarchy beside passes on, with its mount point.
+/// The mount point of the version 2 hierarchy beside those of version 1, and what its root passes
+/// on.
 fn used_by_v2(
     root: &Root,
     mounts: &[CgroupMount],
 ) -> Result<Option<(PathBuf, Controllers)>, ReadError> {
-    let Some(mount) = mounts
-        .iter()
-        .find(|mount| mount.version == CgroupVersion::V2 && mount.covered_by.is_none())
-    else {
+    let is_v2 =
+        |mount: &&CgroupMount| mount.version == CgroupVersion::V2 && mount.covered_by.is_none();
+    let Some(mount) = mounts.iter().find(is_v2) else {
         return Ok(None);
     };
-    let passed_on = root
-        .keeping(&all)
-        .read(&mount.point.join("cgroup.subtree_control"))?;
+    let file = mount.point.join("cgroup.subtree_control");
+    let passed_on = root.keeping(&all).read(&file)?;
     Ok(Some((mount.point.clone(), Controllers::parse(&passed_on))))
 }
 
