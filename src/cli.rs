@@ -90,7 +90,8 @@ pub const OPTIONS: &[OptionWords] = &[
         value: None,
         title: "note that this boot ends cleanly",
         help: "as kubepods-repair-shutdown.service: note that it ends cleanly",
-        manual: "What\n.I kubepods-repair-shutdown.service\ncalls: note that this boot ends cleanly.",
+        manual: "What\n.I kubepods-repair-shutdown.service\ncalls: note that this boot ends \
+                 cleanly.",
     },
     OptionWords {
         short: None,
@@ -106,7 +107,8 @@ pub const OPTIONS: &[OptionWords] = &[
         value: Some(Operand::Folder),
         title: "examine a captured copy",
         help: "examine a captured copy of a host instead of this one; implies --dry-run",
-        manual: "Examine a captured copy of a host instead of this one.\nImplies\n.BR \\-\\-dry\\-run .",
+        manual: "Examine a captured copy of a host instead of this one.\nImplies\n.BR \
+                 \\-\\-dry\\-run .",
     },
     OptionWords {
         short: None,

@@ -278,7 +278,7 @@ impl Run<'_> {
         let host = host::observe(self.root, &self.settings, &self.snap)?;
         let notes = Notes::read(self.root, &host.boot);
         let terms = self.terms(&host);
-        if state_files::asks_for_containers(&host) {
+        if state_files::asks_for_containers(&self.settings, &host) {
             learned.containers_run = host::containers_run(self.root, &self.settings, &host)?;
         }
         let diagnose =

@@ -311,6 +311,14 @@ impl Report {
         ))
     }
 
+    /// Where an administrator looks next, where cgroups are not what keeps the kubelet from
+    /// starting.
+    pub fn elsewhere(&self) -> Option<String> {
+        let is_ready = self.outcome() == Outcome::Healthy && self.occasion == Occasion::ByHand;
+        let line = "If kubelite fails all the same: journalctl -u 'snap.microk8s.daemon-*'";
+        is_ready.then(|| line.to_owned())
+    }
+
     /// What to type after a repair by hand, when the service had given up.
     pub fn afterwards(&self) -> Option<String> {
         let was_fatal = self.findings.iter().any(Finding::is_fatal);

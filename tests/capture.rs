@@ -22,8 +22,10 @@ use kubepods_repair::kubelet::{config, containerd, yaml};
 use kubepods_repair::root::Root;
 use kubepods_repair::root::record::Found;
 
+mod captured;
 mod chance;
 
+use captured::Cases;
 use chance::{Chance, mutate, rounds};
 
 /// Nothing else says this.
@@ -37,21 +39,14 @@ struct Host {
 }
 
 impl Host {
-    fn all() -> Vec<Self> {
-        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-        let folders = fs::read_dir(cases)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let mut hosts: Vec<Self> = folders
-            .filter(|folder| folder.join("root").is_dir())
-            .map(Self::of)
-            .collect();
-        hosts.sort_by(|one, other| one.name.cmp(&other.name));
+    fn all(cases: &Cases) -> Vec<Self> {
+        let folders = cases.all.iter().map(|case| &case.folder);
+        let hosts: Vec<Self> = folders.map(|folder| Self::of(folder)).collect();
         assert!(hosts.len() > 90);
         hosts
     }
 
-    fn of(folder: PathBuf) -> Self {
+    fn of(folder: &Path) -> Self {
         let args = fs::read_to_string(folder.join("args")).unwrap_or_default();
         Self {
             name: folder.file_name().unwrap().to_string_lossy().into_owned(),
@@ -138,11 +133,12 @@ fn same(one: &Output, other: &Output, what: &str) {
 fn a_capture_of_any_host_gives_the_same_report() {
     let folder = scratch("again");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
-    for host in Host::all() {
+    let cases = Cases::unpack();
+    for host in Host::all(&cases) {
         let seen = host.run(&[]);
         same(&seen, &host.capture(&tar), &host.name);
         unpack(&tar, &copy);
-        let again = Host::of(copy.clone());
+        let again = Host::of(&copy);
         same(&seen, &again.run(&[]), &host.name);
         // A capture of a capture has nothing more to lose.
         let bare = |host: &Host| {
@@ -171,18 +167,15 @@ fn a_capture_of_any_host_gives_the_same_report() {
 fn a_file_in_the_place_of_a_link_is_there_in_the_copy() {
     let folder = scratch("link");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
-    let host = Host::all()
-        .into_iter()
-        .find(|host| host.name.starts_with("48-"))
-        .unwrap()
-        .copy(&folder.join("host"));
+    let cases = Cases::only("48-slices-early-in-the-boot");
+    let host = Host::of(&cases.all[0].folder);
     let enabled =
         "etc/systemd/system/multi-user.target.wants/snap.microk8s.daemon-kubelite.service";
     fs::remove_file(host.root.join(enabled)).unwrap();
     fs::write(host.root.join(enabled), SECRET).unwrap();
     let seen = host.capture(&tar);
     unpack_and_search(&tar, &copy, enabled);
-    same(&seen, &Host::of(copy).run(&[]), enabled);
+    same(&seen, &Host::of(&copy).run(&[]), enabled);
 }
 
 /// Of what kind a file that is read is, by its place; `None` for the kernel's own names and
@@ -256,8 +249,8 @@ fn plant(kind: &str, text: &str) -> String {
         "snap.yaml" => format!("name: {SECRET}\n# {SECRET}\n{text}\nsummary: |\n  {SECRET}\n"),
         "configuration" => {
             format!(
-                "# \
-                 {SECRET}\nCONFIG_CMDLINE=\"{SECRET}\"\n{text}CONFIG_DEFAULT_HOSTNAME=\"{SECRET}\"\n"
+                "# {SECRET}\nCONFIG_CMDLINE=\"{SECRET}\"\n{text}\
+                 CONFIG_DEFAULT_HOSTNAME=\"{SECRET}\"\n"
             )
         }
         "shell" => {
@@ -427,7 +420,8 @@ fn what_is_not_read_is_not_kept() {
     let folder = scratch("secrets");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
     let (mut kinds, mut ruined_before) = (BTreeSet::new(), BTreeSet::new());
-    for host in Host::all() {
+    let cases = Cases::unpack();
+    for host in Host::all(&cases) {
         let _ = fs::remove_dir_all(folder.join("host"));
         let host = host.copy(&folder.join("host"));
         for (path, kind) in [
@@ -470,7 +464,7 @@ fn what_is_not_read_is_not_kept() {
         }
         // There the kubelet takes the planted flag for the missing value, and the report names it.
         if !host.name.ends_with("args-value-missing") {
-            same(&planted, &Host::of(copy.clone()).run(&[]), &host.name);
+            same(&planted, &Host::of(&copy).run(&[]), &host.name);
         }
         for (path, kind, text) in &files {
             if !ruined_before.insert((*kind, text.clone())) {
@@ -485,7 +479,7 @@ fn what_is_not_read_is_not_kept() {
                     !String::from_utf8_lossy(&seen.stdout).contains(SECRET),
                     "{what}: the report says it"
                 );
-                same(&seen, &Host::of(copy.clone()).run(&[]), &what);
+                same(&seen, &Host::of(&copy).run(&[]), &what);
             }
             write(path, kind, text);
         }
@@ -520,7 +514,8 @@ fn what_is_not_read_is_not_kept() {
 #[test]
 fn the_tar_is_a_new_file_that_only_its_owner_reads() {
     let folder = scratch("place");
-    let host = Host::all().remove(0);
+    let cases = Cases::only("01-healthy");
+    let host = Host::of(&cases.all[0].folder);
     let tar = folder.join("tar");
     let listing = || {
         fs::read_dir(&folder)
@@ -621,6 +616,9 @@ fn read_twice(
     )
 }
 
+type Reading<'a> = &'a dyn Fn(&Root) -> String;
+type Strays = fn(&str) -> Vec<String>;
+
 /// Settings damaged at random, with the secret among them.
 #[test]
 fn whatever_is_wrong_with_a_file_stays_wrong_and_keeps_no_secret() {
@@ -628,9 +626,7 @@ fn whatever_is_wrong_with_a_file_stays_wrong_and_keeps_no_secret() {
     let file = Path::new("/file");
     let config = |root: &Root| format!("{:?}", config::read(root, Some(file), None));
     let containerd = |root: &Root| format!("{:?}", containerd::read(root, &[file.to_owned()]));
-    type Read<'a> = &'a dyn Fn(&Root) -> String;
-    type Strays = fn(&str) -> Vec<String>;
-    let readers: [(&str, Read, Strays); 3] = [
+    let readers: [(&str, Reading, Strays); 3] = [
         (BLOCK, &config, strays_in_yaml),
         (FLOW, &config, strays_in_yaml),
         (TOML, &containerd, strays_in_toml),
@@ -693,20 +689,49 @@ fn strays_in_toml(kept: &str) -> Vec<String> {
     strays
 }
 
-const BLOCK: &str = "# a\napiVersion: kubelet.config.k8s.io/v1beta1\nkind: \
-                     KubeletConfiguration\ncgroupDriver: systemd\ntoken: \"a b\"\ncgroupRoot: \
-                     /a\nb:\n  c: [d, {e: f}]\n  g: |\n    h\n  i: 'j'\nenforceNodeAllocatable: \
-                     [pods, kube-reserved]\nk:\n- l\n- m: n\nkubeReservedCgroup: \
-                     \"/o\"\ncgroupsPerQOS: no # p\nfeatureGates: {q: true}\nkubeReserved:\n  cpu: \
-                     100m\n  memory: \"1Gi\"\nreservedSystemCPUs: '0'\ncontainerRuntimeEndpoint: \
-                     unix:///r\n";
-const FLOW: &str = "{\"apiVersion\":\"kubelet.config.k8s.io/v1beta1\",\"kind\":\"KubeletConfiguration\",\"a\":{\"b\":[\"c\",1]},\n\"cgroupRoot\":\"/a\",\"d\":\"e\\n\", \
-                    \"enforceNodeAllocatable\":[\"pods\"],\"cgroupsPerQOS\":true}";
-const TOML: &str = "version = 2\nimports = []\n# \
-                    a\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \
-                    \"runc\"\nsnapshotter = \"overlayfs\"\nb = [1, 'c', { d = 2.5 \
-                    }]\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup \
-                    = true\nRoot = \"/r\"\ne = \"\"\"\nf\"\"\"\n";
+const BLOCK: &str = r#"# a
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupDriver: systemd
+token: "a b"
+cgroupRoot: /a
+b:
+  c: [d, {e: f}]
+  g: |
+    h
+  i: 'j'
+enforceNodeAllocatable: [pods, kube-reserved]
+k:
+- l
+- m: n
+kubeReservedCgroup: "/o"
+cgroupsPerQOS: no # p
+featureGates: {q: true}
+kubeReserved:
+  cpu: 100m
+  memory: "1Gi"
+reservedSystemCPUs: '0'
+containerRuntimeEndpoint: unix:///r
+"#;
+const FLOW: &str = concat!(
+    r#"{"apiVersion":"kubelet.config.k8s.io/v1beta1","kind":"KubeletConfiguration","#,
+    r#""a":{"b":["c",1]},"#,
+    "\n",
+    r#""cgroupRoot":"/a","d":"e\n", "enforceNodeAllocatable":["pods"],"cgroupsPerQOS":true}"#,
+);
+const TOML: &str = r#"version = 2
+imports = []
+# a
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "runc"
+snapshotter = "overlayfs"
+b = [1, 'c', { d = 2.5 }]
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = true
+Root = "/r"
+e = """
+f"""
+"#;
 const WORDS: [&str; 40] = [
     "hunter2",
     "hunter2",

@@ -2,7 +2,7 @@
 //! forged at random. No panic, no endless run, no control character in the report, and no plan that
 //! breaks a promise.
 //!
-//! KR_ROUNDS=N in the environment makes it N times as many rounds.
+//! `KR_ROUNDS=N` in the environment makes it N times as many rounds.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +11,7 @@
     clippy::indexing_slicing
 )]
 
+mod captured;
 mod chance;
 mod promises;
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use captured::Cases;
 use chance::{Chance, mutate, rounds};
 use kubepods_repair::cgroup::CgroupPath;
 use kubepods_repair::cli::{self, Options};
@@ -111,9 +113,13 @@ struct Reader {
     read: fn(&Root, &[u8]),
 }
 
-const CONFIG: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: \
-                      KubeletConfiguration\ncgroupDriver: systemd\ncgroupRoot: \
-                      /a\nenforceNodeAllocatable: [pods, kube-reserved]\ncgroupsPerQOS: no\n";
+const CONFIG: &str = "apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupDriver: systemd
+cgroupRoot: /a
+enforceNodeAllocatable: [pods, kube-reserved]
+cgroupsPerQOS: no
+";
 
 const READERS: &[Reader] = &[
     Reader {
@@ -147,18 +153,21 @@ const READERS: &[Reader] = &[
         file: "config",
         usual: &[
             CONFIG,
-            "{\"apiVersion\":\"kubelet.config.k8s.io/v1beta1\",\"kind\":\"KubeletConfiguration\",\"cgroupRoot\":\"/a\"}",
+            concat!(
+                r#"{"apiVersion":"kubelet.config.k8s.io/v1beta1","#,
+                r#""kind":"KubeletConfiguration","cgroupRoot":"/a"}"#,
+            ),
         ],
         read: |root, _| drop(config::read(root, Some(Path::new("/config")), None)),
     },
     Reader {
         file: "containerd",
-        usual: &[
-            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name \
-             = \
-             \"runc\"\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup \
-             = true\n",
-        ],
+        usual: &[r#"version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = true
+"#],
         read: |root, _| drop(containerd::read(root, &[PathBuf::from("/containerd")])),
     },
     Reader {
@@ -223,7 +232,7 @@ const READERS: &[Reader] = &[
     Reader {
         file: "cpu_manager_state",
         usual: &["{\"policyName\":\"none\",\"defaultCpuSet\":\"\",\"checksum\":1353318690}"],
-        read: |root, _| drop(state_files::observe(root, Path::new("/"))),
+        read: |root, _| drop(state_files::observe(root, &at_root())),
     },
     Reader {
         file: "marker",
@@ -263,9 +272,9 @@ fn no_reader_is_upset_by_anything() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     };
-    READERS
-        .iter()
-        .for_each(|reader| put(reader, reader.usual[0].as_bytes()));
+    for reader in READERS {
+        put(reader, reader.usual[0].as_bytes());
+    }
     for (number, reader) in READERS.iter().enumerate() {
         let mut chance = Chance::new(number as u64 + 1);
         for _ in 0..rounds(200) {
@@ -281,15 +290,23 @@ fn no_reader_is_upset_by_anything() {
     }
 }
 
-/// Every file below a folder, links among them, by its path inside.
+/// Every file and every empty folder below a folder, links among them, by its path inside.
 fn files_of(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut to_visit = vec![folder.to_owned()];
     while let Some(visited) = to_visit.pop() {
-        for entry in fs::read_dir(visited).unwrap().map(Result::unwrap) {
-            match entry.file_type().unwrap().is_dir() {
-                true => to_visit.push(entry.path()),
-                false => found.push(entry.path().strip_prefix(folder).unwrap().to_owned()),
+        let entries: Vec<_> = fs::read_dir(&visited)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        if entries.is_empty() {
+            found.push(visited.strip_prefix(folder).unwrap().to_owned());
+        }
+        for entry in entries {
+            if entry.file_type().unwrap().is_dir() {
+                to_visit.push(entry.path());
+            } else {
+                found.push(entry.path().strip_prefix(folder).unwrap().to_owned());
             }
         }
     }
@@ -300,11 +317,15 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 fn copy_of(from: &Path, files: &[PathBuf], to: &Path) {
     let _ = fs::remove_dir_all(to);
     for file in files {
-        let copy = to.join(file);
+        let (original, copy) = (from.join(file), to.join(file));
+        let kind = original.symlink_metadata().unwrap().file_type();
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        match fs::read_link(from.join(file)) {
-            Ok(target) => symlink(target, copy).unwrap(),
-            Err(_) => fs::hard_link(from.join(file), copy).unwrap(),
+        if kind.is_symlink() {
+            symlink(fs::read_link(original).unwrap(), copy).unwrap();
+        } else if kind.is_dir() {
+            fs::create_dir(copy).unwrap();
+        } else {
+            fs::copy(original, copy).unwrap();
         }
     }
 }
@@ -359,30 +380,15 @@ fn disturb(chance: &mut Chance, root: &Path, files: &[PathBuf]) {
 
 #[test]
 fn no_host_upsets_the_program() {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut cases: Vec<PathBuf> = fs::read_dir(cases)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("root"))
-        .collect();
-    cases.retain(|root| root.is_dir());
-    cases.sort();
+    let cases = Cases::unpack();
     let scratch = scratch("hosts");
     let mut outcomes = std::collections::BTreeMap::new();
-    for (number, case) in cases.iter().enumerate() {
-        let original = scratch.join("original");
-        let _ = fs::remove_dir_all(&original);
-        let files = files_of(case);
-        for file in &files {
-            fs::create_dir_all(original.join(file).parent().unwrap()).unwrap();
-            match fs::read_link(case.join(file)) {
-                Ok(target) => symlink(target, original.join(file)).unwrap(),
-                Err(_) => drop(fs::copy(case.join(file), original.join(file)).unwrap()),
-            }
-        }
+    for (number, case) in cases.all.iter().enumerate() {
+        let files = files_of(&case.root());
         let mut chance = Chance::new(1000 + number as u64);
         for round in 0..rounds(6) {
             let root = scratch.join("root");
-            copy_of(&original, &files, &root);
+            copy_of(&case.root(), &files, &root);
             for _ in 0..=chance.below(4) {
                 disturb(&mut chance, &root, &files);
             }
@@ -391,7 +397,7 @@ fn no_host_upsets_the_program() {
                 chance.pick(&["--json", "--no-restart"]),
             ];
             let options = options(&root, &how);
-            let what = format!("round {round} of {}", case.display());
+            let what = format!("round {round} of {}", case.name);
             let report = in_time(&what, || kubepods_repair::run::run(&options));
             check(&report, &options, &what);
             *outcomes.entry(report.outcome().name()).or_insert(0) += 1;
@@ -449,18 +455,20 @@ fn check(report: &Report, options: &Options, what: &str) {
     assert_eq!(broken, None, "{what}: {told}");
 }
 
+/// Settings with the root directory `/`.
+fn at_root() -> Settings {
+    let mut settings = Settings::default();
+    settings.root_dir.value = "/".into();
+    settings
+}
+
 /// Kilobytes of address space: three times what a debug build has anyway.
 const MEMORY: &str = "200000";
 
 #[test]
 fn no_file_fills_the_memory() {
-    let root = scratch("memory");
-    let status = Command::new("cp")
-        .arg("-a")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/01-healthy/root/."))
-        .arg(&root)
-        .status();
-    assert!(status.unwrap().success());
+    let cases = Cases::only("01-healthy");
+    let root = cases.all[0].root();
     let args = "var/snap/microk8s/6364/args";
     let state = "var/snap/microk8s/common/var/lib/kubelet/memory_manager_state";
     let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";

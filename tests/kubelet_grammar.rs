@@ -87,7 +87,7 @@ impl Meaning {
                 .kube_reserved
                 .value
                 .as_ref()
-                .map(|path| path.to_string())
+                .map(std::string::ToString::to_string)
                 .as_deref()
                 == self.reserved
             && settings.enforced.value == self.enforced
@@ -113,41 +113,41 @@ type Piece = (
 const PIECES: &[Piece] = &[
     ("cgroups-per-qos", None, None, |now| now.per_qos = true),
     ("cgroups-per-qos", None, Some("false"), |now| {
-        now.per_qos = false
+        now.per_qos = false;
     }),
     ("cgroups-per-qos", None, Some("F"), |now| {
-        now.per_qos = false
+        now.per_qos = false;
     }),
     ("cgroups-per-qos", None, Some("0"), |now| {
-        now.per_qos = false
+        now.per_qos = false;
     }),
     ("cgroups-per-qos", None, Some("TRUE"), |now| {
-        now.per_qos = true
+        now.per_qos = true;
     }),
     ("cgroup-driver", Some("systemd"), None, |now| {
-        now.driver = "systemd"
+        now.driver = "systemd";
     }),
     ("cgroup-driver", Some("cgroupfs"), None, |now| {
-        now.driver = "cgroupfs"
+        now.driver = "cgroupfs";
     }),
     ("cgroup-driver", None, Some(""), |now| {
-        now.driver = "cgroupfs"
+        now.driver = "cgroupfs";
     }),
     ("cgroup-root", Some("/a"), None, |now| now.root = "/a"),
     ("cgroup-root", Some("a//b/"), None, |now| now.root = "/a/b"),
     ("cgroup-root", Some("--x"), None, |now| now.root = "/--x"),
     ("cgroup-root", None, Some(""), |now| now.root = "/"),
     ("root-dir", Some("$SNAP_COMMON/x"), None, |now| {
-        now.root_dir = "/var/snap/microk8s/common/x"
+        now.root_dir = "/var/snap/microk8s/common/x";
     }),
     ("root-dir", Some("${SNAP_DATA}x"), None, |now| {
-        now.root_dir = "/var/snap/microk8s/7x"
+        now.root_dir = "/var/snap/microk8s/7x";
     }),
     ("cpu-manager-policy", Some("static"), None, |now| {
-        now.cpu_policy = "static"
+        now.cpu_policy = "static";
     }),
     ("kube-reserved-cgroup", Some("/r"), None, |now| {
-        now.reserved = Some("/r")
+        now.reserved = Some("/r");
     }),
     (
         "enforce-node-allocatable",
@@ -162,13 +162,13 @@ const PIECES: &[Piece] = &[
         |now| now.enforce(&["kube-reserved"]),
     ),
     ("enforce-node-allocatable", None, Some(""), |now| {
-        now.enforce(&[])
+        now.enforce(&[]);
     }),
     ("feature-gates", Some("A=true,G=f,"), None, |now| {
-        now.gate = Some(false)
+        now.gate = Some(false);
     }),
     ("feature-gates", Some("G=1"), None, |now| {
-        now.gate = Some(true)
+        now.gate = Some(true);
     }),
     ("feature-gates", None, Some(""), |_| ()),
     (
@@ -180,7 +180,7 @@ const PIECES: &[Piece] = &[
         },
     ),
     ("kube-reserved", Some("cpu=1,memory=1Gi"), None, |now| {
-        now.cpu = Some("1")
+        now.cpu = Some("1");
     }),
     ("kube-reserved", Some("pid=9"), None, |_| ()),
     ("v", None, Some("4"), |_| ()),

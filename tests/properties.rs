@@ -10,12 +10,14 @@
     clippy::indexing_slicing
 )]
 
+mod captured;
 mod chance;
 mod promises;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use captured::Cases;
 use chance::{Chance, rounds};
 use kubepods_repair::cgroup::{CgroupPath, Controllers};
 use kubepods_repair::faults::{
@@ -48,13 +50,13 @@ impl Ruin {
         self.host.tree.as_mut().unwrap()
     }
 
-    /// kubepods or a QoS group, if it is still there.
+    /// kubepods or a `QoS` group, if it is still there.
     fn own(&mut self, which: usize) -> Option<&mut Group> {
         let path = self.settings.layout().own().nth(which)?.clone();
         self.tree().groups.get_mut(&path)
     }
 
-    /// The name of a pod's group in kubepods or a QoS group.
+    /// The name of a pod's group in kubepods or a `QoS` group.
     fn pod(&self, which: usize, uid: usize) -> String {
         let layout = self.settings.layout();
         match layout.driver {
@@ -243,7 +245,7 @@ const FAULTS: &[Fault] = &[
             ][which],
             true,
             "cpu",
-        )
+        );
     }),
     ("restarted before", |ruin, _| {
         ruin.learned.restarted = Some(RestartStamp {
@@ -330,9 +332,8 @@ fn settings(file: &str) -> Settings {
 
 /// A healthy host with these settings: what they name is there, and passes everything on.
 fn healthy(settings: &Settings) -> Host {
-    let root =
-        Root::captured(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/01-healthy/root"))
-            .unwrap();
+    let captured = Cases::only("01-healthy");
+    let root = Root::captured(&captured.all[0].root()).unwrap();
     let mut host = observe(
         &root,
         &Settings::default(),
@@ -524,7 +525,8 @@ fn commute(faults: &[(&Fault, usize)]) -> bool {
 fn healthy_once(settings: &Settings) -> Host {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
-    thread_local!(static MADE: RefCell<BTreeMap<String, Host>> = const { RefCell::new(BTreeMap::new()) });
+    type Made = RefCell<BTreeMap<String, Host>>;
+    thread_local!(static MADE: Made = const { RefCell::new(BTreeMap::new()) });
     MADE.with_borrow_mut(|made| {
         made.entry(format!("{:?}", settings.layout()))
             .or_insert_with(|| healthy(settings))
@@ -582,7 +584,9 @@ fn nothing_is_built_in_vain(findings: &[Finding], steps: &[&Step], what: &str) {
     );
     for finding in findings {
         let told = matches!(&finding.remedy, Remedy::Tell(how) if !how.is_empty());
-        let waits_for_one_that_is_there = matches!(finding.remedy, Remedy::Waits(fault) if findings.iter().any(|other| other.fault == fault));
+        let is_there = |fault| findings.iter().any(|other| other.fault == fault);
+        let waits_for_one_that_is_there =
+            matches!(finding.remedy, Remedy::Waits(fault) if is_there(fault));
         let has_steps = matches!(&finding.remedy, Remedy::Steps(steps) if !steps.is_empty());
         assert!(
             told || waits_for_one_that_is_there || has_steps,

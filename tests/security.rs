@@ -8,26 +8,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+mod captured;
+
+use captured::Cases;
+
 /// Sets a terminal's title, colours what follows, turns the direction of writing, and begins a line
 /// of its own.
 const NAME: &str = "a\u{1b}]0;b\u{7}\u{9b}1m\u{202e}\n<0>c";
-
-/// A copy of a captured host that can be changed.
-fn copy_of(case: &str, name: &str) -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/cases")
-        .join(case)
-        .join("root");
-    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("security-{name}"));
-    let _ = fs::remove_dir_all(&to);
-    let copied = Command::new("cp")
-        .arg("-a")
-        .args([&from, &to])
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    to
-}
 
 fn run(root: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
@@ -46,7 +33,8 @@ fn is_deceptive(c: char) -> bool {
 
 #[test]
 fn names_of_others_cannot_deceive_a_terminal() {
-    let root = copy_of("05-stray-in-kubepods", "names");
+    let cases = Cases::only("05-stray-in-kubepods");
+    let root = cases.all[0].root();
     fs::write(root.join("proc/1322/comm"), format!("{NAME}\n")).unwrap();
     let (text, json) = (run(&root, &[]), run(&root, &["--json"]));
     for output in [&text, &json] {
@@ -74,7 +62,8 @@ fn names_of_others_cannot_deceive_a_terminal() {
 
 #[test]
 fn links_in_a_captured_tree_do_not_lead_out_of_it() {
-    let root = copy_of("01-healthy", "links");
+    let cases = Cases::only("01-healthy");
+    let root = cases.all[0].root();
     let secret = root.with_extension("secret");
     fs::write(&secret, "--cgroup-driver=docker-secret\n").unwrap();
     let args = root.join("var/snap/microk8s/6364/args/kubelet");

@@ -154,6 +154,13 @@ enum Cause<'a> {
 
 fn cause<'a>(case: &Case<'a>, controller: &str) -> Cause<'a> {
     let offer = &case.host.offer;
+    let mut options = CONTROLLER_OPTIONS.into_iter();
+    let option = options.find(|(name, _)| *name == controller);
+    let option = option.map(|(_, option)| option).unwrap_or_default();
+    let is_known = |options: &Vec<&str>| options.contains(&option);
+    if offer.not_built.as_ref().is_some_and(is_known) {
+        return Cause::NotBuilt(option);
+    }
     let words = case.host.kernel.disabled_controllers();
     if let Some((_, word)) = words.into_iter().find(|(name, _)| *name == controller) {
         return Cause::Word(word);
@@ -163,13 +170,7 @@ fn cause<'a>(case: &Case<'a>, controller: &str) -> Cause<'a> {
     if subsystem.is_some_and(|subsystem| !subsystem.enabled) {
         return Cause::Off;
     }
-    let option = CONTROLLER_OPTIONS
-        .into_iter()
-        .find(|(name, _)| *name == controller);
-    let option = option.map(|(_, option)| option).unwrap_or_default();
-    let is_known = |options: &Vec<&str>| options.contains(&option);
-    let is_not_built = offer.not_built.as_ref().is_some_and(is_known);
-    if is_not_built || subsystem.is_none() && is_left_out(case, controller) {
+    if subsystem.is_none() && is_left_out(case, controller) {
         Cause::NotBuilt(option)
     } else if is_inside(case) {
         Cause::Outside
@@ -259,11 +260,35 @@ pub(super) fn with_words(host: &Host, is_inside: bool, which: &Controllers) -> S
         return outside(host, &change);
     }
     match host.sources.first() {
-        Some(source) => edit(source, &change),
+        Some(source) => ignored(host, source, which).unwrap_or_else(|| edit(source, &change)),
         None => {
             format!("{change} the kernel's command line where the boot loader keeps it and reboot")
         }
     }
+}
+
+/// Why a Raspberry Pi whose file has these words already does without the controllers.
+fn ignored(host: &Host, source: &Source, which: &Controllers) -> Option<String> {
+    let words = which.iter().map(|name| format!("cgroup_enable={name}"));
+    let words: Vec<String> = words.collect();
+    if source.loader != Loader::RaspberryPi || !words.iter().all(|word| source.says(word)) {
+        return None;
+    }
+    let (file, said) = (source.file.display(), words.join(" "));
+    let are_in = |line: &str| {
+        let is_there = |word: &String| line.split_whitespace().any(|known| known == word);
+        words.iter().all(is_there)
+    };
+    Some(if !are_in(source.text.lines().next().unwrap_or_default()) {
+        format!("move {said} to the first line of {file}, the only one that counts, and reboot")
+    } else if are_in(&host.kernel.command_line) {
+        format!(
+            "boot Raspberry Pi's own kernel: this one does not know cgroup_enable=, which {file} \
+             says already, and the firmware adds cgroup_disable="
+        )
+    } else {
+        format!("reboot: {file} says {said}, and this boot began without it")
+    })
 }
 
 /// A container has a kernel of its own only under WSL.
@@ -289,6 +314,11 @@ fn edit(source: &Source, change: &str) -> String {
             format!("{change} U_BOOT_PARAMETERS in {file}, run u-boot-update and reboot")
         }
         Loader::Extlinux => format!("{change} the append line of {file} and reboot"),
+        Loader::Armbian => format!("{change} extraargs= in {file} and reboot"),
+        Loader::BootScript => format!(
+            "{change} bootargs in /boot/boot.cmd, make {file} of it again (mkimage -C none -T \
+             script -d /boot/boot.cmd {file}) and reboot"
+        ),
         Loader::Grub => format!(
             "{change} GRUB_CMDLINE_LINUX or GRUB_CMDLINE_LINUX_DEFAULT in {file}, run update-grub \
              and reboot"

@@ -41,7 +41,8 @@ pub(crate) static PINNED_TASK_BLOCKS_CPUSET: Fault = Fault {
         "kubernetes/kubernetes#113322",
         "containers/crun#1563",
     ],
-    does: "restarts k8s-dqlite, once a boot and only before the kubelet's start; otherwise reports the task",
+    does: "restarts k8s-dqlite, once a boot and only before the kubelet's start; otherwise reports \
+           the task",
     nature: Nature::Fault,
 };
 

@@ -44,8 +44,8 @@ const KEEPS_FROM_LIMITS: &str = "all pods run only when nothing else wants a CPU
                                  refuses to set the weight of an idle group, and so the kubelet \
                                  cannot set all limits of all pods";
 
-/// What the kubelet 1.20 … 1.36 expects to find in these files and never writes there. A value that
-/// ends with a blank is the beginning of what is expected.
+/// What the kubelet expects (1.20 to 1.36) to find in these files and never writes there. A value
+/// that ends with a blank is the beginning of what is expected.
 const USUAL: [(&str, &str); 9] = [
     ("cpu.max", "max "),
     ("cpu.idle", "0"),

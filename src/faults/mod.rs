@@ -10,6 +10,7 @@ mod absent;
 mod blockers;
 mod boot;
 mod case;
+mod checksum;
 mod claims;
 mod confinement;
 mod container;
@@ -21,6 +22,7 @@ mod freezer;
 mod groups;
 mod leftovers;
 pub mod limits;
+mod node;
 mod services;
 pub mod settings;
 pub mod slices;
@@ -55,6 +57,7 @@ const FAMILIES: &[Family] = &[
     groups::FAULTS,
     leftovers::FAULTS,
     limits::FAULTS,
+    node::FAULTS,
     services::FAULTS,
     settings::FAULTS,
     slices::FAULTS,
@@ -98,6 +101,7 @@ pub fn diagnose(
     if settings.cgroups_per_qos.value {
         findings.extend(groups::unenforceable(settings));
     }
+    findings.extend(node::diagnose(settings, host));
     findings.extend(state_files::diagnose(settings, host, terms, learned));
     findings.extend(confinement::diagnose(settings, host));
     findings.extend(boot::diagnose(host, notes, terms));

@@ -7,19 +7,26 @@
 //! makes one that is missing anew. `device-plugins/kubelet_internal_checkpoint` is not here: the
 //! kubelet goes on without it.
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use crate::faults::checksum::{self, Checksum, CpuState, MemoryState};
 use crate::faults::fault::{Fault, Nature};
 use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::faults::terms::{Learned, Occasion, Terms};
 use crate::host::Host;
-use crate::host::state_files::{CPU_MANAGER, MEMORY_MANAGER, StateFile};
+use crate::host::partitions::Cpus;
+use crate::host::state_files::{CPU_MANAGER, MEMORY_MANAGER, POD_STATUS, StateFile};
+use crate::kubelet::Settings;
 use crate::kubelet::microk8s::Version;
-use crate::kubelet::{Settings, Sourced};
 use crate::repair::step::Step;
 use crate::root::keep;
 
-pub(super) const FAULTS: &[&Fault] = &[&CHECKPOINT_DAMAGED, &CHECKPOINT_DIFFERS];
+pub(super) const FAULTS: &[&Fault] = &[
+    &CHECKPOINT_DAMAGED,
+    &CHECKPOINT_DIFFERS,
+    &CHECKPOINT_OUTDATED,
+];
 
 pub(crate) static CHECKPOINT_DAMAGED: Fault = Fault {
     name: "checkpoint-damaged",
@@ -57,14 +64,42 @@ pub(crate) static CHECKPOINT_DIFFERS: Fault = Fault {
     nature: Nature::Fault,
 };
 
-/// The first kubelet that reads a file without being asked to.
-const SINCE: [(&str, Version); 5] = [
-    (CPU_MANAGER, Version(1, 20)),
-    (MEMORY_MANAGER, Version(1, 22)),
-    ("allocated_pods_state", Version(1, 33)),
-    ("actuated_pods_state", Version(1, 33)),
-    ("dra_manager_state", Version(1, 34)),
-];
+pub(crate) static CHECKPOINT_OUTDATED: Fault = Fault {
+    name: "checkpoint-outdated",
+    message_id: "f70c6676100f46829f281ed660897e06",
+    title: "A state file of the kubelet is about another machine",
+    meaning: "The CPU manager's static policy and the memory manager's Static policy write down \
+              which CPUs and how much memory there are. When that is not what the machine has, \
+              the kubelet refuses the file and dies before it looks at cgroups. It is so after a \
+              power cut between the two writes that giving a CPU to a container takes, when a \
+              virtual machine was resized, when a CPU is offline, and when a new kernel or \
+              firmware leaves some megabytes more or less.",
+    signs: "The CPUs in cpu_manager_state are not those in /sys/devices/system/cpu/online, or a \
+            reserved one is not in its default set; or the memory in memory_manager_state is not \
+            that in /sys/devices/system/node.",
+    remedy: "Before the kubelet's start, and while no container runs, kubepods-repair renames the \
+             file to NAME.damaged-BOOT-ID; the kubelet then begins a new one. It deletes nothing.",
+    by_hand: "Drain the node, stop MicroK8s, remove the file that is named, and start MicroK8s.",
+    does: "renames it before the kubelet's start, while no container of MicroK8s runs",
+    threads: &[
+        "kubernetes/kubernetes#125648",
+        "kubernetes/kubernetes#136604",
+        "kubernetes/kubernetes#124066",
+        "kubernetes/kubernetes#131253",
+    ],
+    nature: Nature::Fault,
+};
+
+/// What the kubelet makes of a file that it cannot use.
+#[derive(Debug, PartialEq, Eq)]
+enum Trouble {
+    /// It cannot parse the file, or does not trust it: why, without a full stop.
+    Damaged(String),
+    /// It was written for another machine: how they differ, without a full stop.
+    Outdated(String),
+    /// It was written under this other policy.
+    OtherPolicy(String),
+}
 
 pub(super) fn diagnose(
     settings: &Settings,
@@ -74,25 +109,70 @@ pub(super) fn diagnose(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in &host.state_files {
-        match policy(file) {
-            Err(reason) => {
+        findings.extend(match trouble(settings, host, file) {
+            Some(Trouble::OtherPolicy(written)) => differs(settings, file, &written),
+            Some(trouble) => {
                 let lives = containers_live(host, learned);
-                findings.push(damaged(host, terms, file, reason, lives));
+                unusable(settings, host, terms, file, trouble, lives)
             }
-            Ok(policy) => findings.extend(differs(settings, file, &policy)),
-        }
+            None => None,
+        });
     }
     findings
 }
 
-/// Whether it matters if a container runs: a damaged file records what it uses.
-pub fn asks_for_containers(host: &Host) -> bool {
-    host.state_files.iter().any(|file| policy(file).is_err())
+/// Whether it matters if a container runs: a file that would be set aside records what it uses.
+pub fn asks_for_containers(settings: &Settings, host: &Host) -> bool {
+    host.state_files.iter().any(|file| {
+        let trouble = trouble(settings, host, file);
+        matches!(trouble, Some(Trouble::Damaged(_) | Trouble::Outdated(_)))
+    })
 }
 
-/// The policy that a file was written under, empty where it names none; why the kubelet cannot use
-/// the file, without a full stop, where it cannot.
-fn policy(file: &StateFile) -> Result<String, String> {
+/// Whether this kubelet reads the file, by its version and gates; where its version is not known,
+/// whether any does without being asked to.
+fn is_read(settings: &Settings, version: Option<Version>, name: &str) -> bool {
+    let gate = |name: &str| settings.feature_gates.get(name).map(|gate| gate.value);
+    let is_at_least = |minor: u32| version.is_none_or(|version| version >= Version(1, minor));
+    let scaling = gate("InPlacePodVerticalScaling");
+    match name {
+        MEMORY_MANAGER => is_at_least(22) || gate("MemoryManager") == Some(true),
+        POD_STATUS => {
+            let is_old = version.is_some_and(|version| version < Version(1, 33));
+            is_old && is_at_least(27) && scaling == Some(true)
+        }
+        "allocated_pods_state" | "actuated_pods_state" => is_at_least(33) && scaling != Some(false),
+        "dra_manager_state" => match gate("DynamicResourceAllocation") {
+            Some(is_on) => is_on,
+            None => is_at_least(34),
+        },
+        _ => true,
+    }
+}
+
+fn trouble(settings: &Settings, host: &Host, file: &StateFile) -> Option<Trouble> {
+    let fields = match parse(file) {
+        Ok(fields) => fields,
+        Err(reason) => return Some(Trouble::Damaged(reason)),
+    };
+    if !is_read(settings, host.version, file.name) {
+        return None;
+    }
+    match file.name {
+        CPU_MANAGER => cpu_trouble(settings, host, &fields),
+        MEMORY_MANAGER => memory_trouble(settings, host, &fields),
+        "dra_manager_state" => distrusted(checksum::of_claims(&fields)),
+        _ => distrusted(checksum::of_pods(&fields)),
+    }
+}
+
+fn distrusted(checksum: Checksum) -> Option<Trouble> {
+    let reason = "its checksum does not match its content";
+    (checksum == Checksum::Wrong).then(|| Trouble::Damaged(reason.to_owned()))
+}
+
+/// The file as an object; why the kubelet cannot parse it, without a full stop, where it cannot.
+fn parse(file: &StateFile) -> Result<Value, String> {
     let text = &file.text;
     if text.is_empty() {
         return Err("it is empty".to_owned());
@@ -102,37 +182,149 @@ fn policy(file: &StateFile) -> Result<String, String> {
     }
     let no_json = |error: String| format!("it is no JSON: {error}");
     if let Some(error) = keep::known_fault(text) {
-        return Err(no_json(error.to_string()));
+        return Err(no_json(error.to_owned()));
     }
-    let value = serde_json::from_str(text).map_err(|error| no_json(error.to_string()))?;
-    let Value::Object(fields) = value else {
+    let value: Value = serde_json::from_str(text).map_err(|error| no_json(error.to_string()))?;
+    let Value::Object(fields) = &value else {
         return Err("it is JSON, but no object".to_owned());
     };
-    let policy = fields.get("policyName").and_then(Value::as_str);
-    let policy = policy.unwrap_or_default();
-    if policy.is_empty() && matches!(file.name, CPU_MANAGER | MEMORY_MANAGER) {
+    // From 1.37 on it is among the `data`.
+    let has_policy = policy(&value).is_some() || fields.contains_key("data");
+    if !has_policy && matches!(file.name, CPU_MANAGER | MEMORY_MANAGER) {
         return Err("it names no policy".to_owned());
     }
     if fields.is_empty() {
         return Err("it is an empty object".to_owned());
     }
-    Ok(policy.to_owned())
+    Ok(value)
 }
 
-fn damaged(
+fn policy(fields: &Value) -> Option<&str> {
+    let policy = fields.get("policyName").and_then(Value::as_str);
+    policy.filter(|policy| !policy.is_empty())
+}
+
+/// Rests on `restoreState` in `cm/cpumanager/state/state_checkpoint.go` and `validateState` in
+/// `cm/cpumanager/policy_static.go`.
+fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Trouble> {
+    let state = CpuState::deserialize(fields).ok();
+    let checksum = state.as_ref().map_or(Checksum::Unknown, CpuState::checksum);
+    if let Some(trouble) = distrusted(checksum) {
+        return Some(trouble);
+    }
+    let wanted = &settings.cpu_manager_policy.value;
+    let written = policy(fields)?;
+    if written != wanted {
+        return Some(Trouble::OtherPolicy(written.to_owned()));
+    }
+    let state = state?;
+    let Some(default) = Cpus::parse_strictly(&state.default) else {
+        let reason = format!("its defaultCpuSet {:?} is no list of CPUs", state.default);
+        return Some(Trouble::Damaged(reason));
+    };
+    let options = settings.cpu_manager_options.value.as_deref();
+    let is_strict = options.is_some_and(|options| options.contains("strict-cpu-reservation"));
+    if wanted != "static" || is_strict {
+        return None;
+    }
+    if default.is_empty() {
+        let why = "its default set of CPUs is empty, though containers have been given some";
+        return (!state.entries.is_empty()).then(|| Trouble::Outdated(why.to_owned()));
+    }
+    let reserved = settings.reserved_cpus.value.as_deref().unwrap_or_default();
+    let reserved = Cpus::parse(reserved);
+    if !reserved.minus(&default).is_empty() {
+        return Some(Trouble::Outdated(format!(
+            "not all reserved CPUs ({reserved}) are in its default set ({default})"
+        )));
+    }
+    let mut known = default;
+    for assigned in state
+        .entries
+        .values()
+        .flat_map(|containers| containers.values())
+    {
+        known.extend(&Cpus::parse(assigned));
+    }
+    let online = host.node.online_cpus.as_ref()?;
+    (known != *online).then(|| {
+        Trouble::Outdated(format!(
+            "it is about the CPUs {known}, and {online} are online"
+        ))
+    })
+}
+
+/// Rests on `Start` in `cm/memorymanager/policy_static.go` (`areMachineStatesEqual`).
+fn memory_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Trouble> {
+    let state = MemoryState::deserialize(fields).ok();
+    let checksum = state
+        .as_ref()
+        .map_or(Checksum::Unknown, MemoryState::checksum);
+    let accepts_none = host.version.is_none_or(|version| version >= Version(1, 36));
+    if checksum == Checksum::None && !accepts_none {
+        return distrusted(Checksum::Wrong);
+    }
+    if let Some(trouble) = distrusted(checksum) {
+        return Some(trouble);
+    }
+    let wanted = &settings.memory_manager_policy.value;
+    let written = policy(fields)?;
+    if written != wanted {
+        return Some(Trouble::OtherPolicy(written.to_owned()));
+    }
+    let state = state?;
+    // A state without nodes is filled at the start.
+    if wanted != "Static" || state.nodes.is_empty() || host.node.memory.is_empty() {
+        return None;
+    }
+    let is = &host.node.memory;
+    if !state.nodes.keys().eq(is.keys()) {
+        return Some(Trouble::Outdated(
+            "its NUMA nodes are not those of this machine".to_owned(),
+        ));
+    }
+    for (number, node) in &state.nodes {
+        let (was, is) = (node.memory.get("memory")?.total, is.get(number)?);
+        if was != *is {
+            return Some(Trouble::Outdated(format!(
+                "it gives NUMA node {number} {was} bytes of memory, and it has {is}"
+            )));
+        }
+    }
+    None
+}
+
+fn unusable(
+    settings: &Settings,
     host: &Host,
     terms: Terms,
     file: &StateFile,
-    reason: String,
+    trouble: Trouble,
     containers_live: bool,
-) -> Finding {
-    let since = SINCE.into_iter().find(|(name, _)| *name == file.name);
-    let is_read = |version: Version| since.is_none_or(|(_, since)| version >= since);
-    let impact = if host.version.is_none_or(is_read) {
-        Impact::fatal(
+) -> Option<Finding> {
+    let (fault, evidence, sentence) = match trouble {
+        Trouble::Damaged(reason) => (
+            &CHECKPOINT_DAMAGED,
+            reason,
             "the kubelet dies of it (\"could not restore state from checkpoint\") before it looks \
              at cgroups",
-        )
+        ),
+        Trouble::Outdated(difference) if file.name == MEMORY_MANAGER => (
+            &CHECKPOINT_OUTDATED,
+            difference,
+            "the kubelet dies of it (\"the expected machine state is different from the real \
+             one\") before it looks at cgroups",
+        ),
+        Trouble::Outdated(difference) => (
+            &CHECKPOINT_OUTDATED,
+            difference,
+            "the kubelet dies of it (\"current set of available CPUs … doesn't match with CPUs \
+             in state\", \"not all reserved cpus … are present\") before it looks at cgroups",
+        ),
+        Trouble::OtherPolicy(_) => return None,
+    };
+    let impact = if is_read(settings, host.version, file.name) {
+        Impact::fatal(sentence)
     } else {
         Impact::notice("this version of the kubelet does not read it")
     };
@@ -154,7 +346,7 @@ fn damaged(
         }])
     };
     let location = Location::File(file.path.clone());
-    CHECKPOINT_DAMAGED.finding(impact, location, reason, remedy)
+    Some(fault.finding(impact, location, evidence, remedy))
 }
 
 /// Whether a container lives: below kubepods, of this driver or the other, or with its group
@@ -166,20 +358,14 @@ fn containers_live(host: &Host, learned: &Learned) -> bool {
 }
 
 fn differs(settings: &Settings, file: &StateFile, written: &str) -> Option<Finding> {
-    let Sourced {
-        value: wanted,
-        origin,
-        ..
-    } = match file.name {
+    let wanted = match file.name {
         CPU_MANAGER => &settings.cpu_manager_policy,
         MEMORY_MANAGER => &settings.memory_manager_policy,
         _ => return None,
     };
-    if written == wanted {
-        return None;
-    }
     let evidence = format!(
-        "it was written under the policy {written:?}, and the kubelet is told {wanted:?} ({origin})"
+        "it was written under the policy {written:?}, and the kubelet is told {:?} ({})",
+        wanted.value, wanted.origin
     );
     let impact = Impact::fatal("the kubelet refuses a state of another policy and does not start");
     let remedy = Remedy::tell(format!(
@@ -215,7 +401,8 @@ mod tests {
 
     fn policy_of(name: &'static str, text: &str) -> Result<String, String> {
         let (path, text) = (PathBuf::new(), text.to_owned());
-        policy(&StateFile { name, path, text })
+        let fields = parse(&StateFile { name, path, text })?;
+        Ok(policy(&fields).unwrap_or_default().to_owned())
     }
 
     #[test]

@@ -95,7 +95,8 @@ pub struct Group {
     pub controllers: Controllers,
     /// `cgroup.subtree_control`: what it passes on.
     pub subtree_control: Controllers,
-    /// Who is directly in it (the first [`MAX_NAMED`] with their names). Never read at the real root.
+    /// Who is directly in it (the first [`MAX_NAMED`] with their names). Never read at the real
+    /// root.
     pub processes: Vec<Process>,
     /// Whether a process lives in it or anywhere below.
     pub populated: bool,

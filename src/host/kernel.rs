@@ -265,8 +265,8 @@ pub struct Offer {
     /// `/proc/cgroups`, which some kernels from 6.12 on leave without what was built without its
     /// version 1 half.
     pub subsystems: Vec<Subsystem>,
-    /// The options that the controllers of [`CONTROLLER_OPTIONS`] need and this kernel was built without;
-    /// `None` where its configuration is not to be had.
+    /// The options that the controllers of [`CONTROLLER_OPTIONS`] need and this kernel was built
+    /// without; `None` where its configuration is not to be had.
     pub not_built: Option<Vec<&'static str>>,
 }
 

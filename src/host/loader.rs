@@ -15,6 +15,10 @@ pub enum Loader {
     UBootMenu,
     /// U-Boot or syslinux, with a menu written by hand.
     Extlinux,
+    /// U-Boot, with the environment that Armbian's script reads.
+    Armbian,
+    /// U-Boot, with a compiled script.
+    BootScript,
     /// GRUB.
     Grub,
     /// systemd-boot, with kernel-install writing its entries.
@@ -34,11 +38,13 @@ pub struct Source {
 
 /// The first one that is there counts: Raspberry Pi OS keeps a `/boot/cmdline.txt` that says where
 /// the real one is.
-const FILES: [(Loader, &str); 6] = [
+const FILES: [(Loader, &str); 8] = [
     (Loader::RaspberryPi, "/boot/firmware/cmdline.txt"),
     (Loader::RaspberryPi, "/boot/cmdline.txt"),
     (Loader::UBootMenu, "/etc/default/u-boot"),
     (Loader::Extlinux, "/boot/extlinux/extlinux.conf"),
+    (Loader::Armbian, "/boot/armbianEnv.txt"),
+    (Loader::BootScript, "/boot/boot.scr"),
     (Loader::Grub, "/etc/default/grub"),
     (Loader::KernelInstall, "/etc/kernel/cmdline"),
 ];

@@ -8,6 +8,7 @@ pub mod group;
 pub mod kernel;
 pub mod loader;
 pub mod mounts;
+pub mod node;
 pub mod other_tree;
 pub mod partitions;
 pub mod pods;
@@ -34,6 +35,7 @@ use group::{Depth, Group};
 use kernel::{Kernel, Offer};
 use loader::Source;
 use mounts::{CgroupMount, Mode};
+use node::Node;
 pub use other_tree::OtherTree;
 use pods::PodGroups;
 use sandbox::Sandbox;
@@ -64,6 +66,8 @@ pub struct Host {
     pub version: Option<Version>,
     /// The state files that the kubelet reads at its start, those that exist.
     pub state_files: Vec<StateFile>,
+    /// Its CPUs, memory and swap.
+    pub node: Node,
     /// What kubelite's unit confines itself with.
     pub sandbox: Sandbox,
     /// The version 2 tree; `None` in any other mode.
@@ -194,7 +198,8 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
                 .iter()
                 .any(|unmounted| unmounted.obstacle.is_some())
         });
-    let state_files = state_files::observe(root, &settings.root_dir.value)?;
+    let revision = snap.as_ref().map(|(revision, _)| revision.as_str());
+    let state_files = state_files::observe(root, settings)?;
     let sandbox = sandbox::observe(root)?;
     Ok(Host {
         mode,
@@ -214,6 +219,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         revision: snap.as_ref().map(|(revision, _)| revision.clone()),
         version: snap.as_ref().and_then(|(_, version)| *version),
         state_files,
+        node: node::observe(root, settings, revision)?,
         sandbox,
         tree,
         v1,

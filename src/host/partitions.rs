@@ -7,6 +7,7 @@
 //! further down.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
@@ -25,9 +26,9 @@ impl Cpus {
     pub fn parse(list: &str) -> Self {
         let mut numbers = BTreeSet::new();
         for range in list.trim_end().split(',') {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
-                numbers.extend(first..=last);
+            let (low, high) = range.split_once('-').unwrap_or((range, range));
+            if let (Ok(begin), Ok(end)) = (low.parse::<u16>(), high.parse::<u16>()) {
+                numbers.extend(begin..=end);
             }
         }
         Self(numbers)
@@ -36,6 +37,32 @@ impl Cpus {
     /// Takes away all of `others`.
     pub fn remove(&mut self, others: &Self) {
         self.0.retain(|cpu| !others.0.contains(cpu));
+    }
+
+    /// Those that are not in `others`.
+    #[must_use]
+    pub fn minus(&self, others: &Self) -> Self {
+        Self(self.0.difference(&others.0).copied().collect())
+    }
+
+    /// Adds all of `others`.
+    pub fn extend(&mut self, others: &Self) {
+        self.0.extend(&others.0);
+    }
+
+    /// Reads a list as the kubelet does (`cpuset.Parse` in `k8s.io/utils`); `None` for what it
+    /// refuses.
+    pub fn parse_strictly(list: &str) -> Option<Self> {
+        let mut numbers = BTreeSet::new();
+        for range in list.split(',').filter(|_| !list.is_empty()) {
+            let (low, high) = range.split_once('-').unwrap_or((range, range));
+            let (low, high) = (low.parse::<u16>().ok()?, high.parse::<u16>().ok()?);
+            if low > high {
+                return None;
+            }
+            numbers.extend(low..=high);
+        }
+        Some(Self(numbers))
     }
 
     /// How many.
@@ -58,6 +85,26 @@ impl Cpus {
             }
         }
         bits
+    }
+}
+
+/// As the kernel writes a list: `0-3,8`.
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cpus = self.0.iter().copied().peekable();
+        let mut comma = "";
+        while let Some(first) = cpus.next() {
+            let mut last = first;
+            while let Some(next) = cpus.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            write!(f, "{comma}{first}")?;
+            if last > first {
+                write!(f, "-{last}")?;
+            }
+            comma = ",";
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +167,13 @@ mod tests {
         assert_eq!(Cpus::parse("0-15").bits(), [0xff, 0xff]);
         assert!(Cpus::parse("\n").is_empty());
         assert!(Cpus::parse("3-1,x,-").bits().is_empty());
+        for list in ["", "0", "0-3", "0-3,8", "1,3,5-6"] {
+            let cpus = Cpus::parse_strictly(list).unwrap();
+            assert_eq!(cpus.to_string(), list);
+        }
+        for list in ["3-1", "x", "0,", "-", "1.3", " 1"] {
+            assert_eq!(Cpus::parse_strictly(list), None, "{list}");
+        }
     }
 
     #[test]

@@ -321,7 +321,8 @@ mod tests {
 
     #[test]
     fn only_lines_of_the_service_that_are_no_comments() {
-        let text = "[Unit]\nPrivateDevices=yes\n[Service]\n#PrivateDevices=yes\n;ProtectSystem=full\nNonsense\n";
+        let text = "[Unit]\nPrivateDevices=yes\n[Service]\n#PrivateDevices=yes\n\
+                    ;ProtectSystem=full\nNonsense\n";
         assert!(read(&[text]).is_empty());
         let text = "[Service]\nReadOnlyPaths=/a \\\n# between\n  /b\nExecStart=/x \
                     \\\nPrivateDevices=yes\n";

@@ -2,10 +2,11 @@
 //!
 //! Which version reads which, and what it dies of, `faults/state_files.rs` knows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::kubelet::Settings;
 use crate::root::{ReadError, Root, keep};
 
 /// The CPU manager's.
@@ -13,10 +14,14 @@ pub const CPU_MANAGER: &str = "cpu_manager_state";
 /// The memory manager's.
 pub const MEMORY_MANAGER: &str = "memory_manager_state";
 
+/// That of pods' resources in 1.27 to 1.32.
+pub const POD_STATUS: &str = "pod_status_manager_state";
+
 /// All of them, directly below the kubelet's root directory.
-pub const NAMES: [&str; 5] = [
+pub const NAMES: [&str; 6] = [
     CPU_MANAGER,
     MEMORY_MANAGER,
+    POD_STATUS,
     "allocated_pods_state",
     "actuated_pods_state",
     "dra_manager_state",
@@ -37,9 +42,15 @@ pub struct StateFile {
 ///
 /// # Errors
 /// When one is there and cannot be read.
-pub fn observe(root: &Root, kubelet_root: &Path) -> Result<Vec<StateFile>, ReadError> {
+pub fn observe(root: &Root, settings: &Settings) -> Result<Vec<StateFile>, ReadError> {
+    let kubelet_root = &settings.root_dir.value;
     let mut found = Vec::new();
     for name in NAMES {
+        // No kubelet reads this one without being asked to.
+        let gates = &settings.feature_gates;
+        if name == POD_STATUS && !gates.contains_key("InPlacePodVerticalScaling") {
+            continue;
+        }
         let path = kubelet_root.join(name);
         if let Some(text) = root.keeping(&keep).read_if_there(&path)? {
             found.push(StateFile { name, path, text });

@@ -43,10 +43,12 @@ impl Settings {
                 "system-reserved-cgroup" => new.system_reserved.set(reserved(flag)?, origin),
                 "kube-reserved" => reserve(&mut new.kube_reservation, flag, is_again, &origin)?,
                 "system-reserved" => reserve(&mut new.system_reservation, flag, is_again, &origin)?,
-                "reserved-cpus" => {
-                    // Only whether any are reserved matters here.
-                    let cpus = Some(flag.as_written()).filter(|cpus| !cpus.is_empty());
-                    new.reserved_cpus.set(cpus, origin);
+                // Only whether there are any matters here.
+                "reserved-cpus" => new.reserved_cpus.set(given(flag), origin),
+                "cpu-manager-policy-options" => new.cpu_manager_options.set(given(flag), origin),
+                "fail-swap-on" => new.fail_swap_on.set(flag.boolean()?, origin),
+                "protect-kernel-defaults" => {
+                    new.protect_kernel_defaults.set(flag.boolean()?, origin);
                 }
                 "container-runtime-endpoint" => {
                     new.runtime_endpoint.set(Some(flag.as_written()), origin);
@@ -70,6 +72,11 @@ impl Settings {
         }
         Ok(new)
     }
+}
+
+/// What the flag holds, if that is anything.
+fn given(flag: &Flag) -> Option<String> {
+    Some(flag.as_written()).filter(|text| !text.is_empty())
 }
 
 fn driver(flag: &Flag) -> Result<Driver, LineError> {

@@ -24,16 +24,22 @@ pub struct Flag {
 }
 
 /// The kubelet's boolean flags that this program reads. They take a value only behind `=`.
-const BOOLEANS: [&str; 2] = ["cgroups-per-qos", "fail-cgroupv1"];
+const BOOLEANS: [&str; 4] = [
+    "cgroups-per-qos",
+    "fail-cgroupv1",
+    "fail-swap-on",
+    "protect-kernel-defaults",
+];
 
 /// The flags this program reads that swallow the next argument, whatever it is.
-const VALUED: [&str; 15] = [
+const VALUED: [&str; 16] = [
     "cgroup-driver",
     "cgroup-root",
     "config",
     "config-dir",
     "container-runtime-endpoint",
     "cpu-manager-policy",
+    "cpu-manager-policy-options",
     "enforce-node-allocatable",
     "feature-gates",
     "kube-reserved",

@@ -153,7 +153,8 @@ fn read_settings(
     let config = named_file(&flags, "config", &data).map_err(in_file)?;
     let (config, dropins) = (config.map(|(path, _)| path), dropins.map(|(path, _)| path));
     let settings = config::read(root, config.as_deref(), dropins.as_deref())?;
-    let settings = settings.with_flags(&flags, path).map_err(in_file)?;
+    let mut settings = settings.with_flags(&flags, path).map_err(in_file)?;
+    settings.empty_args_file = content.is_empty().then(|| path.to_owned());
     if let Some((origin, words)) = reservations::refusal(&settings, version) {
         let message = format!("{origin}: the kubelet refuses this: {words}");
         let path = origin.file().unwrap_or(Path::new("/"));

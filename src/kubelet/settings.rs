@@ -165,8 +165,16 @@ pub struct Settings {
     pub fail_cgroup_v1: Sourced<Option<bool>>,
     /// `--cpu-manager-policy`.
     pub cpu_manager_policy: Sourced<String>,
+    /// `--cpu-manager-policy-options`, as they stand there.
+    pub cpu_manager_options: Sourced<Option<String>>,
     /// `--memory-manager-policy`.
     pub memory_manager_policy: Sourced<String>,
+    /// `--protect-kernel-defaults`: the kubelet dies of sysctls that differ, and sets none.
+    pub protect_kernel_defaults: Sourced<bool>,
+    /// `--fail-swap-on`.
+    pub fail_swap_on: Sourced<bool>,
+    /// The args file, where it holds nothing at all, as a power cut may leave it.
+    pub empty_args_file: Option<PathBuf>,
     /// `--container-runtime-endpoint`, where it is given.
     pub runtime_endpoint: Sourced<Option<String>>,
     /// `--reserved-cpus`.
@@ -192,7 +200,11 @@ impl Default for Settings {
             root_dir: Sourced::default(PathBuf::from(DEFAULT_ROOT_DIR)),
             fail_cgroup_v1: Sourced::default(None),
             cpu_manager_policy: Sourced::default("none".to_owned()),
+            cpu_manager_options: Sourced::default(None),
             memory_manager_policy: Sourced::default("None".to_owned()),
+            protect_kernel_defaults: Sourced::default(false),
+            fail_swap_on: Sourced::default(true),
+            empty_args_file: None,
             runtime_endpoint: Sourced::default(None),
             reserved_cpus: Sourced::default(None),
             kube_reservation: BTreeMap::new(),

@@ -121,7 +121,10 @@ pub(super) fn mode(host: &Host) -> &'static str {
 /// the direction of writing. A process or a cgroup may have them in its name.
 pub(super) fn is_deceptive(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || ('\u{200b}'..='\u{200f}').contains(&c)
+        || ('\u{2028}'..='\u{202e}').contains(&c)
+        || ('\u{2060}'..='\u{2069}').contains(&c)
+        || c == '\u{feff}'
 }
 
 /// With escapes for all that is deceptive.

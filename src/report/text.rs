@@ -14,7 +14,8 @@ pub fn render(report: &Report, colour: bool) -> String {
         && report.inactive.is_none()
         && let (Some(line), Some(notes)) = (report.healthy(), notes(report))
     {
-        return format!("healthy: {line}\n{notes}");
+        let elsewhere = report.elsewhere().map(|line| line + "\n");
+        return format!("healthy: {line}\n{notes}{}", elsewhere.unwrap_or_default());
     }
     let is_left_alone = report.inactive.is_some() || report.disabled.is_some();
     if is_left_alone && !report.dry_run || report.unknown.is_some() && report.host.is_none() {

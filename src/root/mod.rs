@@ -21,7 +21,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
 use nix::fcntl::{open, openat, openat2, readlink, readlinkat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat, stat};
 use nix::unistd::{AccessFlags, access};
 use record::{ERRNO_FILE, Found, Record};
 
@@ -251,6 +251,28 @@ impl Root {
         };
         self.note(path, &answer, |()| Found::Name);
         Ok(absent_is_none(answer.map_err(failed("look for", path)))?.is_some())
+    }
+
+    /// Whether the file at `path` holds nothing; `None` where there is none, or something other
+    /// than a file. A capture keeps that much of it.
+    ///
+    /// # Errors
+    /// When the kernel does not let us know.
+    pub fn is_empty_file(&self, path: &Path) -> Result<Option<bool>, ReadError> {
+        let answer = if self.captured.is_some() {
+            self.open(path, OFlag::O_PATH).and_then(fstat)
+        } else {
+            retry(|| stat(path))
+        };
+        self.note(path, &answer, |stat| {
+            let kept: &[u8] = if stat.st_size == 0 { b"" } else { b"BLANKED\n" };
+            Found::File(kept.to_vec())
+        });
+        let Some(stat) = absent_is_none(answer.map_err(failed("look for", path)))? else {
+            return Ok(None);
+        };
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        Ok((kind == SFlag::S_IFREG).then_some(stat.st_size == 0))
     }
 
     /// Names, and whether each is a directory, sorted.

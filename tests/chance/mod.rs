@@ -40,7 +40,7 @@ impl Chance {
     }
 }
 
-/// `usual` rounds, or as many times more as KR_ROUNDS says.
+/// `usual` rounds, or as many times more as `KR_ROUNDS` says.
 pub fn rounds(usual: u64) -> u64 {
     let times =
         std::env::var("KR_ROUNDS").map_or(1, |times| times.parse().expect("KR_ROUNDS is a number"));
@@ -80,7 +80,9 @@ pub fn mutate(chance: &mut Chance, bytes: &mut Vec<u8>, words: &[&str]) {
         3 => bytes[range].fill(0),
         4 => drop(bytes.splice(start..start, chance.pick(&NUMBERS).bytes())),
         5 => {
-            let noise: Vec<u8> = (0..length).map(|_| chance.number() as u8).collect();
+            let noise: Vec<u8> = (0..length)
+                .map(|_| chance.number().to_le_bytes()[0])
+                .collect();
             bytes.splice(range, noise);
         }
         6 => {

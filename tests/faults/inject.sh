@@ -1,22 +1,35 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# The half in the guest: sourced by a scenario after guest/lib.sh. For a broken host, every call of a run fails once, with every
-# errno that the kernel can give it; or the run is killed there. After each: the rules of README's list hold, and one undisturbed
-# run heals what an undisturbed one would have healed at once.
+# shellcheck disable=SC2086  # $CG, $K and their like have no blanks
+# The half in the guest: sourced by a scenario after guest/lib.sh. For a broken host, every call of
+# a run fails once, with every errno that the kernel can give it; or the run is killed there. After
+# each: the rules of README's list hold, and one undisturbed run heals what an undisturbed one would
+# have healed at once.
 . faults/lib.sh
 
-# Which calls can fail with what, less the calls of the libc's own start. Those of a bus are only made where systemd is asked.
+# Which calls can fail with what, less the calls of the libc's own start. Those of a bus are only
+# made where systemd is asked.
 declare -A ERRNOS=(
-  [openat]="EIO ENOMEM EACCES EMFILE EINTR ENODEV ENOENT EROFS" [read]="EIO ENOMEM EINTR EAGAIN ENODEV ESRCH" [readlink]="EIO EACCES"
-  [write]="EIO ENOMEM EINTR EBUSY EINVAL ENODEV EACCES ENOSPC EAGAIN ESRCH EOPNOTSUPP EROFS" [getdents64]="EIO ENOENT" [close]="EIO EINTR"
-  [mkdir]="EIO ENOMEM EAGAIN ENOSPC EROFS EACCES ENOENT EINTR" [unlinkat]="EIO EBUSY ENOENT EACCES EROFS" [rename]="EIO ENOSPC EROFS"
-  [renameat2]="EIO ENOSPC EROFS EINVAL" [fsync]="EIO ENOSPC EINTR" [flock]="EINTR ENOLCK EAGAIN" [statx]=EIO [newfstatat]=EIO
+  [openat]="EIO ENOMEM EACCES EMFILE EINTR ENODEV ENOENT EROFS"
+  [read]="EIO ENOMEM EINTR EAGAIN ENODEV ESRCH" [readlink]="EIO EACCES"
+  [write]="EIO ENOMEM EINTR EBUSY EINVAL ENODEV EACCES ENOSPC EAGAIN ESRCH EOPNOTSUPP EROFS"
+  [getdents64]="EIO ENOENT" [close]="EIO EINTR"
+  [mkdir]="EIO ENOMEM EAGAIN ENOSPC EROFS EACCES ENOENT EINTR"
+  [unlinkat]="EIO EBUSY ENOENT EACCES EROFS" [rename]="EIO ENOSPC EROFS"
+  [renameat2]="EIO ENOSPC EROFS EINVAL" [fsync]="EIO ENOSPC EINTR" [flock]="EINTR ENOLCK EAGAIN"
+  [statx]=EIO [newfstatat]=EIO
   [mount]="EBUSY ENOENT ENOMEM EPERM EINVAL ENODEV"
-  [socket]="EMFILE ENOMEM" [connect]="ECONNREFUSED ENOENT EAGAIN EACCES EINTR" [sendmsg]="EPIPE ENOBUFS EINTR" [recvmsg]="ECONNRESET EINTR"
+  [socket]="EMFILE ENOMEM" [connect]="ECONNREFUSED ENOENT EAGAIN EACCES EINTR"
+  [sendmsg]="EPIPE ENOBUFS EINTR" [recvmsg]="ECONNRESET EINTR"
 )
-# What changes the machine: there a call also fails whenever it is made again, and a run is killed, by SIGKILL and by SIGTERM. What
-# only reads fails on captured hosts, every call of it (reads), so that one in READS is enough here.
-CHANGING="write mkdir unlinkat rename renameat2 fsync mount" READING="openat read readlink getdents64 close statx newfstatat" READS=25
-HOSTS=${HOSTS:-"healthy clean-boot bare-kubepods anchor-missing qos-group-missing max-descendants max-depth frozen stray-in-kubepods stray-in-burstable threaded-kubepods threaded-burstable checkpoints"}
+# What changes the machine: there a call also fails whenever it is made again, and a run is killed,
+# by SIGKILL and by SIGTERM. What only reads fails on captured hosts, every call of it (reads), so
+# that one in READS is enough here.
+CHANGING="write mkdir unlinkat rename renameat2 fsync mount" \
+  READING="openat read readlink getdents64 close statx newfstatat" READS=25
+THIRTEEN="healthy clean-boot bare-kubepods anchor-missing qos-group-missing max-descendants"
+THIRTEEN+=" max-depth frozen stray-in-kubepods stray-in-burstable threaded-kubepods"
+THIRTEEN+=" threaded-burstable checkpoints"
+HOSTS=${HOSTS:-$THIRTEEN}
 MADE=0 CLEAN=0 TOLD=0 KILLED=0
 declare -A TURNS=([READ]=0 [FAIL]=0 [LAST]=0 [KILL]=0)
 # turn KIND EVERY: whether it is one of those that are taken
@@ -33,36 +46,44 @@ quick_reset() {
   rmdir $K/burstable $K/besteffort $K $CG/kubepods-strays 2>/dev/null || true
   rm -rf /run/kubepods-repair* "$SNAP_COMMON"/var/lib/kubelet/*_state*
   echo "-cpuset -cpu -hugetlb -io" >$CG/cgroup.subtree_control
-  [ ! -e $K ] && [ ! -e $CG/kubepods-strays ] || fail "the tree cannot be cleared: $(tree --shape kubepods)"
+  [ ! -e $K ] && [ ! -e $CG/kubepods-strays ] ||
+    fail "the tree cannot be cleared: $(tree --shape kubepods)"
 }
 empty() {
   local group text
   for group in $K $CG/kubepods-strays; do
-    [ ! -e $group ] || { text=$(<$group/cgroup.events); [[ $text != *'populated 1'* ]] || return 1; }
+    [ ! -e $group ] || {
+      text=$(<$group/cgroup.events); [[ $text != *'populated 1'* ]] || return 1
+    }
   done
 }
 
-# worth: the kubelet's own rules in a number, WORTH, larger is better: what it dies of and cannot heal, then the controllers it needs.
-# Without a process of its own, as it is asked so often; so is what is in a file.
+# worth: the kubelet's own rules in a number, WORTH, larger is better: what it dies of and cannot
+# heal, then the controllers it needs. Without a process of its own, as it is asked so often; so is
+# what is in a file.
 worth() {
   local group c text
   WORTH=0
   for group in $K $K/burstable $K/besteffort; do
     [ -e "$group" ] || continue
     read -r text <"$group/cgroup.type"; [ "$text" = domain ] || WORTH=$((WORTH - 100))
-    text=; { read -r text <"$group/cgroup.procs" || true; } 2>/dev/null; [ -z "$text" ] || WORTH=$((WORTH - 100))
+    text=; { read -r text <"$group/cgroup.procs" || true; } 2>/dev/null
+    [ -z "$text" ] || WORTH=$((WORTH - 100))
   done
   text=; read -r text <$CG/cgroup.subtree_control || true
   for c in $NEEDED; do [[ " $text " != *" $c "* ]] || WORTH=$((WORTH + 1)); done
 }
 
-# on_groups: makes strace look at nothing but the files of groups that are written; the report's own lines get through
+# on_groups: makes strace look at nothing but the files of groups that are written; the report's own
+# lines get through
 on_groups() {
   local group file
   for group in $CG $K $K/burstable $K/besteffort; do
-    for file in subtree_control type freeze max.descendants max.depth procs threads; do ONLY+=(-P "$group/cgroup.$file"); done
+    for file in subtree_control type freeze max.descendants max.depth procs threads; do
+      ONLY+=(-P "$group/cgroup.$file")
+    done
   done
-  ONLY+=(-P $CG/kubepods-strays/cgroup.procs)
+  ONLY+=(-P "$CG/kubepods-strays/cgroup.procs")
 }
 
 # struck WHAT CALL N HOW: the run that was struck, judged. N+: this call and all that follow
@@ -71,9 +92,12 @@ struck() {
   [[ $how != signal=* ]] || filter=      # with it strace sends none
   [[ $call:$number != write:*+ ]] || on_groups
   worth; before=$WORTH
-  timeout -k 5 120 strace -f $filter -y -qq -o "$WORK/trace" "${ONLY[@]}" -e "trace=$call" -e "inject=$call:$how:when=$number" \
+  timeout -k 5 120 strace -f $filter -y -qq -o "$WORK/trace" "${ONLY[@]}" \
+    -e "trace=$call" -e "inject=$call:$how:when=$number" \
     kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
-  [[ $how:$rc == signal=*:137 || $how:$rc == signal=*:143 ]] || grep -q INJECTED "$WORK/trace" || return 0      # it did not get so far
+  # it did not get so far
+  [[ $how:$rc == signal=*:137 || $how:$rc == signal=*:143 ]] || grep -q INJECTED "$WORK/trace" ||
+    return 0
   MADE=$((MADE + 1)); what="$what, $call $number, $how: exit $rc"
   case $how:$rc in
     signal=*:137|signal=*:143) KILLED=$((KILLED + 1));;
@@ -82,25 +106,35 @@ struck() {
       path=$(injected_path "$WORK/trace" "$call")
       # What is gone already is no failure; what was around it then turns out not to be empty.
       [ "$call:$how" != unlinkat:error=ENOENT ] || path=${path%/*}
-      [ -z "$path" ] || names "$path" "$WORK/said" || { cat "$WORK/said"; fail "$what: $path is not named"; };;
+      [ -z "$path" ] || names "$path" "$WORK/said" || {
+        cat "$WORK/said"; fail "$what: $path is not named"
+      };;
     *) cat "$WORK/said"; fail "$what";;
   esac
   note "$what"
   ! grep -q panicked "$WORK/said" || { cat "$WORK/said"; fail "$what: a panic"; }
   ! declare -F also >/dev/null || also "$what"      # what else has to be true, whatever has failed
-  worth; [ $WORTH -ge "$before" ] || { cat "$WORK/said"; tree kubepods; fail "$what: the tree is worse than before ($before)"; }
+  worth
+  [ $WORTH -ge "$before" ] || {
+    cat "$WORK/said"; tree kubepods; fail "$what: the tree is worse than before ($before)"
+  }
   kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
-  [ $rc = "$HEALED" ] || { cat "$WORK/said"; fail "after $what: the next run ends with $rc, not $HEALED"; }
-  [ "$HEALED" != 0 ] || whole || { cat "$WORK/said"; tree kubepods; fail "after $what: not healed"; }
+  [ $rc = "$HEALED" ] || {
+    cat "$WORK/said"; fail "after $what: the next run ends with $rc, not $HEALED"
+  }
+  [ "$HEALED" != 0 ] || whole || {
+    cat "$WORK/said"; tree kubepods; fail "after $what: not healed"
+  }
 }
 whole() { enabled $K/burstable && anchored $K; }
 
-# strike NAME EVERY EVERY-KILL: of all calls and errnos of this scenario's run each EVERY-th (of those that only read, one in READS of
-# them), and each so many-th lasting failure and kill
+# strike NAME EVERY EVERY-KILL: of all calls and errnos of this scenario's run each EVERY-th (of
+# those that only read, one in READS of them), and each so many-th lasting failure and kill
 strike() {
   local name=$1 kind every call number count how hows
   quick_reset; broken
-  strace -f -qq -o "$WORK/calls" kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && HEALED=0 || HEALED=$?
+  strace -f -qq -o "$WORK/calls" kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null &&
+    HEALED=0 || HEALED=$?
   for call in "${!ERRNOS[@]}"; do
     count=$(grep -c "^[0-9]* *$call(" "$WORK/calls") || true
     # shellcheck disable=SC2086  # words
@@ -137,11 +171,18 @@ is_host() {
   case $1 in
     healthy) broken() { kubepods-repair >"$WORK/said" 2>&1; };;
     qos-group-missing) broken() { kubepods-repair >"$WORK/said" 2>&1; rmdir $K/burstable; };;
-    checkpoints) broken() { : >"$SNAP_COMMON/var/lib/kubelet/cpu_manager_state"; : >"$SNAP_COMMON/var/lib/kubelet/memory_manager_state"; };;
-    *) . "scenarios/$1";;
+    checkpoints)
+      broken() {
+        : >"$SNAP_COMMON/var/lib/kubelet/cpu_manager_state"
+        : >"$SNAP_COMMON/var/lib/kubelet/memory_manager_state"
+      };;
+    *)
+      # shellcheck disable=SC1090  # any of them
+      . "scenarios/$1";;
   esac
 }
 tally() {
-  note "$MADE failing calls: $CLEAN runs healed all the same, $TOLD said what failed, $KILLED were killed; the next run healed each"
+  note "$MADE failing calls: $CLEAN runs healed all the same, $TOLD said what failed," \
+    "$KILLED were killed; the next run healed each"
   [ $MADE -gt 0 ]
 }

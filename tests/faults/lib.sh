@@ -4,7 +4,8 @@
 # injected_path TRACE CALL: the path whose call was made to fail, by `strace -y`; none of a socket
 injected_path() {
   case $2 in
-    open*|readlink*|mkdir*|unlink*|rename*) sed -n '/INJECTED/{s/^[^"]*"\([^"]*\)".*/\1/p; q}' "$1";;
+    open*|readlink*|mkdir*|unlink*|rename*)
+      sed -n '/INJECTED/{s/^[^"]*"\([^"]*\)".*/\1/p; q}' "$1";;
     mount) sed -n '/INJECTED/{s/^[^"]*"[^"]*", "\([^"]*\)".*/\1/p; q}' "$1";;
     *) sed -n '/INJECTED/{s/^[^<]*<\(\/[^>]*\)>.*/\1/p; q}' "$1";;
   esac

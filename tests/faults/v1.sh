@@ -1,5 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# As inject.sh, which it builds on, for hosts of version 1: what one has to be brought back to, what its tree is worth, how it breaks.
+# shellcheck disable=SC2086  # $CG, $K and their like have no blanks
+# As inject.sh, which it builds on, for hosts of version 1: what one has to be brought back to, what
+# its tree is worth, how it breaks.
 HOSTS=${HOSTS:-"healthy unmounted missing partial cpuset-empty frozen stale-pods"}
 . guest/v1.sh
 . faults/inject.sh
@@ -11,7 +13,9 @@ quick_reset() {
   mounted cpuset || mount -t cgroup -o nosuid,nodev,noexec,cpuset cgroup $CG1/cpuset
   [ ! -e $CG1/freezer/kubepods ] || echo THAWED >$CG1/freezer/kubepods/freezer.state
   # shellcheck disable=SC2046  # words
-  rmdir $(for h in $(used); do printf "$h/%s " $STALE/container $STALE kubepods/{besteffort,burstable} kubepods; done) 2>/dev/null || true
+  rmdir \
+    $(for h in $(used); do printf "$h/%s " $STALE/container $STALE kubepods/{besteffort,burstable} \
+    kubepods; done) 2>/dev/null || true
   rm -rf /run/kubepods-repair*
   for h in $(used); do [ ! -e "$h/kubepods" ] || fail "$h/kubepods cannot be cleared"; done
 }
@@ -30,13 +34,18 @@ worth() {
     for g in $OWN; do [ ! -d "$h/$g" ] || WORTH=$((WORTH + 1)); done
   done
   for g in $OWN; do
-    for f in cpuset.cpus cpuset.mems; do [ ! -s "$CG1/cpuset/$g/$f" ] || [ -z "$(<"$CG1/cpuset/$g/$f")" ] || WORTH=$((WORTH + 1)); done
+    for f in cpuset.cpus cpuset.mems; do
+      [ ! -s "$CG1/cpuset/$g/$f" ] || [ -z "$(<"$CG1/cpuset/$g/$f")" ] || WORTH=$((WORTH + 1))
+    done
     ! thawed $g 2>/dev/null || WORTH=$((WORTH + 1))
   done
 }
 on_groups() {
   local g
-  for g in $OWN; do ONLY+=(-P "$CG1/cpuset/$g/cpuset.cpus" -P "$CG1/cpuset/$g/cpuset.mems" -P "$CG1/freezer/$g/freezer.state"); done
+  for g in $OWN; do
+    ONLY+=(-P "$CG1/cpuset/$g/cpuset.cpus" -P "$CG1/cpuset/$g/cpuset.mems" \
+      -P "$CG1/freezer/$g/freezer.state")
+  done
 }
 # shellcheck disable=SC2086  # words
 is_host() {
@@ -44,9 +53,16 @@ is_host() {
     healthy) broken() { make_all $OWN; filled_by_hand; };;
     unmounted) broken() { umount $CG1/cpuset; ! mounted cpuset; };;
     missing) broken() { :; };;
-    partial) broken() { make_all $OWN; filled_by_hand; rmdir $CG1/pids/kubepods/burstable $CG1/memory/kubepods/{burstable,besteffort} $CG1/memory/kubepods; };;
+    partial)
+      broken() {
+        make_all $OWN; filled_by_hand
+        rmdir $CG1/pids/kubepods/burstable $CG1/memory/kubepods/{burstable,besteffort} \
+          $CG1/memory/kubepods
+      };;
     cpuset-empty) broken() { make_all $OWN; };;
-    frozen) broken() { make_all $OWN; filled_by_hand; echo FROZEN >$CG1/freezer/kubepods/freezer.state; };;
+    frozen)
+      broken() { make_all $OWN; filled_by_hand; echo FROZEN >$CG1/freezer/kubepods/freezer.state; }
+      ;;
     stale-pods) broken() { make_all $OWN $STALE/container; filled_by_hand; };;
   esac
 }

@@ -111,7 +111,8 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
             .to_owned(),
     };
     let remedy = Remedy::tell(format!(
-        "boot with version 2: {how}; until then: --fail-cgroupv1=false in the kubelet's args file"
+        "boot with version 2: {how}; until then: --fail-cgroupv1=false in the kubelet's args \
+         file, or failCgroupV1: false in its configuration file"
     ));
     Some(V1_REFUSED.finding(impact, location, evidence, remedy))
 }

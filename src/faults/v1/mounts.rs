@@ -36,7 +36,8 @@ pub(crate) static HIERARCHY_NOT_MOUNTED: Fault = Fault {
               reboot mounts all that systemd knows. In a container its manager has to: \
               lxc.mount.auto = cgroup:rw for LXC.",
     threads: &[],
-    does: "mounts it where systemd would, on an empty directory that exists; otherwise reports the command",
+    does: "mounts it where systemd would, on an empty directory that exists; otherwise reports \
+           the command",
     nature: Nature::Fault,
 };
 

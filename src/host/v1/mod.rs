@@ -105,8 +105,8 @@ pub struct V1Group {
     pub children: Vec<OsString>,
 }
 
-/// `cpuset.cpus` and `cpuset.mems`, lists such as `0-3`. While one of them is empty nothing can live
-/// in the group.
+/// `cpuset.cpus` and `cpuset.mems`, lists such as `0-3`. While one of them is empty nothing can
+/// live in the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpuset(pub [Setting; 2]);
 

@@ -12,7 +12,7 @@ use crate::kubelet::yaml::{Node, Value};
 use crate::kubelet::{Driver, ErrorKind, Origin, Settings, SettingsError, Sourced};
 
 /// The fields that are read, in the order in which errors are looked for.
-pub(super) const FIELDS: [&str; 14] = [
+pub(super) const FIELDS: [&str; 16] = [
     "cgroupsPerQOS",
     "cgroupDriver",
     "cgroupRoot",
@@ -20,6 +20,8 @@ pub(super) const FIELDS: [&str; 14] = [
     "kubeReservedCgroup",
     "systemReservedCgroup",
     "failCgroupV1",
+    "protectKernelDefaults",
+    "failSwapOn",
     "cpuManagerPolicy",
     "memoryManagerPolicy",
     "containerRuntimeEndpoint",
@@ -57,6 +59,10 @@ impl Field<'_> {
             "kubeReservedCgroup" => self.set_some(new, |s| &mut s.kube_reserved, self.group()?),
             "systemReservedCgroup" => self.set_some(new, |s| &mut s.system_reserved, self.group()?),
             "failCgroupV1" => self.set_some(new, |s| &mut s.fail_cgroup_v1, self.boolean()?),
+            "protectKernelDefaults" => {
+                self.set(new, |s| &mut s.protect_kernel_defaults, self.boolean()?);
+            }
+            "failSwapOn" => self.set(new, |s| &mut s.fail_swap_on, self.boolean()?),
             "cpuManagerPolicy" => self.set(new, |s| &mut s.cpu_manager_policy, self.text()?),
             "memoryManagerPolicy" => self.set(new, |s| &mut s.memory_manager_policy, self.text()?),
             "containerRuntimeEndpoint" => {

@@ -1,11 +1,15 @@
 # shellcheck shell=bash
-# What scenarios are written with. Sourced in the guest by `driver`, one bash per scenario; everything here fails the scenario by
-# ending it. $WORK is the scenario's own folder, $KUBELET_ONLY is set when there is no program to test.
+# What scenarios are written with. Sourced in the guest by `driver`, one bash per scenario;
+# everything here fails the scenario by ending it. $WORK is the scenario's own folder, $KUBELET_ONLY
+# is set when there is no program to test.
 # shellcheck disable=SC2034,SC2154  # used, or set, by the scenarios
+# shellcheck disable=SC2119,SC2120  # functions whose arguments only scenarios give
+# shellcheck disable=SC2086  # $CG, $K and their like have no blanks
 set -eEu
 trap 'echo "FAILED: line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND"' ERR
 CG=/sys/fs/cgroup K=$CG/kubepods
-LINE="+cpuset +cpu +io +memory +hugetlb +pids"      # what a kubelet's libcontainer asks for, less what no test needs
+# what a kubelet's libcontainer asks for, less what no test needs
+LINE="+cpuset +cpu +io +memory +hugetlb +pids"
 NEEDED="cpu cpuset hugetlb memory pids"
 SNAP_DATA=/var/snap/microk8s/1234 SNAP_COMMON=/var/snap/microk8s/common SNAP=/snap/microk8s/1234
 PODS=$SNAP_COMMON/var/lib/kubelet/pods
@@ -21,52 +25,70 @@ fail() { echo "FAILED: $*"; exit 1; }
 note() { printf -- '-- %6d ms  %s\n' $(( (${EPOCHREALTIME/./} - T0) / 1000 )) "$*"; }
 T0=${EPOCHREALTIME/./}
 
-# wait_for SECONDS COMMAND...: until it succeeds. The seconds are a limit for a broken run, not an expectation.
+# wait_for SECONDS COMMAND...: until it succeeds. The seconds are a limit for a broken run, not an
+# expectation.
 wait_for() {
   local end=$((SECONDS + $1)); shift
-  until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || fail "never came true: $*"; sleep 0.1; done
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || fail "never came true: $*"; sleep 0.1
+  done
 }
 
-# ---- the host ------------------------------------------------------------------------------------------------------------------
+# ---- the host ------------------------------------------------------------------------------------
 
 reset_host() {
   if [ -e /run/vm/units ]; then
     systemctl stop 'kr-*' "$UNIT" "$DQLITE" 'kubepods-repair*' 2>/dev/null || true
-    rm -rf /etc/systemd/system/snap.microk8s.* /etc/systemd/system/kr-* /etc/systemd/system/*.wants/{kr-,snap.microk8s.,kubepods-repair}* \
-      /run/systemd/system/kr-* /usr/lib/systemd/system/snap.microk8s.* /usr/lib/systemd/catalog/kubepods-repair.catalog /usr/lib/systemd/system/kubepods-repair*
+    rm -rf /etc/systemd/system/snap.microk8s.* /etc/systemd/system/kr-* \
+      /etc/systemd/system/*.wants/{kr-,snap.microk8s.,kubepods-repair}* \
+      /run/systemd/system/kr-* /usr/lib/systemd/system/snap.microk8s.* \
+        /usr/lib/systemd/catalog/kubepods-repair.catalog /usr/lib/systemd/system/kubepods-repair*
     systemctl daemon-reload; systemctl reset-failed
     rm /run/vm/units
   fi
   # with the systemd driver: the slices of the kubelet's and whatever changed them
-  if compgen -G "$CG/*kubepods*.slice" >/dev/null || compgen -G '/run/systemd/transient/*kubepods*' >/dev/null || [ -e $CG/foo.slice ]; then
+  if compgen -G "$CG/*kubepods*.slice" >/dev/null ||
+    compgen -G '/run/systemd/transient/*kubepods*' >/dev/null || [ -e $CG/foo.slice ]; then
     systemctl stop '*kubepods*.slice' foo.slice 2>/dev/null || true
     find $CG/*kubepods*.slice $CG/foo.slice -depth -type d -exec rmdir {} + 2>/dev/null || true
   fi
-  if compgen -G '/etc/systemd/system*/*kubepods*' >/dev/null || compgen -G '/run/systemd/system*/*kubepods*' >/dev/null; then
-    rm -rf /{etc,run}/systemd/system{,.control}/*kubepods*; systemctl daemon-reload; systemctl reset-failed
+  if compgen -G '/etc/systemd/system*/*kubepods*' >/dev/null ||
+    compgen -G '/run/systemd/system*/*kubepods*' >/dev/null; then
+    rm -rf /{etc,run}/systemd/system{,.control}/*kubepods*; systemctl daemon-reload
+    systemctl reset-failed
   fi
-  if [ -e $C ]; then lxc-stop -k -n node -P $C 2>/dev/null || true; umount $C/root $C/rw 2>/dev/null || true; fi
+  if [ -e $C ]; then
+    lxc-stop -k -n node -P $C 2>/dev/null || true; umount $C/root $C/rw 2>/dev/null || true
+  fi
   reset-cgroups || return 1
-  rm -rf /var/snap /snap /run/kubepods-repair* /var/lib/kubepods-repair /var/lib/kubelet /run/kr-* "$ENABLED"
+  rm -rf /var/snap /snap /run/kubepods-repair* /var/lib/kubepods-repair /var/lib/kubelet /run/kr-* \
+    "$ENABLED"
 }
 reset() { reset_host || fail "the reset did not work"; journal_from_here; note "reset"; }
 
-# microk8s [LINE...]: MicroK8s is installed and kubelite enabled, with its own args file and these lines behind it
+# microk8s [LINE...]: MicroK8s is installed and kubelite enabled, with its own args file and these
+# lines behind it
 microk8s() {
   mkdir -p "${ENABLED%/*}"; ln -sfn "/etc/systemd/system/$UNIT" "$ENABLED"
   mkdir -p "$SNAP_DATA/args" "$PODS" "$SNAP/meta"
   ln -sfn 1234 /var/snap/microk8s/current; ln -sfn 1234 /snap/microk8s/current
-  printf 'name: microk8s\nversion: v%s.0\nconfinement: classic\n' "$KUBELET_VERSION" >"$SNAP/meta/snap.yaml"
+  printf 'name: microk8s\nversion: v%s.0\nconfinement: classic\n' "$KUBELET_VERSION" \
+    >"$SNAP/meta/snap.yaml"
   # shellcheck disable=SC2016  # the file really holds ${...}
-  printf '%s\n' '--kubeconfig=${SNAP_DATA}/credentials/kubelet.config' '--cert-dir=${SNAP_DATA}/certs' '--client-ca-file=${SNAP_DATA}/certs/ca.crt' \
+  printf '%s\n' '--kubeconfig=${SNAP_DATA}/credentials/kubelet.config' \
+    '--cert-dir=${SNAP_DATA}/certs' '--client-ca-file=${SNAP_DATA}/certs/ca.crt' \
     '--anonymous-auth=false' '--root-dir=${SNAP_COMMON}/var/lib/kubelet' '--fail-swap-on=false' \
     '--eviction-hard="memory.available<100Mi,nodefs.available<1Gi,imagefs.available<1Gi"' \
-    '--container-runtime-endpoint=${SNAP_COMMON}/run/containerd.sock' '--containerd=${SNAP_COMMON}/run/containerd.sock' \
-    '--authentication-token-webhook=true' '--read-only-port=0' '--serialize-image-pulls=false' "$@" >"$SNAP_DATA/args/kubelet"
+    '--container-runtime-endpoint=${SNAP_COMMON}/run/containerd.sock' \
+      '--containerd=${SNAP_COMMON}/run/containerd.sock' \
+    '--authentication-token-webhook=true' '--read-only-port=0' '--serialize-image-pulls=false' \
+      "$@" >"$SNAP_DATA/args/kubelet"
 }
 
-# kubelite_unit: MicroK8s' service as snapd writes it, with the stand-in inside; everything it needs is on the disk
+# kubelite_unit: MicroK8s' service as snapd writes it, with the stand-in inside; everything it needs
+# is on the disk
 kubelite_unit() {
+  local kubelet="--args-file $SNAP_DATA/args/kubelet --stay"
   touch /run/vm/units
   install -m 755 /run/vm/guest/bin/kubelet-rules /usr/local/sbin/kubelet-rules
   cat >"/etc/systemd/system/$UNIT" <<UNIT
@@ -78,7 +100,7 @@ X-Snappy=yes
 
 [Service]
 Environment=SNAP_DATA=$SNAP_DATA SNAP_COMMON=$SNAP_COMMON SNAP=$SNAP
-ExecStart=/usr/local/sbin/kubelet-rules --version $KUBELET_VERSION --args-file $SNAP_DATA/args/kubelet --stay
+ExecStart=/usr/local/sbin/kubelet-rules --version $KUBELET_VERSION $kubelet
 SyslogIdentifier=microk8s.daemon-kubelite
 Restart=on-failure
 WorkingDirectory=$SNAP_DATA
@@ -93,7 +115,9 @@ UNIT
 kubelite_said() { journal -u "$UNIT" | grep -q -- "$1"; }
 # journal ARG...: messages of this boot since journal_from_here, which a reset calls
 journal() { journalctl -b -q -o cat ${CURSOR:+--after-cursor="$CURSOR"} "$@"; }
-journal_from_here() { journalctl --sync; CURSOR=$(journalctl -b -q -n 1 -o export | sed -n 's/^__CURSOR=//p'); }
+journal_from_here() {
+  journalctl --sync; CURSOR=$(journalctl -b -q -n 1 -o export | sed -n 's/^__CURSOR=//p')
+}
 CURSOR=
 
 # install_units: the project's own systemd folder, as a package would lay it out
@@ -102,12 +126,13 @@ install_units() {
   cp -r /run/vm/systemd/. /usr/lib/systemd/
 }
 
-# ---- rings, boots and power --------------------------------------------------------------------------------------------------------
+# ---- rings, boots and power ----------------------------------------------------------------------
 
 FAMOUS="root container \[kubepods\] doesn't exist|error validating root container \[kubepods\]"
 
-# ring_unit UNIT [SECONDS]: a service that opens an io_uring with a polling thread, as k8s-dqlite does, so many seconds after its start
-# (MicroK8s' own wrapper sleeps 6). Each start adds a line to /run/kr-starts.UNIT
+# ring_unit UNIT [SECONDS]: a service that opens an io_uring with a polling thread, as k8s-dqlite
+# does, so many seconds after its start (MicroK8s' own wrapper sleeps 6). Each start adds a line to
+# /run/kr-starts.UNIT
 ring_unit() {
   touch /run/vm/units
   install -m 755 /run/vm/guest/bin/sqpoll /usr/local/sbin/sqpoll
@@ -134,7 +159,8 @@ starts() { wc -l <"/run/kr-starts.$1"; }
 ring_of() {
   local comm
   for comm in /proc/"$1"/task/*/comm; do
-    case $(cat "$comm" 2>/dev/null) in iou-sqp-*) comm=${comm%/comm}; echo "${comm##*/}"; return 0;; esac
+    case $(cat "$comm" 2>/dev/null) in iou-sqp-*) comm=${comm%/comm}; echo "${comm##*/}"
+      return 0;; esac
   done
   return 1
 }
@@ -154,9 +180,12 @@ still_runs() {
 # switch_off CONTROLLER: everywhere, from below
 switch_off() {
   local file
-  find $CG -depth -name cgroup.subtree_control | while read -r file; do ! grep -qw "$1" "$file" || echo "-$1" >"$file"; done
+  find $CG -depth -name cgroup.subtree_control | while read -r file; do
+    ! grep -qw "$1" "$file" || echo "-$1" >"$file"
+  done
 }
-# lose_controllers: what systemd and the kubelet had switched on is off, as after a boot; groups of the kubelet's go
+# lose_controllers: what systemd and the kubelet had switched on is off, as after a boot; groups of
+# the kubelet's go
 lose_controllers() {
   local c
   rmdir $K/burstable $K/besteffort 2>/dev/null || true
@@ -164,7 +193,8 @@ lose_controllers() {
   for c in cpuset cpu hugetlb io; do switch_off $c; done
 }
 
-# block: the host is in the loop: k8s-dqlite's ring is there, its pre-start is installed and was not when it started
+# block: the host is in the loop: k8s-dqlite's ring is there, its pre-start is installed and was not
+# when it started
 block() {
   systemctl stop "$UNIT" "$DQLITE"; systemctl reset-failed "$UNIT" "$DQLITE" 2>/dev/null || true
   lose_controllers; rm -f "$STAMP" "/run/kr-starts.$DQLITE"
@@ -182,35 +212,48 @@ came_up_at_once() {
   wait_for 240 decided
   systemctl is-active -q "$UNIT" || fail "kubelite is $(systemctl is-active "$UNIT")"
   [ "$(restarts)" = 0 ] || { journal -u "$UNIT"; fail "kubelite needed $(restarts) restarts"; }
-  enabled $K && enabled $K/burstable && enabled $K/besteffort || fail "kubepods: $(cat $K/cgroup.controllers)"
+  enabled $K && enabled $K/burstable && enabled $K/besteffort ||
+    fail "kubepods: $(cat $K/cgroup.controllers)"
 }
-no_ordering_cycle() { if journalctl -b -q -o cat | grep -i 'ordering cycle'; then fail "systemd found an ordering cycle"; fi; }
+no_ordering_cycle() {
+  if journalctl -b -q -o cat | grep -i 'ordering cycle'; then
+    fail "systemd found an ordering cycle"
+  fi
+}
 # previous_shutdown clean|unclean|unknown: what the program says of it
 previous_shutdown() {
   kubepods-repair -n --json >"$WORK/json" || true
-  grep -Eq "\"previous_shutdown\": ?\"$1\"" "$WORK/json" || { cat "$WORK/json" $MARKER; fail "the previous shutdown was not $1"; }
+  grep -Eq "\"previous_shutdown\": ?\"$1\"" "$WORK/json" || {
+    cat "$WORK/json" $MARKER; fail "the previous shutdown was not $1"
+  }
 }
 marker_readable() {
-  [ "$(sed -n 1p $MARKER)" = "kubepods-repair-boot 1" ] && [ "$(tail -n 1 $MARKER)" = end ] && grep -qx "boot-id $(cat /proc/sys/kernel/random/boot_id)" $MARKER ||
+  [ "$(sed -n 1p $MARKER)" = "kubepods-repair-boot 1" ] && [ "$(tail -n 1 $MARKER)" = end ] &&
+    grep -qx "boot-id $(cat /proc/sys/kernel/random/boot_id)" $MARKER ||
     { cat $MARKER; journalctl -b -q | grep kubepods-repair; fail "the marker is not this boot's"; }
 }
-# keep_of_ours all|service|dqlite|kubelite: installs the project's units, and of them only this protection
+# keep_of_ours all|service|dqlite|kubelite: installs the project's units, and of them only this
+# protection
 keep_of_ours() {
   install_units
   local units=/usr/lib/systemd/system drop=20-kubepods-repair.conf
   case $1 in
     all) return 0;;
-    service) sed -i '/^\[Service\]/,$d' "$units/$UNIT.d/$drop" "$units/$DQLITE.d/$drop";;      # their After= is the service's
+    # their After= is the service's
+    service) sed -i '/^\[Service\]/,$d' "$units/$UNIT.d/$drop" "$units/$DQLITE.d/$drop";;
     dqlite) rm -r "$units/$UNIT.d" $units/kubepods-repair*.service;;
     kubelite) rm -r "$units/$DQLITE.d" $units/kubepods-repair*.service;;
   esac
 }
-# ring_first: kubelite starts only when k8s-dqlite's ring is in the way, or anchored controllers cannot mind it
+# ring_first: kubelite starts only when k8s-dqlite's ring is in the way, or anchored controllers
+# cannot mind it
 ring_first() {
-  printf '#!/bin/sh\nuntil grep -qs ^iou-sqp /proc/[0-9]*/task/*/comm; do sleep 0.1; done\n' >/usr/local/sbin/wait-for-ring
+  printf '#!/bin/sh\nuntil grep -qs ^iou-sqp /proc/[0-9]*/task/*/comm; do sleep 0.1; done\n' \
+    >/usr/local/sbin/wait-for-ring
   chmod 755 /usr/local/sbin/wait-for-ring
   mkdir -p "/etc/systemd/system/$UNIT.d"
-  printf '[Service]\nExecStartPre=/usr/local/sbin/wait-for-ring\n' >"/etc/systemd/system/$UNIT.d/10-ring-first.conf"
+  printf '[Service]\nExecStartPre=/usr/local/sbin/wait-for-ring\n' \
+    >"/etc/systemd/system/$UNIT.d/10-ring-first.conf"
 }
 # Three boots of one disk, the second ending in a power cut: flow_cold_boot WHAT, as in keep_of_ours
 flow_cold_boot() {
@@ -221,14 +264,16 @@ flow_cold_boot() {
     [ "$1" != kubelite ] || { ring_first; ring_unit "$DQLITE" 6; }
     systemctl daemon-reload
     systemctl -q enable "$UNIT" "$DQLITE"
-    [ ! -e /usr/lib/systemd/system/kubepods-repair.service ] || systemctl -q enable kubepods-repair.service kubepods-repair-shutdown.service
+    [ ! -e /usr/lib/systemd/system/kubepods-repair.service ] ||
+      systemctl -q enable kubepods-repair.service kubepods-repair-shutdown.service
     sync
     return 0
   fi
   came_up_at_once; anchored $K || fail "no anchor: $(cat $K/cgroup.subtree_control)"
   wait_for 120 has_ring "$DQLITE"
   local want=1; [ "$1" != kubelite ] || want=2
-  [ "$(starts "$DQLITE")" = $want ] || fail "k8s-dqlite was started $(starts "$DQLITE") times, not $want"
+  [ "$(starts "$DQLITE")" = $want ] ||
+    fail "k8s-dqlite was started $(starts "$DQLITE") times, not $want"
   note "kubelite is up at its first start"
   no_ordering_cycle
   if [ "$1" = all ]; then
@@ -244,7 +289,7 @@ flow_cold_boot() {
   [ "$PHASE" = 3 ] || { sync; vm-cut; }
 }
 
-# ---- the kubelet ---------------------------------------------------------------------------------------------------------------
+# ---- the kubelet ---------------------------------------------------------------------------------
 
 kubelet() {
   if [ -n "${REAL_KUBELET:-}" ]; then kubelet-real --args-file "$SNAP_DATA/args/kubelet" "$@"
@@ -255,7 +300,9 @@ kubelet_starts() {
   note "the kubelet starts"
 }
 kubelet_dies() { # PATTERN
-  if kubelet >"$WORK/kubelet" 2>&1; then cat "$WORK/kubelet"; fail "the kubelet starts; it should die: $1"; fi
+  if kubelet >"$WORK/kubelet" 2>&1; then
+    cat "$WORK/kubelet"; fail "the kubelet starts; it should die: $1"
+  fi
   grep -Eq -- "$1" "$WORK/kubelet" || { cat "$WORK/kubelet"; fail "the kubelet did not say: $1"; }
   note "the kubelet dies: $1"
 }
@@ -263,9 +310,11 @@ kubelet_dies() { # PATTERN
 healthy() { kubelet_starts; }
 # enabled GROUP-DIR: it has every needed controller
 enabled() { local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.controllers" || return 1; done; }
-anchored() { local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.subtree_control" || return 1; done; }
+anchored() {
+  local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.subtree_control" || return 1; done
+}
 
-# ---- the systemd driver --------------------------------------------------------------------------------------------------------
+# ---- the systemd driver --------------------------------------------------------------------------
 
 S=$CG/kubepods.slice QOS_SLICES=(kubepods-burstable.slice kubepods-besteffort.slice)
 SLICES="kubepods.slice ${QOS_SLICES[*]}"
@@ -273,21 +322,35 @@ by_systemd() { KUBELET_VERSION=${1:-$KUBELET_VERSION}; microk8s --cgroup-driver=
 # slices_hold: all three are systemd's, and have every needed controller
 slices_hold() {
   local slice
-  for slice in $SLICES; do [ "$(systemctl is-active $slice)" = active ] || { echo "$slice is $(systemctl is-active $slice)"; return 1; }; done
+  for slice in $SLICES; do
+    [ "$(systemctl is-active $slice)" = active ] || {
+      echo "$slice is $(systemctl is-active $slice)"; return 1
+    }
+  done
   enabled "$S" && enabled "$S/${QOS_SLICES[0]}" && enabled "$S/${QOS_SLICES[1]}"
 }
-check_slices() { slices_hold || { cat "$WORK/said"; tree kubepods.slice; systemctl show $SLICES -p Id,LoadState,ActiveState,AllowedCPUs,CPUWeight; fail "the slices do not hold${1:+ $1}"; }; }
+check_slices() {
+  slices_hold || {
+    cat "$WORK/said"; tree kubepods.slice
+    systemctl show $SLICES -p Id,LoadState,ActiveState,AllowedCPUs,CPUWeight
+    fail "the slices do not hold${1:+ $1}"
+  }
+}
 # nudge: makes systemd write controllers anew; nudge_hard: in every way
 nudge() {
   touch /run/vm/units
-  systemctl daemon-reload; systemd-run -q --wait --unit=kr-nudge -p CPUWeight=50 true; check_slices "after a daemon-reload"
+  systemctl daemon-reload; systemd-run -q --wait --unit=kr-nudge -p CPUWeight=50 true
+  check_slices "after a daemon-reload"
 }
 nudge_hard() {
   nudge
-  systemctl set-property --runtime system.slice CPUWeight=90; systemctl set-property --runtime system.slice CPUWeight=; check_slices "after set-property"
-  systemctl daemon-reexec; systemd-run -q --wait --unit=kr-nudge -p AllowedCPUs=0 true; check_slices "after a daemon-reexec"
+  systemctl set-property --runtime system.slice CPUWeight=90
+  systemctl set-property --runtime system.slice CPUWeight=; check_slices "after set-property"
+  systemctl daemon-reexec; systemd-run -q --wait --unit=kr-nudge -p AllowedCPUs=0 true
+  check_slices "after a daemon-reexec"
 }
-# A fault that is repaired through systemd; as flow_repaired. versions=(...): each with how the kubelet does alone: `1.29:words it dies with`
+# A fault that is repaired through systemd; as flow_repaired. versions=(...): each with how the
+# kubelet does alone: `1.29:words it dies with`
 flow_slices() {
   local each version without
   for each in "${versions[@]}"; do
@@ -307,7 +370,7 @@ flow_slices() {
   done
 }
 
-# ---- the program ---------------------------------------------------------------------------------------------------------------
+# ---- the program ---------------------------------------------------------------------------------
 
 # repair EXIT [ARG...]: runs it and expects this exit status; what it said is in $WORK/said
 repair() {
@@ -319,7 +382,8 @@ repair() {
   [ $rc = "$want" ] || { cat "$WORK/said"; fail "kubepods-repair $*: exit $rc, expected $want"; }
   [ "$*" != -n ] || round_trip
 }
-# round_trip [COMMAND...]: a dry run (under this command), captured, unpacked and examined as a copy, says and ends the same
+# round_trip [COMMAND...]: a dry run (under this command), captured, unpacked and examined as a
+# copy, says and ends the same
 round_trip() {
   local copy=/tmp/kr-copy rc=0 again=0
   rm -rf $copy $copy.tar; mkdir $copy
@@ -333,28 +397,40 @@ round_trip() {
 says() { grep -Eq -- "$1" "$WORK/said" || { cat "$WORK/said"; fail "it did not say: $1"; }; }
 says_not() { if grep -Eq -- "$1" "$WORK/said"; then cat "$WORK/said"; fail "it said: $1"; fi; }
 
-# Without a program the scenario ends here: passed, if there was anything to see before; else skipped.
-needs_program() { [ -n "${KUBELET_ONLY:-}" ] || return 0; [ -e "$WORK/kubelet" ] && exit 0; exit 77; }
+# Without a program the scenario ends here: passed, if there was anything to see before; else
+# skipped.
+needs_program() {
+  [ -n "${KUBELET_ONLY:-}" ] || return 0; [ -e "$WORK/kubelet" ] && exit 0; exit 77
+}
 
-# traced EXIT [ARG...]: the same under strace; fails if it changed anything, started anything or asked a bus
-CHANGES='?open,openat,?openat2,?creat,?open_by_handle_at,write,pwrite64,writev,pwritev,?pwritev2,sendto,sendmsg,sendmmsg,sendfile,splice'
-CHANGES+=',copy_file_range,?mkdir,mkdirat,?rmdir,?unlink,unlinkat,?rename,renameat,renameat2,?link,linkat,?symlink,symlinkat,?mknod,mknodat'
-CHANGES+=',truncate,ftruncate,fallocate,?chmod,fchmod,fchmodat,?chown,fchown,fchownat,?utime,?utimes,utimensat,setxattr,fsetxattr,removexattr'
-CHANGES+=',mount,umount2,?move_mount,?open_tree,?fsmount,pivot_root,unshare,setns,kill,tkill,tgkill,?pidfd_send_signal,clone,?clone3,?fork,?vfork,connect'
+# traced EXIT [ARG...]: the same under strace; fails if it changed anything, started anything or
+# asked a bus
+CHANGES='?open,openat,?openat2,?creat,?open_by_handle_at,write,pwrite64,writev,pwritev'
+CHANGES+=',?pwritev2,sendto,sendmsg,sendmmsg,sendfile,splice,copy_file_range,?mkdir,mkdirat'
+CHANGES+=',?rmdir,?unlink,unlinkat,?rename,renameat,renameat2,?link,linkat,?symlink,symlinkat'
+CHANGES+=',?mknod,mknodat,truncate,ftruncate,fallocate,?chmod,fchmod,fchmodat,?chown,fchown'
+CHANGES+=',fchownat,?utime,?utimes,utimensat,setxattr,fsetxattr,removexattr,mount,umount2'
+CHANGES+=',?move_mount,?open_tree,?fsmount,pivot_root,unshare,setns,kill,tkill,tgkill'
+CHANGES+=',?pidfd_send_signal,clone,?clone3,?fork,?vfork,connect'
 traced() {
   local want=$1 rc; shift
-  timeout -k 5 200 strace -f --seccomp-bpf -y -qq -o "$WORK/strace" -e "trace=$CHANGES" -- kubepods-repair "$@" >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
+  timeout -k 5 200 strace -f --seccomp-bpf -y -qq -o "$WORK/strace" -e "trace=$CHANGES" -- \
+    kubepods-repair "$@" >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
   note "kubepods-repair $* -> $rc (traced)"
   [ $rc = "$want" ] || { cat "$WORK/said"; fail "kubepods-repair $*: exit $rc, expected $want"; }
-  strace-writes <"$WORK/strace" || { cat "$WORK/said"; fail "kubepods-repair $* made the calls above"; }
+  strace-writes <"$WORK/strace" || {
+    cat "$WORK/said"; fail "kubepods-repair $* made the calls above"
+  }
 }
 # unchanged EXIT [ARG...]: it ends so, and the tree is afterwards what it was
 unchanged() {
-  picture >"$WORK/before"; repair "$@"; picture >"$WORK/after"; same "kubepods-repair ${*:2} changed the tree"
+  picture >"$WORK/before"; repair "$@"; picture >"$WORK/after"
+  same "kubepods-repair ${*:2} changed the tree"
 }
 # untouched EXIT [ARG...]: the same, and it made no call that could have changed anything
 untouched() {
-  picture >"$WORK/before"; traced "$@"; picture >"$WORK/after"; same "kubepods-repair ${*:2} changed the tree"
+  picture >"$WORK/before"; traced "$@"; picture >"$WORK/after"
+  same "kubepods-repair ${*:2} changed the tree"
   [ "${*:2}" != -n ] || round_trip
 }
 picture() { tree; }      # a scenario may look elsewhere, or less closely
@@ -364,7 +440,9 @@ names_fault() {
   says "(^|[^a-z-])$1([^a-z-]|\$)"
 }
 names_fault_json() {
-  grep -Eq "\"fault\": ?\"$1\"" "$WORK/said" || { cat "$WORK/said"; fail "the JSON names no fault $1"; }
+  grep -Eq "\"fault\": ?\"$1\"" "$WORK/said" || {
+    cat "$WORK/said"; fail "the JSON names no fault $1"
+  }
 }
 
 # in_namespace COMMAND...: runs the scenario's `inside` under this command (unshare ...)
@@ -373,38 +451,48 @@ in_namespace() {
   "$@" bash -c '. guest/lib.sh; . "scenarios/$SCENARIO"; inside' || fail "inside of $*"
 }
 
-# container PART COMMAND...: runs the scenario's `inside` with $PART in a container that this command starts from $C/root, a copy of this
-# system's files: as the init itself, or by systemd once it is up
+# container PART COMMAND...: runs the scenario's `inside` with $PART in a container that this
+# command starts from $C/root, a copy of this system's files: as the init itself, or by systemd once
+# it is up
 container() {
   local part=$1 unit; shift
   mkdir -p $C/root $C/rw
   mountpoint -q $C/rw || { modprobe overlay; mount -t tmpfs tmpfs $C/rw; mkdir $C/rw/up $C/rw/work
-    mount -t overlay overlay -o lowerdir=/,upperdir=$C/rw/up,workdir=$C/rw/work $C/root; cp -r /run/vm $C/root/opt/; }
-  for unit in lxc lxc-net lxc-monitord; do ln -sfn /dev/null "$C/root/etc/systemd/system/$unit.service"; done
-  printf '[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/opt/vm/inside\n' >$C/root/etc/systemd/system/vm-agent.service
+    mount -t overlay overlay -o lowerdir=/,upperdir=$C/rw/up,workdir=$C/rw/work $C/root
+    cp -r /run/vm $C/root/opt/; }
+  for unit in lxc lxc-net lxc-monitord; do
+    ln -sfn /dev/null "$C/root/etc/systemd/system/$unit.service"
+  done
+  printf '[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/opt/vm/inside\n' \
+    >$C/root/etc/systemd/system/vm-agent.service
   cat >$C/root/opt/vm/inside <<INSIDE
 #!/bin/bash
 ln -sfn /opt/vm /run/vm; cd /run/vm; mkdir -p "$WORK"
 [ -e /dev/kmsg ] || ln -s null /dev/kmsg      # the kubelet opens it
-export PATH=/run/vm/guest/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
+export PATH=/run/vm/guest/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=/root LC_ALL=C.UTF-8
 export PART=$part SCENARIO=$SCENARIO WORK=$WORK KUBELET_VERSION=$KUBELET_VERSION
 bash -c '. guest/lib.sh; . "scenarios/\$SCENARIO"; inside' >said 2>&1; echo \$? >ended
 INSIDE
   chmod 755 $C/root/opt/vm/inside; rm -f $C/root/opt/vm/ended
-  # What a kubelet in a container wants to have been set outside, since /proc/sys is read-only in most.
-  sysctl -qw vm.overcommit_memory=1 vm.panic_on_oom=0 kernel.panic=10 kernel.panic_on_oops=1 kernel.keys.root_maxkeys=1000000 kernel.keys.root_maxbytes=25000000
+  # What a kubelet in a container wants to have been set outside, since /proc/sys is read-only in
+  # most.
+  sysctl -qw vm.overcommit_memory=1 vm.panic_on_oom=0 kernel.panic=10 kernel.panic_on_oops=1 \
+    kernel.keys.root_maxkeys=1000000 kernel.keys.root_maxbytes=25000000
   "$@"
   wait_for 300 test -s $C/root/opt/vm/ended
   sed 's/^/   | /' $C/root/opt/vm/said
   [ "$(cat $C/root/opt/vm/ended)" = 0 ] || fail "$part, in the container"
 }
 
-# container_heals MANAGER: a part of `inside`: the units heal the container as they do a host, without anything from outside
+# container_heals MANAGER: a part of `inside`: the units heal the container as they do a host,
+# without anything from outside
 container_heals() {
   [ "$(cat $CG/cgroup.type)" = domain ] || fail "this is no container"
   microk8s; kubelite_unit; install_units; systemctl daemon-reload
   repair 3 -n; says "container +$1\$"; names_fault root-missing
-  systemctl start "$UNIT"; came_up_at_once; anchored $K || fail "no anchor: $(cat $K/cgroup.subtree_control)"
+  systemctl start "$UNIT"; came_up_at_once
+  anchored $K || fail "no anchor: $(cat $K/cgroup.subtree_control)"
   wait_for 60 kubelite_said 'repaired: after'
   untouched 0 --pre-start
   systemctl daemon-reload; systemd-run -q --wait --unit=kr-nudge -p CPUWeight=50 true
@@ -412,14 +500,16 @@ container_heals() {
   systemctl start kubepods-repair.service; previous_shutdown unknown
 }
 
-# busy_heals WORDS: a part of `inside`, with a shell as process 1, no bus and no journal: told, with these words; and once the root is left, as
-# the cure for Docker says it, all heals
+# busy_heals WORDS: a part of `inside`, with a shell as process 1, no bus and no journal: told, with
+# these words; and once the root is left, as the cure for Docker says it, all heals
 busy_heals() {
   [ "$(cat /proc/1/comm)" = inside ] || fail "process 1 is $(cat /proc/1/comm)"
   microk8s; only_told 1 nested-root-busy; repair 1 -n; says "holds .*: 1 \(inside\)"; says "$1"
-  mkdir $CG/init; xargs -rn1 <$CG/cgroup.procs >$CG/init/cgroup.procs || true      # its own pid is gone by then
+  # its own pid is gone by then
+  mkdir $CG/init; xargs -rn1 <$CG/cgroup.procs >$CG/init/cgroup.procs || true
   traced 3 -n; repair 0 --pre-start
-  enabled $K && anchored $K || fail "kubepods: $(cat $K/cgroup.controllers), anchored $(cat $K/cgroup.subtree_control)"
+  enabled $K && anchored $K ||
+    fail "kubepods: $(cat $K/cgroup.controllers), anchored $(cat $K/cgroup.subtree_control)"
   traced 0 --pre-start
   kubelet_starts
 }
@@ -427,8 +517,9 @@ busy_heals() {
 # background COMMAND...: until the next reset
 background() { "$@" >"$WORK/background" 2>&1 & disown; echo $! >>/run/vm/pids; }
 
-# storm: daemon-reloads, and in between starts of units that make systemd enable what they need, and nothing else. Never two of these
-# units at once: what the one needs, systemd takes away for the other.
+# storm: daemon-reloads, and in between starts of units that make systemd enable what they need, and
+# nothing else. Never two of these units at once: what the one needs, systemd takes away for the
+# other.
 storm() {
   touch /run/vm/units; echo 0 >"$WORK/rounds"
   background storm_loop
@@ -446,7 +537,9 @@ gust() { # PROPERTY
   timeout 60 systemd-run -q --wait --collect -p "$1" true || true
 }
 # N whole rounds from now on (the one under way does not count)
-storm_rounds() { local from; from=$(cat "$WORK/rounds"); wait_for 600 rounds_done $((from + $1 + 1)); }
+storm_rounds() {
+  local from; from=$(cat "$WORK/rounds"); wait_for 600 rounds_done $((from + $1 + 1))
+}
 rounds_done() { [ "$(cat "$WORK/rounds")" -ge "$1" ]; }
 
 # only_told EXIT FAULT: whichever way it is called, it names the fault and changes nothing
@@ -457,10 +550,11 @@ only_told() {
   repair "$1" -n --json; names_fault_json "$2"
 }
 
-# ---- the flows -----------------------------------------------------------------------------------------------------------------
+# ---- the flows -----------------------------------------------------------------------------------
 
-# A fault that is repaired. The scenario gives: fault, without (`starts`, or the words with which the kubelet dies), broken(); and if it
-# differs: dry (exit of -n: 3), args=(lines of the args file), cured() (what must be true after the repair), by_hand=no (needs --pre-start)
+# A fault that is repaired. The scenario gives: fault, without (`starts`, or the words with which
+# the kubelet dies), broken(); and if it differs: dry (exit of -n: 3), args=(lines of the args
+# file), cured() (what must be true after the repair), by_hand=no (needs --pre-start)
 broken_host() { reset; microk8s ${args[@]+"${args[@]}"}; broken; }
 flow_repaired() {
   broken_host
@@ -483,13 +577,22 @@ flow_repaired() {
 }
 check_cured() {
   local root=${cgroup_root:-}
-  enabled "$CG$root/kubepods" || { cat "$WORK/said"; tree; fail "kubepods lacks controllers: $(cat "$CG$root/kubepods/cgroup.controllers")"; }
-  anchored "$CG$root/kubepods" || { cat "$WORK/said"; fail "kubepods holds no anchor: $(cat "$CG$root/kubepods/cgroup.subtree_control")"; }
-  [ ! -e $CG/kubepods-strays ] || [ -n "${strays_live:-}" ] || { tree kubepods-strays; fail "kubepods-strays is still there"; }
+  enabled "$CG$root/kubepods" || {
+    cat "$WORK/said"; tree
+    fail "kubepods lacks controllers: $(cat "$CG$root/kubepods/cgroup.controllers")"
+  }
+  anchored "$CG$root/kubepods" || {
+    cat "$WORK/said"
+    fail "kubepods holds no anchor: $(cat "$CG$root/kubepods/cgroup.subtree_control")"
+  }
+  [ ! -e $CG/kubepods-strays ] || [ -n "${strays_live:-}" ] || {
+    tree kubepods-strays; fail "kubepods-strays is still there"
+  }
   if declare -F cured >/dev/null; then cured; fi
 }
 
-# A fault that is only told. `told`: the exit of a run (0 or 1; -n too), whatever else as above. Nothing at all is changed.
+# A fault that is only told. `told`: the exit of a run (0 or 1; -n too), whatever else as above.
+# Nothing at all is changed.
 flow_told() {
   broken_host
   if [ "$without" = starts ]; then kubelet_starts; else kubelet_dies "$without"; fi

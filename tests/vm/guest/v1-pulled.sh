@@ -1,5 +1,7 @@
 # shellcheck shell=bash disable=SC2154
-# Pulls one piece of a healthy version 1 tree after the other: hierarchies, directories, contents of files.
+# shellcheck disable=SC2086  # $CG, $K and their like have no blanks
+# Pulls one piece of a healthy version 1 tree after the other: hierarchies, directories, contents of
+# files.
 
 # its_turn: of all that is generated every STRIDEth is pulled
 its_turn() { TURN=$((TURN + 1)); [ $((TURN % STRIDE)) = 0 ]; }
@@ -11,18 +13,22 @@ heals() {
   repair 0 >/dev/null; says '^healthy:'
   HEALED=$((HEALED + 1))
 }
-report() { note "$HEALED $1 pulled and healed"; [ "$HEALED" -gt 0 ] || fail "no $1 were pulled"; HEALED=0; }
+report() {
+  note "$HEALED $1 pulled and healed"; [ "$HEALED" -gt 0 ] || fail "no $1 were pulled"; HEALED=0
+}
 
 # pulled: the mount points to pull from; a scenario may look at fewer
 pulled() { used; }
 
 pull_directories() {
   local h g groups=()
-  for g in $OWN; do groups=("$g" ${groups[@]+"${groups[@]}"}); done      # those below come last in $OWN
+  # those below come last in $OWN
+  for g in $OWN; do groups=("$g" ${groups[@]+"${groups[@]}"}); done
   for h in $(pulled); do
     for g in "${groups[@]}"; do
       its_turn || continue
-      find "$h/$g" -depth -type d -exec rmdir {} +; heals "$h/$g"; [ -d "$h/$g" ] || fail "not made: $h/$g"
+      find "$h/$g" -depth -type d -exec rmdir {} +; heals "$h/$g"
+      [ -d "$h/$g" ] || fail "not made: $h/$g"
     done
   done
   report directories
@@ -56,23 +62,32 @@ changed() {
 # minds_not FILE: the kubelet starts with it, and no pod can be the worse for it
 minds_not() {
   case ${1##*/} in
-    notify_on_release | cgroup.clone_children) ;;      # nobody is told of these groups' ends; of a new cpuset it fills what libcontainer fills
+    # nobody is told of these groups' ends; of a new cpuset it fills what libcontainer fills
+    notify_on_release | cgroup.clone_children) ;;
     *max_usage_in_bytes) ;;                            # what has been, and any write sets back
     cpu.cfs_period_us | cpu.cfs_burst_us) ;;           # of a quota, and that is told
-    blkio.throttle.*) ;;                               # version 1 throttles who is in the very group, and nobody is
-    hugetlb.*.rsvd.*) ;;                               # newer kubelets set it with the limit itself, the stand-in does not
-    memory.swappiness | memory.move_charge_at_immigrate | net_cls.classid | net_prio.ifpriomap) ;;      # a way to work, and no limit
-    cpuset.*_exclusive | cpuset.mem_hardwall | cpuset.memory_* | cpuset.sched_*) ;;                     # likewise
+    # version 1 throttles who is in the very group, and nobody is
+    blkio.throttle.*) ;;
+    # newer kubelets set it with the limit itself, the stand-in does not
+    hugetlb.*.rsvd.*) ;;
+    # a way to work, and no limit
+    memory.swappiness | memory.move_charge_at_immigrate | net_cls.classid | net_prio.ifpriomap) ;;
+    # likewise
+    cpuset.*_exclusive | cpuset.mem_hardwall | cpuset.memory_* | cpuset.sched_*) ;;
     *) return 1;;
   esac
 }
 # the kubelet starts, and has written its limits once more
-kubelet_again() { kubelet-rules --version "$KUBELET_VERSION" --args-file "$SNAP_DATA/args/kubelet" --refresh >"$WORK/kubelet" 2>&1; }
+kubelet_again() {
+  kubelet-rules --version "$KUBELET_VERSION" --args-file "$SNAP_DATA/args/kubelet" --refresh \
+    >"$WORK/kubelet" 2>&1
+}
 # cured_as_told FILE: what the program says undoes it
 cured_as_told() {
   local how
   grep -q leftover-limits "$WORK/said" || return 1
-  how=$(grep -o "echo [^ ]* > $1" "$WORK/said") || fail "$1 changed: it does not say how to undo that"
+  how=$(grep -o "echo [^ ]* > $1" "$WORK/said") ||
+    fail "$1 changed: it does not say how to undo that"
   eval "$how"
   kubelet_again && repair 0 >/dev/null && says '^healthy:'
 }
@@ -85,12 +100,15 @@ pull_files() {
     timeout 100 kubepods-repair -n >"$WORK/said" 2>&1 && RC=0 || RC=$?
     if [ $RC = 3 ]; then heals "$f"; continue; fi
     if cured_as_told "$f"; then told=$((told + 1)); continue; fi
-    kubelet_again || { cat "$WORK/kubelet"; fail "$f changed: the kubelet does not start, and nobody noticed"; }
+    kubelet_again || {
+      cat "$WORK/kubelet"; fail "$f changed: the kubelet does not start, and nobody noticed"
+    }
     if [ "$(timeout 5 cat "$f")" = "$BEFORE" ]; then back=$((back + 1)); continue; fi
     if minds_not "$f"; then harmless=$((harmless + 1)); else UNNOTICED+=" $f"; fi
     echo "$BEFORE" >"$f" 2>/dev/null || true
   done; done; done
-  note "files changed: $HEALED healed, $told told, $back set back by the kubelet, $harmless that nobody minds"
+  note "files changed: $HEALED healed, $told told, $back set back by the kubelet," \
+    "$harmless that nobody minds"
   [ -z "$UNNOTICED" ] || fail "unnoticed:$UNNOTICED"
 }
 # pull_each STRIDE STRIDE-OF-FILES [ARG...]: of a tree that a kubelet with these arguments has made
