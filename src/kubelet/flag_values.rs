@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::cgroup::CgroupPath;
 use crate::kubelet::errors::LineError;
 use crate::kubelet::flags::Flag;
-use crate::kubelet::settings::{NO_CGROUP, NO_DRIVER};
-use crate::kubelet::{Driver, Origin, Settings, Sourced};
+use crate::kubelet::setting::{Driver, NO_CGROUP, NO_DRIVER, Origin, Sourced};
+use crate::kubelet::settings::Settings;
 
 impl Settings {
     /// These settings with a command line over them; `path` is the args file that holds it.

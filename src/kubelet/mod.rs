@@ -3,6 +3,7 @@
 //! Rests on `cmd/kubelet/app/server.go` for the order (defaults, configuration file, drop-ins,
 //! flags) and on MicroK8s for the places.
 
+mod arg_shape;
 pub mod args;
 pub mod config;
 pub mod containerd;
@@ -14,6 +15,7 @@ pub mod microk8s;
 pub mod remembered;
 mod reservations;
 mod runtime;
+mod setting;
 mod settings;
 pub mod yaml;
 
@@ -23,11 +25,13 @@ use nix::errno::Errno;
 
 use crate::root::Root;
 use crate::root::keep::{self, valid_text};
+use arg_shape::Reading;
 use errors::LineError;
 pub use errors::{ErrorKind, SettingsError};
-use flags::{Flag, Reading};
+use flags::Flag;
 use microk8s::{MICROK8S, Version};
-pub use settings::{Driver, Origin, Reservation, Settings, Sourced};
+pub use setting::{Driver, Origin, Sourced};
+pub use settings::{Reservation, Settings};
 
 /// The first kubelet that reads `--config-dir` without an environment variable that allows it.
 const DROPINS_WITHOUT_ASKING: Version = Version(1, 30);

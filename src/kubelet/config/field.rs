@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
-use crate::kubelet::errors::LineError;
-use crate::kubelet::settings::{NO_CGROUP, NO_DRIVER};
+use crate::kubelet::errors::{ErrorKind, LineError, SettingsError};
+use crate::kubelet::setting::{Driver, NO_CGROUP, NO_DRIVER, Origin, Sourced};
+use crate::kubelet::settings::Settings;
 use crate::kubelet::yaml::{Node, Value};
-use crate::kubelet::{Driver, ErrorKind, Origin, Settings, SettingsError, Sourced};
 
 /// The fields that are read, in the order in which errors are looked for.
 pub(super) const FIELDS: [&str; 16] = [
