@@ -214,10 +214,11 @@ mod tests {
 
     #[test]
     fn the_default_runtime_decides() {
-        let template = "version = 2\n[C]\ndefault_runtime_name = \"NAME\"\n[R.runc]\nruntime_type = \
-                        \"${RUNTIME_TYPE}\"\n[R.runc.options]\nSystemdCgroup = true\n[R.gpu]\n\
-                        runtime_type = \"io.containerd.runc.v2\"\n[R.gpu.options]\nSystemdCgroup = \
-                        false\n";
+        let template = "version = 2\n[C]\ndefault_runtime_name = \"NAME\"\n\
+                        [R.runc]\nruntime_type = \"${RUNTIME_TYPE}\"\n\
+                        [R.runc.options]\nSystemdCgroup = true\n\
+                        [R.gpu]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                        [R.gpu.options]\nSystemdCgroup = false\n";
         let (cgroupfs, systemd) = (Ok(Some(Driver::Cgroupfs)), Ok(Some(Driver::Systemd)));
         for plugin in [RUNTIME_PLUGIN, GRPC_PLUGIN] {
             let of = |name: &str| answer(plugin, &template.replace("NAME", name));

@@ -1,8 +1,7 @@
 //! A command line, read as the kubelet's flag library reads it.
 //!
-//! Rests on `flag.go` of spf13/pflag (`parseArgs`, `parseLongArg`, `parseSingleShortArg`) and on
-//! `k8s.io/component-base/cli/flag`: `WordSepNormalizeFunc` turns `_` in a name into `-`, and
-//! `MapStringString` and `MapStringBool` read pairs.
+//! Rests on `parseArgs` in `flag.go` of spf13/pflag. arg_shape.rs has the look of an argument,
+//! flag_values.rs what the values come to.
 
 use crate::kubelet::arg_shape::{Reading, Shape, normal};
 use crate::kubelet::args::Arg;

@@ -14,8 +14,8 @@ pub(super) const GRPC_PLUGIN: &str = "io.containerd.grpc.v1.cri";
 /// The same in version 1.
 pub(super) const SHORT_PLUGIN: &str = "cri";
 
-/// The options of a runtime of runc (`api/types/runc/options`) and their types as [`toml::Value::type_str`]
-/// names them. One of another type spoils them all.
+/// runc's options (`api/types/runc/options`) and their types as [`toml::Value::type_str`] names
+/// them. If one has another type, containerd uses none of them.
 pub(super) const RUNC_OPTIONS: [(&str, &str); 12] = [
     ("NoPivotRoot", "boolean"),
     ("NoNewKeyring", "boolean"),
