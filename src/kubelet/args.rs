@@ -5,7 +5,7 @@
 //! is split at single spaces, and each part goes through Go's `os.ExpandEnv`. So there are no
 //! comments behind an argument, tabs do not separate, and quotes group nothing.
 
-use crate::kubelet::flags::{Reading, Shape, normal};
+use crate::kubelet::arg_shape::{Reading, Shape, normal};
 use crate::root::keep::{BLANK, is_name};
 
 /// One argument, and where it stands in the file.

@@ -10,8 +10,9 @@ mod field;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::kubelet::errors::{ErrorKind, SettingsError};
+use crate::kubelet::settings::Settings;
 use crate::kubelet::yaml::{self, Node, Value};
-use crate::kubelet::{ErrorKind, Settings, SettingsError};
 use crate::root::Root;
 use crate::root::keep::{checked_text, valid_text};
 use field::{FIELDS, Field, Role};

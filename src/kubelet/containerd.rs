@@ -8,24 +8,20 @@
 //! `GenerateRuntimeOptions` for the answer, `plugins/cri/runtime/plugin.go` (`configMigration`) and
 //! `cmd/containerd/server/config/config.go` for what is read.
 
+mod format;
 mod imports;
 mod keep;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use toml::{Table, Value};
+use toml::Table;
 
-use crate::kubelet::errors::LineError;
-use crate::kubelet::{Driver, ErrorKind, SettingsError};
+use crate::kubelet::errors::{ErrorKind, SettingsError};
+use crate::kubelet::setting::Driver;
 use crate::root::Root;
-use crate::root::keep::{known_fault, text};
-
-/// Where the CRI's part of the configuration stands from version 3 of the file on, and before.
-const RUNTIME_PLUGIN: &str = "io.containerd.cri.v1.runtime";
-const GRPC_PLUGIN: &str = "io.containerd.grpc.v1.cri";
-/// The same in version 1.
-const SHORT_PLUGIN: &str = "cri";
+use crate::root::keep::text;
+use format::{GRPC_PLUGIN, RUNC_OPTIONS, RUNTIME_PLUGIN, SHORT_PLUGIN, SYSTEMD_CGROUP, parse};
 
 /// The version of the file that containerd 2 brought.
 const FORMAT_OF_SECOND: i64 = 3;
@@ -36,25 +32,6 @@ const USUAL_RUNTIME: &str = "runc";
 
 /// The only type of runtime whose options say a driver, and how MicroK8s' template names it.
 const RUNC_TYPES: [&str; 2] = ["io.containerd.runc.v2", "${RUNTIME_TYPE}"];
-
-/// The options of such a runtime (`api/types/runc/options`) and their types as [`Value::type_str`]
-/// names them. One of another type spoils them all.
-const RUNC_OPTIONS: [(&str, &str); 12] = [
-    ("NoPivotRoot", "boolean"),
-    ("NoNewKeyring", "boolean"),
-    ("ShimCgroup", "string"),
-    ("IoUid", "integer"),
-    ("IoGid", "integer"),
-    ("BinaryName", "string"),
-    ("Root", "string"),
-    (SYSTEMD_CGROUP, "boolean"),
-    ("CriuImagePath", "string"),
-    ("CriuWorkPath", "string"),
-    ("TaskApiAddress", "string"),
-    ("TaskApiVersion", "integer"),
-];
-
-const SYSTEMD_CGROUP: &str = "SystemdCgroup";
 
 /// What exists where systemd is the init system.
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
@@ -110,7 +87,7 @@ pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<ConfigFile>, S
             let table = parse(&text).map_err(|error| error.in_file(path, ", "))?;
             return Ok(Some(ConfigFile {
                 path: path.clone(),
-                is_second: format(&table) >= FORMAT_OF_SECOND,
+                is_second: version(&table) >= FORMAT_OF_SECOND,
                 driver: answer(root, path, &table),
             }));
         }
@@ -130,34 +107,16 @@ fn answer(root: &Root, path: &Path, table: &Table) -> Result<Driver, SettingsErr
     Ok(Driver::Cgroupfs)
 }
 
-fn parse(text: &str) -> Result<Table, LineError> {
-    if let Some((line, reason)) = known_fault(text).and_then(|fault| fault.split_once(' ')) {
-        return Err(LineError::unknown(line.parse().unwrap_or(1), reason));
-    }
-    text.parse().map_err(|error: toml::de::Error| {
-        let before = error.span().and_then(|span| text.get(..span.start));
-        let line = before.map_or(1, |before| before.split('\n').count());
-        // The library quotes a number that is too large, and nothing else.
-        let reason = match error.message() {
-            number if number.starts_with("invalid type: integer") => {
-                "an integer that does not fit into 64 bits"
-            }
-            reason => reason,
-        };
-        LineError::unknown(line, reason)
-    })
-}
-
 /// The version of the file's format; a file without one is of version 1.
-fn format(table: &Table) -> i64 {
-    let version = table.get("version").and_then(Value::as_integer);
+fn version(table: &Table) -> i64 {
+    let version = table.get("version").and_then(toml::Value::as_integer);
     version.unwrap_or(1)
 }
 
 /// A key of the CRI plugin's `containerd` table. Files before version 3 are migrated: what the
 /// newer plugin does not say, the older one does.
-fn setting<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
-    let plugins: &[&str] = match format(table) {
+fn setting<'a>(table: &'a Table, key: &str) -> Option<&'a toml::Value> {
+    let plugins: &[&str] = match version(table) {
         FORMAT_OF_SECOND.. => &[RUNTIME_PLUGIN],
         2 => &[RUNTIME_PLUGIN, GRPC_PLUGIN],
         _ => &[RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN],
@@ -171,12 +130,14 @@ fn setting<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
 /// where none does, and containerd looks whether systemd runs.
 fn driver(path: &Path, table: &Table) -> Result<Option<Driver>, SettingsError> {
     let empty = Table::new();
-    let runtimes = setting(table, "runtimes").and_then(Value::as_table);
+    let runtimes = setting(table, "runtimes").and_then(toml::Value::as_table);
     let runtimes = runtimes.unwrap_or(&empty);
     let default = match setting(table, "default_runtime_name") {
         None => USUAL_RUNTIME,
-        Some(Value::String(name)) if name.starts_with('$') => USUAL_RUNTIME,
-        Some(Value::String(name)) if name == USUAL_RUNTIME || runtimes.contains_key(name) => name,
+        Some(toml::Value::String(name)) if name.starts_with('$') => USUAL_RUNTIME,
+        Some(toml::Value::String(name)) if name == USUAL_RUNTIME || runtimes.contains_key(name) => {
+            name
+        }
         Some(other) => {
             let name = other.as_str().unwrap_or(other.type_str());
             let message = format!(
@@ -195,7 +156,7 @@ fn driver(path: &Path, table: &Table) -> Result<Option<Driver>, SettingsError> {
 }
 
 /// The driver by a runtime's options, if they are such that say one.
-fn driver_of(name: &str, runtime: Option<&Value>) -> Option<Driver> {
+fn driver_of(name: &str, runtime: Option<&toml::Value>) -> Option<Driver> {
     let get = |key: &str| runtime.and_then(|runtime| runtime.get(key));
     // runc has its type and all its options by default, and what a file says is laid over them.
     let is_usual = name == USUAL_RUNTIME;
@@ -253,10 +214,11 @@ mod tests {
 
     #[test]
     fn the_default_runtime_decides() {
-        let template = "version = 2\n[C]\ndefault_runtime_name = \"NAME\"\n[R.runc]\nruntime_type = \
-                        \"${RUNTIME_TYPE}\"\n[R.runc.options]\nSystemdCgroup = true\n[R.gpu]\n\
-                        runtime_type = \"io.containerd.runc.v2\"\n[R.gpu.options]\nSystemdCgroup = \
-                        false\n";
+        let template = "version = 2\n[C]\ndefault_runtime_name = \"NAME\"\n\
+                        [R.runc]\nruntime_type = \"${RUNTIME_TYPE}\"\n\
+                        [R.runc.options]\nSystemdCgroup = true\n\
+                        [R.gpu]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                        [R.gpu.options]\nSystemdCgroup = false\n";
         let (cgroupfs, systemd) = (Ok(Some(Driver::Cgroupfs)), Ok(Some(Driver::Systemd)));
         for plugin in [RUNTIME_PLUGIN, GRPC_PLUGIN] {
             let of = |name: &str| answer(plugin, &template.replace("NAME", name));

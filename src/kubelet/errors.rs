@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::kubelet::{Driver, Origin};
+use crate::kubelet::setting::{Driver, Origin};
 use crate::root::ReadError;
+use crate::root::keep::{fault, known_fault};
 
 /// What it means for the kubelet's start that its settings cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,26 @@ impl LineError {
 
     fn new(kind: ErrorKind, line: usize, reason: String) -> Self {
         Self { line, reason, kind }
+    }
+
+    /// What a capture keeps in place of a file with this error.
+    pub(super) fn keep(&self) -> String {
+        let kind = match self.kind {
+            ErrorKind::Refused => "refused",
+            ErrorKind::Unknown => "unknown",
+        };
+        fault(&format!("{kind} {} {}", self.line, self.reason))
+    }
+
+    /// The error that [`Self::keep`] left in a file's place.
+    pub(super) fn kept(text: &str) -> Option<Self> {
+        let (kind, rest) = known_fault(text)?.split_once(' ')?;
+        let (line, reason) = rest.split_once(' ')?;
+        let line = line.parse().ok()?;
+        Some(match kind {
+            "refused" => Self::refused(line, reason),
+            _ => Self::unknown(line, reason),
+        })
     }
 
     /// The same with the file before it; `separator` stands between the two.

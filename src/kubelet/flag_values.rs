@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::cgroup::CgroupPath;
 use crate::kubelet::errors::LineError;
 use crate::kubelet::flags::Flag;
-use crate::kubelet::settings::{NO_CGROUP, NO_DRIVER};
-use crate::kubelet::{Driver, Origin, Settings, Sourced};
+use crate::kubelet::setting::{Driver, NO_CGROUP, NO_DRIVER, Origin, Sourced};
+use crate::kubelet::settings::Settings;
 
 impl Settings {
     /// These settings with a command line over them; `path` is the args file that holds it.
@@ -43,9 +43,14 @@ impl Settings {
                 "system-reserved-cgroup" => new.system_reserved.set(reserved(flag)?, origin),
                 "kube-reserved" => reserve(&mut new.kube_reservation, flag, is_again, &origin)?,
                 "system-reserved" => reserve(&mut new.system_reservation, flag, is_again, &origin)?,
-                "reserved-cpus" => {
-                    let cpus = Some(flag.as_written()).filter(|cpus| !cpus.is_empty());
-                    new.reserved_cpus.set(cpus, origin);
+                "reserved-cpus" => new.reserved_cpus.set(given(flag), origin),
+                "cpu-manager-policy-options" => {
+                    let options = &mut new.cpu_manager_options;
+                    merge(options, flag, flag.text()?, is_again, &origin)?;
+                }
+                "fail-swap-on" => new.fail_swap_on.set(flag.boolean()?, origin),
+                "protect-kernel-defaults" => {
+                    new.protect_kernel_defaults.set(flag.boolean()?, origin);
                 }
                 "container-runtime-endpoint" => {
                     new.runtime_endpoint.set(Some(flag.as_written()), origin);
@@ -59,14 +64,6 @@ impl Settings {
                 }
                 "root-dir" => new.root_dir.set(PathBuf::from(flag.text()?), origin),
                 "fail-cgroupv1" => new.fail_cgroup_v1.set(Some(flag.boolean()?), origin),
-                "fail-swap-on" => new.fail_swap_on.set(flag.boolean()?, origin),
-                "protect-kernel-defaults" => {
-                    new.protect_kernel_defaults.set(flag.boolean()?, origin);
-                }
-                "cpu-manager-policy-options" => {
-                    let options = &mut new.cpu_manager_options;
-                    merge(options, flag, flag.text()?, is_again, &origin)?;
-                }
                 "cpu-manager-policy" => new.cpu_manager_policy.set(flag.text()?.to_owned(), origin),
                 "memory-manager-policy" => {
                     let policy = flag.text()?.to_owned();
@@ -77,6 +74,11 @@ impl Settings {
         }
         Ok(new)
     }
+}
+
+/// What the flag holds, if that is anything.
+fn given(flag: &Flag) -> Option<String> {
+    Some(flag.as_written()).filter(|text| !text.is_empty())
 }
 
 fn driver(flag: &Flag) -> Result<Driver, LineError> {
@@ -102,7 +104,7 @@ fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, LineError> {
     group(flag).map(Some)
 }
 
-/// `name=value,name=value`, in place of what the configuration file says, or behind an earlier flag.
+/// `name=value,name=value`: in place of what the configuration file says, or behind an earlier flag.
 fn merge(
     map: &mut BTreeMap<String, Sourced<String>>,
     flag: &Flag,

@@ -1,9 +1,9 @@
 //! A command line, read as the kubelet's flag library reads it.
 //!
-//! Rests on `flag.go` of spf13/pflag (`parseArgs`, `parseLongArg`, `parseSingleShortArg`) and on
-//! `k8s.io/component-base/cli/flag`: `WordSepNormalizeFunc` turns `_` in a name into `-`, and
-//! `MapStringString` and `MapStringBool` read pairs.
+//! Rests on `parseArgs` in `flag.go` of spf13/pflag. arg_shape.rs has the look of an argument,
+//! flag_values.rs what the values come to.
 
+use crate::kubelet::arg_shape::{Reading, Shape, normal};
 use crate::kubelet::args::Arg;
 use crate::kubelet::errors::LineError;
 
@@ -51,15 +51,6 @@ const VALUED: [&str; 16] = [
     "system-reserved-cgroup",
 ];
 
-/// How a flag takes its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// A boolean: only behind `=`.
-    Switch,
-    /// Behind `=`, or else the next argument.
-    Valued,
-}
-
 /// How the kubelet's flag of this name takes its value; `None` for a flag that this program does
 /// not read, so that a capture does not keep its value either.
 pub fn reading(name: &str) -> Option<Reading> {
@@ -67,57 +58,6 @@ pub fn reading(name: &str) -> Option<Reading> {
         Some(Reading::Switch)
     } else {
         VALUED.contains(&name).then_some(Reading::Valued)
-    }
-}
-
-/// The kubelet's normalisation of a name.
-pub fn normal(name: &str) -> String {
-    name.replace('_', "-")
-}
-
-/// What an argument looks like by itself, before it is known whether a flag takes it as its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape<'a> {
-    /// No text.
-    Empty,
-    /// `--`, which ends the flags.
-    End,
-    /// `--name` or `--name=value`: the name as it stands, and what stands behind `=`.
-    Long(&'a str, Option<&'a str>),
-    /// `-v`, `-v4` or `-v=4`: the letter, and all that stands behind it.
-    Short(char, &'a str),
-    /// `---` or `--=`, and all that stands behind it.
-    BadSyntax(&'static str, &'a str),
-    /// `-`
-    Dash,
-    /// Anything else.
-    Word,
-}
-
-impl<'a> Shape<'a> {
-    /// The shape of `text`, an argument after expansion.
-    pub fn of(text: &'a str) -> Self {
-        let Some(short) = text.strip_prefix('-') else {
-            return if text.is_empty() {
-                Self::Empty
-            } else {
-                Self::Word
-            };
-        };
-        let Some(long) = short.strip_prefix('-') else {
-            let mut letters = short.chars();
-            let first = letters.next();
-            return first.map_or(Self::Dash, |flag| Self::Short(flag, letters.as_str()));
-        };
-        if let Some(more) = long.strip_prefix('-') {
-            return Self::BadSyntax("---", more);
-        }
-        match long.split_once('=') {
-            Some(("", more)) => Self::BadSyntax("--=", more),
-            Some((name, value)) => Self::Long(name, Some(value)),
-            None if long.is_empty() => Self::End,
-            None => Self::Long(long, None),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::kubelet::Driver;
+use crate::kubelet::setting::Driver;
 
 /// The controllers that the kubelet validates, of those that the root of the hierarchy offers
 /// (`getSupportedUnifiedControllers`; the same from 1.20 to 1.36).

@@ -3,6 +3,7 @@
 //! Rests on `cmd/kubelet/app/server.go` for the order (defaults, configuration file, drop-ins,
 //! flags) and on MicroK8s for the places.
 
+mod arg_shape;
 pub mod args;
 pub mod config;
 pub mod containerd;
@@ -14,6 +15,7 @@ pub mod microk8s;
 pub mod remembered;
 mod reservations;
 mod runtime;
+mod setting;
 mod settings;
 pub mod yaml;
 
@@ -23,11 +25,13 @@ use nix::errno::Errno;
 
 use crate::root::Root;
 use crate::root::keep::{self, valid_text};
+use arg_shape::Reading;
 use errors::LineError;
 pub use errors::{ErrorKind, SettingsError};
-use flags::{Flag, Reading};
+use flags::Flag;
 use microk8s::{MICROK8S, Version};
-pub use settings::{Driver, Origin, Reservation, Settings, Sourced};
+pub use setting::{Driver, Origin, Sourced};
+pub use settings::{Reservation, Settings};
 
 /// The first kubelet that reads `--config-dir` without an environment variable that allows it.
 const DROPINS_WITHOUT_ASKING: Version = Version(1, 30);
@@ -78,14 +82,7 @@ pub fn read(root: &Root) -> Configured {
                     return Configured::Inactive(format!("there is no {}", args_file.display()));
                 }
                 Err(error) => Err(error.into()),
-                Ok(content) => {
-                    read_settings(root, &revision, version, &args_file, &content).map(|settings| {
-                        Settings {
-                            empty_args_file: content.is_empty().then(|| args_file.clone()),
-                            ..settings
-                        }
-                    })
-                }
+                Ok(content) => read_settings(root, &revision, version, &args_file, &content),
             }
         }
     };
@@ -160,7 +157,8 @@ fn read_settings(
     let config = named_file(&flags, "config", &data).map_err(in_file)?;
     let (config, dropins) = (config.map(|(path, _)| path), dropins.map(|(path, _)| path));
     let settings = config::read(root, config.as_deref(), dropins.as_deref())?;
-    let settings = settings.with_flags(&flags, path).map_err(in_file)?;
+    let mut settings = settings.with_flags(&flags, path).map_err(in_file)?;
+    settings.empty_args_file = content.is_empty().then(|| path.to_owned());
     if let Some((origin, words)) = reservations::refusal(&settings, version) {
         let message = format!("{origin}: the kubelet refuses this: {words}");
         let path = origin.file().unwrap_or(Path::new("/"));

@@ -7,7 +7,8 @@
 
 use crate::kubelet::microk8s::Version;
 use crate::kubelet::runtime::{ALWAYS_ASKS, ASKS_RUNTIME};
-use crate::kubelet::{Origin, Settings};
+use crate::kubelet::setting::Origin;
+use crate::kubelet::settings::Settings;
 
 /// The first kubelet that refuses a key that stands there twice.
 const REFUSES_DUPLICATES: Version = Version(1, 31);

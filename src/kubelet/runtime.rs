@@ -7,8 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::kubelet::containerd::{self, ConfigFile, Containerd};
+use crate::kubelet::errors::SettingsError;
 use crate::kubelet::microk8s::{DEFAULT_ENDPOINT, MICROK8S, TRACES_OF_DEFAULT_RUNTIME, Version};
-use crate::kubelet::{Origin, Settings, SettingsError, Sourced};
+use crate::kubelet::setting::{Origin, Sourced};
+use crate::kubelet::settings::Settings;
 use crate::root::Root;
 
 /// The first MicroK8s whose containerd answers RuntimeConfig (2.1; kubelets ask from 1.31 on, but

@@ -21,7 +21,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
 use nix::fcntl::{open, openat, openat2, readlink, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
+use nix::sys::stat::{Mode, SFlag, fstat, stat};
 use nix::unistd::{AccessFlags, access};
 use record::{ERRNO_FILE, Found, Record};
 
@@ -264,15 +264,15 @@ impl Root {
         } else {
             retry(|| stat(path))
         };
-        let is_empty = |stat: &FileStat| stat.st_size == 0;
         self.note(path, &answer, |stat| {
-            let kept: &[u8] = if is_empty(stat) { b"" } else { b"BLANKED\n" };
+            let kept: &[u8] = if stat.st_size == 0 { b"" } else { b"BLANKED\n" };
             Found::File(kept.to_vec())
         });
-        let known = absent_is_none(answer.map_err(failed("look for", path)))?;
-        let kind = |stat: &FileStat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        let file = known.filter(|stat| kind(stat) == SFlag::S_IFREG);
-        Ok(file.map(|stat| is_empty(&stat)))
+        let Some(stat) = absent_is_none(answer.map_err(failed("look for", path)))? else {
+            return Ok(None);
+        };
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        Ok((kind == SFlag::S_IFREG).then_some(stat.st_size == 0))
     }
 
     /// Names, and whether each is a directory, sorted.

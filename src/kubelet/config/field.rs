@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
-use crate::kubelet::errors::LineError;
-use crate::kubelet::settings::{NO_CGROUP, NO_DRIVER};
+use crate::kubelet::errors::{ErrorKind, LineError, SettingsError};
+use crate::kubelet::setting::{Driver, NO_CGROUP, NO_DRIVER, Origin, Sourced};
+use crate::kubelet::settings::Settings;
 use crate::kubelet::yaml::{Node, Value};
-use crate::kubelet::{Driver, ErrorKind, Origin, Settings, SettingsError, Sourced};
 
 /// The fields that are read, in the order in which errors are looked for.
 pub(super) const FIELDS: [&str; 17] = [
@@ -20,8 +20,8 @@ pub(super) const FIELDS: [&str; 17] = [
     "kubeReservedCgroup",
     "systemReservedCgroup",
     "failCgroupV1",
-    "failSwapOn",
     "protectKernelDefaults",
+    "failSwapOn",
     "cpuManagerPolicy",
     "cpuManagerPolicyOptions",
     "memoryManagerPolicy",
@@ -60,10 +60,10 @@ impl Field<'_> {
             "kubeReservedCgroup" => self.set_some(new, |s| &mut s.kube_reserved, self.group()?),
             "systemReservedCgroup" => self.set_some(new, |s| &mut s.system_reserved, self.group()?),
             "failCgroupV1" => self.set_some(new, |s| &mut s.fail_cgroup_v1, self.boolean()?),
-            "failSwapOn" => self.set(new, |s| &mut s.fail_swap_on, self.boolean()?),
             "protectKernelDefaults" => {
                 self.set(new, |s| &mut s.protect_kernel_defaults, self.boolean()?);
             }
+            "failSwapOn" => self.set(new, |s| &mut s.fail_swap_on, self.boolean()?),
             "cpuManagerPolicy" => self.set(new, |s| &mut s.cpu_manager_policy, self.text()?),
             "cpuManagerPolicyOptions" => {
                 self.merge(role, &mut new.cpu_manager_options, Self::text_or_empty)?;

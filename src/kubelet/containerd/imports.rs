@@ -7,9 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use toml::Table;
 
-use super::keep::keep;
-use super::{GRPC_PLUGIN, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
-use crate::kubelet::{ErrorKind, SettingsError};
+use crate::kubelet::containerd::format::{GRPC_PLUGIN, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
+use crate::kubelet::containerd::keep::keep;
+use crate::kubelet::errors::{ErrorKind, SettingsError};
 use crate::root::Root;
 use crate::root::keep::text;
 

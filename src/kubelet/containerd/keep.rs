@@ -4,9 +4,11 @@
 //! The file is written anew, with one line for each of its topmost keys. Of a file that cannot be
 //! parsed only the error is kept.
 
-use toml::{Table, Value};
+use toml::Table;
 
-use super::{GRPC_PLUGIN, RUNC_OPTIONS, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
+use crate::kubelet::containerd::format::{
+    GRPC_PLUGIN, RUNC_OPTIONS, RUNTIME_PLUGIN, SHORT_PLUGIN, parse,
+};
 use crate::root::keep::{fault, is_name, quoted};
 
 /// Where the values stand that are read, from the top down. `PLUGIN` stands for any of the CRI's
@@ -76,27 +78,27 @@ fn entries<'a>(table: &'a Table, path: &'a [&'a str]) -> impl Iterator<Item = St
     })
 }
 
-fn keep_value(value: &Value, path: &[&str]) -> String {
+fn keep_value(value: &toml::Value, path: &[&str]) -> String {
     let way = way(path);
     let (is_read, leads) = (way == Some(0), way.is_some_and(|more| more > 0));
     match value {
-        Value::String(text) => quoted(if is_read { text } else { "" }),
-        Value::Integer(number) => (if is_read { *number } else { 0 }).to_string(),
-        Value::Boolean(value) => (is_read && *value).to_string(),
-        Value::Float(_) => "0.0".to_owned(),
-        Value::Datetime(_) => "1970-01-01".to_owned(),
-        Value::Array(items) if leads => {
+        toml::Value::String(text) => quoted(if is_read { text } else { "" }),
+        toml::Value::Integer(number) => (if is_read { *number } else { 0 }).to_string(),
+        toml::Value::Boolean(value) => (is_read && *value).to_string(),
+        toml::Value::Float(_) => "0.0".to_owned(),
+        toml::Value::Datetime(_) => "1970-01-01".to_owned(),
+        toml::Value::Array(items) if leads => {
             let items = items
                 .iter()
                 .map(|item| keep_value(item, &[path, &["[]"]].concat()));
             format!("[{}]", items.collect::<Vec<_>>().join(", "))
         }
-        Value::Array(_) => "[]".to_owned(),
-        Value::Table(table) if leads => {
+        toml::Value::Array(_) => "[]".to_owned(),
+        toml::Value::Table(table) if leads => {
             let entries: Vec<String> = entries(table, path).collect();
             format!("{{ {} }}", entries.join(", "))
         }
-        Value::Table(_) => "{}".to_owned(),
+        toml::Value::Table(_) => "{}".to_owned(),
     }
 }
 

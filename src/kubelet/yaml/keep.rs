@@ -6,19 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Node, Value, parse};
-use crate::kubelet::ErrorKind;
-use crate::kubelet::errors::LineError;
-use crate::root::keep::{fault, is_name, known_fault, quoted};
+use crate::kubelet::yaml::compose::parse;
+use crate::kubelet::yaml::node::{Node, Value};
+use crate::root::keep::{is_name, quoted};
 
 /// A field that is read is a scalar, or a list or map of scalars.
-const DEEPEST: usize = 2;
+const FIELD_LEVELS: usize = 2;
 
 /// The document `text` with the values of `fields`.
 pub fn keep(text: &str, fields: &[&str]) -> String {
     let document = match parse(text) {
         Ok(document) => document,
-        Err(error) => return keep_error(&error),
+        Err(error) => return error.keep(),
     };
     let mut json = Json {
         text: String::new(),
@@ -56,7 +55,7 @@ impl Json {
             Value::Text(text) => self.text.push_str(&quoted(text)),
             Value::List(items) => {
                 self.text.push('[');
-                for item in items.iter().filter(|_| depth < DEEPEST) {
+                for item in items.iter().filter(|_| depth < FIELD_LEVELS) {
                     self.begin(item);
                     self.node(item, depth + 1);
                 }
@@ -68,7 +67,7 @@ impl Json {
 
     fn map(&mut self, entries: &BTreeMap<String, Node>, depth: usize) {
         self.text.push('{');
-        let mut entries: Vec<_> = entries.iter().filter(|_| depth < DEEPEST).collect();
+        let mut entries: Vec<_> = entries.iter().filter(|_| depth < FIELD_LEVELS).collect();
         entries.sort_by_key(|(_, node)| node.line);
         for (name, node) in entries {
             self.begin(node);
@@ -87,24 +86,6 @@ impl Json {
         }
         self.text.push_str(&"\n".repeat(lines));
     }
-}
-
-fn keep_error(error: &LineError) -> String {
-    let kind = match error.kind {
-        ErrorKind::Refused => "refused",
-        ErrorKind::Unknown => "unknown",
-    };
-    fault(&format!("{kind} {} {}", error.line, error.reason))
-}
-
-/// The error that a capture keeps in a file's place.
-pub(super) fn kept_error(text: &str) -> Option<LineError> {
-    let (kind, rest) = known_fault(text)?.split_once(' ')?;
-    let (line, reason) = rest.split_once(' ')?;
-    Some(match kind {
-        "refused" => LineError::refused(line.parse().ok()?, reason),
-        _ => LineError::unknown(line.parse().ok()?, reason),
-    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Rests on `resolve` in go-yaml v2's `resolve.go`.
 
-use super::Value;
-use crate::kubelet::ErrorKind;
+use crate::kubelet::errors::ErrorKind;
+use crate::kubelet::yaml::node::Value;
 
 /// What is wrong with a scalar, and whether the kubelet refuses it.
 type Wrong = (String, ErrorKind);
@@ -149,7 +149,8 @@ fn is_float(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Value, parse};
+    use super::*;
+    use crate::kubelet::yaml::parse;
 
     fn kind(scalar: &str) -> &'static str {
         let Ok(node) = parse(&format!("a: {scalar}\n")) else {
