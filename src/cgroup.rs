@@ -1,4 +1,4 @@
-//! The two words everything else is said in: where a cgroup is, and which controllers it has.
+//! A cgroup's path, and a set of controllers: all other modules name cgroups in these two types.
 //!
 //! Rests on the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
 
@@ -94,10 +94,8 @@ impl CgroupPath {
     /// makes and fills such a group.
     pub fn unit(&self) -> Option<&str> {
         // A unit's name is ASCII.
-        let names = self.components().filter_map(|name| name.to_str());
-        names
-            .into_iter()
-            .find(|name| UNIT_TYPES.iter().any(|suffix| name.ends_with(suffix)))
+        let mut names = self.components().filter_map(|name| name.to_str());
+        names.find(|name| UNIT_TYPES.iter().any(|suffix| name.ends_with(suffix)))
     }
 
     /// Whether this is the root of the hierarchy.
@@ -107,14 +105,9 @@ impl CgroupPath {
 
     /// Whether `other` lies below this group (a group does not lie below itself).
     pub fn is_above(&self, other: &Self) -> bool {
-        let is_below = || {
-            other
-                .0
-                .as_bytes()
-                .strip_prefix(self.0.as_bytes())
-                .is_some_and(|rest| rest.starts_with(b"/"))
-        };
-        self != other && (self.is_root() || is_below())
+        let rest = other.0.as_bytes().strip_prefix(self.0.as_bytes());
+        let is_below = rest.is_some_and(|rest| rest.starts_with(b"/"));
+        self != other && (self.is_root() || is_below)
     }
 
     /// The directory of this group under the hierarchy's mount point.

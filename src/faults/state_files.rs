@@ -17,8 +17,8 @@ use crate::faults::terms::{Learned, Occasion, Terms};
 use crate::host::Host;
 use crate::host::partitions::Cpus;
 use crate::host::state_files::{CPU_MANAGER, MEMORY_MANAGER, POD_STATUS, StateFile};
-use crate::kubelet::Settings;
 use crate::kubelet::microk8s::Version;
+use crate::kubelet::{Settings, flag_values};
 use crate::repair::step::Step;
 use crate::root::keep;
 
@@ -222,9 +222,7 @@ fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Troub
         let reason = format!("its defaultCpuSet {:?} is no list of CPUs", state.default);
         return Some(Trouble::Damaged(reason));
     };
-    let options = settings.cpu_manager_options.value.as_deref();
-    let is_strict = options.is_some_and(|options| options.contains("strict-cpu-reservation"));
-    if wanted != "static" || is_strict {
+    if wanted != "static" {
         return None;
     }
     if default.is_empty() {
@@ -233,7 +231,20 @@ fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Troub
     }
     let reserved = settings.reserved_cpus.value.as_deref().unwrap_or_default();
     let reserved = Cpus::parse(reserved);
-    if !reserved.minus(&default).is_empty() {
+    let strict = settings.cpu_manager_options.get("strict-cpu-reservation");
+    let is_strict =
+        strict.is_some_and(|option| flag_values::parse_bool(&option.value) == Some(true));
+    // Of an amount that is reserved, only the kubelet knows on which CPUs.
+    if is_strict && reserved.is_empty() {
+        return None;
+    }
+    let outside = reserved.minus(&default);
+    if is_strict && outside != reserved {
+        return Some(Trouble::Outdated(format!(
+            "strictly reserved CPUs (of {reserved}) are in its default set ({default})"
+        )));
+    }
+    if !is_strict && !outside.is_empty() {
         return Some(Trouble::Outdated(format!(
             "not all reserved CPUs ({reserved}) are in its default set ({default})"
         )));
@@ -247,9 +258,14 @@ fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Troub
         known.extend(&Cpus::parse(assigned));
     }
     let online = host.node.online_cpus.as_ref()?;
-    (known != *online).then(|| {
+    let usable = if is_strict {
+        online.minus(&reserved)
+    } else {
+        online.clone()
+    };
+    (known != usable).then(|| {
         Trouble::Outdated(format!(
-            "it is about the CPUs {known}, and {online} are online"
+            "it is about the CPUs {known}, and {usable} are online"
         ))
     })
 }

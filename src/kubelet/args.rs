@@ -5,17 +5,17 @@
 //! is split at single spaces, and each part goes through Go's `os.ExpandEnv`. So there are no
 //! comments behind an argument, tabs do not separate, and quotes group nothing.
 
-use crate::kubelet::flags::{Given, Reading, normal};
+use crate::kubelet::arg_shape::{Reading, Shape, normal};
 use crate::root::keep::{BLANK, is_name};
 
-/// One argument and where it stands.
+/// One argument, and where it stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arg {
     /// After expansion.
     pub text: String,
     /// Counted from 1.
     pub line: usize,
-    /// Which one of its line, counted from 1.
+    /// Its position in the line, counted from 1.
     pub number: usize,
     /// A variable in it whose value only the running service knows.
     pub unknown_variable: Option<String>,
@@ -43,7 +43,7 @@ pub fn parse(text: &str, variables: &dyn Fn(&str) -> Option<String>) -> Vec<Arg>
 }
 
 fn unquoted(part: &str) -> String {
-    part.chars().filter(|c| !matches!(c, '"' | '\'')).collect()
+    part.replace(['"', '\''], "")
 }
 
 /// What a capture keeps of `text`: the flags that `reading` knows, of the others the names, and
@@ -54,122 +54,102 @@ pub fn keep(
     reading: &dyn Fn(&str) -> Option<Reading>,
 ) -> String {
     let mut kept = String::with_capacity(text.len());
-    let mut before = Before::Flags;
+    let mut next = Next::Any;
     for line in text.split_inclusive('\n') {
         let args = line.trim();
-        let (margin, _) = line.split_at(line.len() - line.trim_start().len());
-        kept.push_str(margin);
+        let mut parts = Vec::new();
         if args.starts_with('#') {
-            kept.push('#');
+            parts.push("#".to_owned());
         } else if !args.is_empty() {
-            let parts = args.split(' ').map(|part| {
-                keep_part(
-                    part,
-                    &expand(&unquoted(part), variables).0,
-                    reading,
-                    &mut before,
-                )
-            });
-            kept.push_str(&parts.collect::<Vec<_>>().join(" "));
+            for part in args.split(' ') {
+                let (arg, _) = expand(&unquoted(part), variables);
+                parts.push(keep_part(part, &arg, reading, &mut next));
+            }
         }
-        kept.push_str(
-            line.strip_prefix(margin)
-                .and_then(|rest| rest.strip_prefix(args))
-                .unwrap_or_default(),
-        );
+        kept.push_str(&line.replacen(args, &parts.join(" "), 1));
     }
     kept
 }
 
-/// What the arguments before make of the next one.
-enum Before {
-    /// Whatever it looks like.
-    Flags,
+/// What the arguments so far make of the next one.
+enum Next {
+    /// A flag or a stray word, by its look.
+    Any,
     /// The value of a flag that is read.
-    Name,
-    /// Behind `--` nothing is a flag.
-    Words,
+    Value,
+    /// A stray word whatever it looks like: it stands behind `--`.
+    Word,
 }
 
-/// One argument, as it stands in the file and as it is after expansion.
+/// One argument, as it stands in the file (`part`) and as it is after expansion (`arg`).
 fn keep_part(
     part: &str,
-    text: &str,
+    arg: &str,
     reading: &dyn Fn(&str) -> Option<Reading>,
-    before: &mut Before,
+    next: &mut Next,
 ) -> String {
-    let is_value = matches!(before, Before::Name);
+    let is_value = matches!(next, Next::Value);
     if is_value {
-        *before = Before::Flags;
+        *next = Next::Any;
     }
-    let or_less =
-        |begin: &str, has_more: bool| format!("{begin}{}", if has_more { BLANK } else { "" });
-    match Given::of(text) {
-        Given::Empty if part.is_empty() => String::new(),
-        Given::Empty => "\"\"".to_owned(),
-        _ if matches!(before, Before::Words) => BLANK.to_owned(),
-        // Another flag in a value's place may hold a secret, and is no value that somebody meant.
-        Given::Long { name, value } => match reading(&normal(name)) {
-            Some(known) => {
-                if known == Reading::Valued && value.is_none() && !is_value {
-                    *before = Before::Name;
+    let blank_more = |more: &str| if more.is_empty() { "" } else { BLANK };
+    match Shape::of(arg) {
+        Shape::Empty if part.is_empty() => String::new(),
+        Shape::Empty => "\"\"".to_owned(),
+        _ if matches!(next, Next::Word) => BLANK.to_owned(),
+        // Another flag in a value's place is no value that anybody meant, and may hold a secret.
+        Shape::Long(name, value) => match (reading(&normal(name)), value) {
+            (Some(Reading::Valued), None) => {
+                if !is_value {
+                    *next = Next::Value;
                 }
                 part.to_owned()
             }
-            None => format!(
-                "--{}{}",
-                if is_name(name) { name } else { BLANK },
-                value
-                    .map(|_| format!("={}", blank(part)))
-                    .unwrap_or_default()
-            ),
+            (Some(_), _) => part.to_owned(),
+            (None, value) => {
+                let name = if is_name(name) { name } else { BLANK };
+                let value = value.map(|_| format!("={}", blank(part)));
+                format!("--{name}{}", value.unwrap_or_default())
+            }
         },
         _ if is_value => part.to_owned(),
-        Given::Short { flag, has_more } => or_less(&format!("-{flag}"), has_more),
-        Given::BadSyntax { begin, has_more } => or_less(begin, has_more),
-        Given::End => {
-            *before = Before::Words;
+        Shape::Short(flag, more) => format!("-{flag}{}", blank_more(more)),
+        Shape::BadSyntax(begin, more) => format!("{begin}{}", blank_more(more)),
+        Shape::End => {
+            *next = Next::Word;
             "--".to_owned()
         }
-        Given::Dash => "-".to_owned(),
-        Given::Word => blank(part),
+        Shape::Dash => "-".to_owned(),
+        Shape::Word => blank(part),
     }
 }
 
-/// In place of a word, with the quote behind it: it ends nothing, and shows that somebody thought
-/// so.
+/// In place of a word, with the quote behind it: the quote ends nothing, and shows that the author
+/// thought it would.
 fn blank(part: &str) -> String {
-    let is_quote = |c: char| matches!(c, '"' | '\'');
     if part.trim_matches('\0').is_empty() {
-        part.to_owned()
-    } else {
-        format!(
-            "{BLANK}{}",
-            part.chars()
-                .last()
-                .filter(|c| is_quote(*c))
-                .map(String::from)
-                .unwrap_or_default()
-        )
+        return part.to_owned();
+    }
+    match part.chars().last() {
+        Some(quote @ ('"' | '\'')) => format!("{BLANK}{quote}"),
+        _ => BLANK.to_owned(),
     }
 }
 
 /// Go's `os.Expand`: `$name` and `${name}`; what is not a name after `$` is kept or eaten exactly
-/// as there.
+/// as there. Second, the last variable that `variables` does not know.
 fn expand(part: &str, variables: &dyn Fn(&str) -> Option<String>) -> (String, Option<String>) {
     let mut expanded = String::with_capacity(part.len());
     let mut unknown = None;
     let mut rest = part;
     while let Some((before, after)) = rest.split_once('$') {
         expanded.push_str(before);
-        let (name, width) = variable(after);
-        match name {
-            Name::Known(name) => match variables(name) {
-                Some(value) => expanded.push_str(&value),
-                None => unknown = Some(name.to_owned()),
-            },
-            Name::None => expanded.push('$'),
-            Name::BadSyntax => {}
+        let (name, width) = shell_name(after);
+        match name.map(|name| (name, variables(name))) {
+            Some((_, Some(value))) => expanded.push_str(&value),
+            Some((name, None)) => unknown = Some(name.to_owned()),
+            None if width == 0 => expanded.push('$'),
+            None => {}
         }
         rest = after.get(width..).unwrap_or_default();
     }
@@ -177,32 +157,25 @@ fn expand(part: &str, variables: &dyn Fn(&str) -> Option<String>) -> (String, Op
     (expanded, unknown)
 }
 
-enum Name<'a> {
-    Known(&'a str),
-    None,
-    BadSyntax,
-}
-
-/// Go's `getShellName`: the name after a `$`, and how many bytes it takes.
-fn variable(after: &str) -> (Name<'_>, usize) {
+/// Go's `getShellName`: the name after a `$`, and how many bytes belong to it. Bytes without a name
+/// are bad syntax.
+fn shell_name(after: &str) -> (Option<&str>, usize) {
     if let Some(braced) = after.strip_prefix('{') {
         return match braced.split_once('}') {
-            Some(("", _)) => (Name::BadSyntax, 2),
-            Some((name, _)) => (Name::Known(name), name.len() + 2),
-            None => (Name::BadSyntax, 1),
+            Some(("", _)) => (None, 2),
+            Some((name, _)) => (Some(name), name.len() + 2),
+            None => (None, 1),
         };
     }
     let is_special = |c: char| c.is_ascii_digit() || "*#$@!?-".contains(c);
-    let width = match after.chars().next() {
-        Some(first) if is_special(first) => 1,
-        _ => after
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(after.len()),
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let width = if after.starts_with(is_special) {
+        1
+    } else {
+        after.find(|c| !is_part(c)).unwrap_or(after.len())
     };
-    match after.get(..width) {
-        Some("") | None => (Name::None, 0),
-        Some(name) => (Name::Known(name), width),
-    }
+    let name = after.get(..width).filter(|name| !name.is_empty());
+    (name, width)
 }
 
 #[cfg(test)]

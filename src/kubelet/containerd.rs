@@ -1,32 +1,30 @@
 //! The cgroup driver that containerd's own configuration asks for.
 //!
 //! From containerd 2 on the runtime tells the kubelet its driver (RuntimeConfig of the CRI), and
-//! kubelets from 1.31 on obey. The file is read rather than the runtime asked, which may not be up
-//! yet.
+//! kubelets from 1.31 on obey. This program reads the file rather than asks the runtime, which may
+//! not be up yet.
 //!
 //! Rests on containerd 2.0 to 2.3: `internal/cri/server/runtime_config_linux.go` and
 //! `GenerateRuntimeOptions` for the answer, `plugins/cri/runtime/plugin.go` (`configMigration`) and
 //! `cmd/containerd/server/config/config.go` for what is read.
 
+mod format;
 mod imports;
 mod keep;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use toml::{Table, Value};
+use toml::Table;
 
-use crate::kubelet::{Driver, ErrorKind};
-use crate::root::keep::{known_fault, text};
-use crate::root::{ReadError, Root};
+use crate::kubelet::errors::{ErrorKind, SettingsError};
+use crate::kubelet::setting::Driver;
+use crate::root::Root;
+use crate::root::keep::text;
+use format::{GRPC_PLUGIN, RUNC_OPTIONS, RUNTIME_PLUGIN, SHORT_PLUGIN, SYSTEMD_CGROUP, parse};
 
-/// Where the CRI's part of the configuration stands from version 3 of the file on, and before.
-const RUNTIME_PLUGIN: &str = "io.containerd.cri.v1.runtime";
-const GRPC_PLUGIN: &str = "io.containerd.grpc.v1.cri";
-/// The same in version 1.
-const SHORT_PLUGIN: &str = "cri";
-
-/// The version of the configuration that containerd 2 brought.
-const VERSION_OF_SECOND: i64 = 3;
+/// The version of the file that containerd 2 brought.
+const FORMAT_OF_SECOND: i64 = 3;
 
 /// The runtime that is always there, with options of its own; MicroK8s' template names it by a
 /// variable.
@@ -35,116 +33,43 @@ const USUAL_RUNTIME: &str = "runc";
 /// The only type of runtime whose options say a driver, and how MicroK8s' template names it.
 const RUNC_TYPES: [&str; 2] = ["io.containerd.runc.v2", "${RUNTIME_TYPE}"];
 
-/// The options of such a runtime (`api/types/runc/options`); one of another type spoils them all.
-const RUNC_OPTIONS: [(&str, Expected); 12] = [
-    ("NoPivotRoot", Expected::Boolean),
-    ("NoNewKeyring", Expected::Boolean),
-    ("ShimCgroup", Expected::Text),
-    ("IoUid", Expected::Number),
-    ("IoGid", Expected::Number),
-    ("BinaryName", Expected::Text),
-    ("Root", Expected::Text),
-    (SYSTEMD_CGROUP, Expected::Boolean),
-    ("CriuImagePath", Expected::Text),
-    ("CriuWorkPath", Expected::Text),
-    ("TaskApiAddress", Expected::Text),
-    ("TaskApiVersion", Expected::Number),
-];
-
-const SYSTEMD_CGROUP: &str = "SystemdCgroup";
-
 /// What exists where systemd is the init system.
 const SYSTEMD_RUNS: &str = "/run/systemd/system";
 
-#[derive(Clone, Copy)]
-enum Expected {
-    Boolean,
-    Number,
-    Text,
-}
-
-/// What containerd is told, and in which file.
+/// The driver that containerd's configuration sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Containerd {
-    /// What it answers a kubelet that asks.
+    /// The driver that containerd answers a kubelet that asks.
     pub driver: Driver,
-    /// The file that says so, or does not say otherwise.
+    /// The file that sets it, or leaves the default.
     pub path: PathBuf,
-    /// Whether only a containerd 2 reads this file, which answers a kubelet that asks. One that
-    /// both read tells nothing.
+    /// Whether only a containerd 2 reads this file, which answers a kubelet that asks. Any
+    /// containerd reads a file of an older format, so that it tells nothing.
     pub is_second: bool,
 }
 
 /// A configuration that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Where.
+    /// As [`Containerd::path`].
     pub path: PathBuf,
     /// As [`Containerd::is_second`].
     pub is_second: bool,
-    /// What it comes to.
-    pub driver: Result<Driver, ContainerdError>,
+    /// The driver, or why it is not known.
+    pub driver: Result<Driver, SettingsError>,
 }
 
-/// Why containerd's configuration is not known.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ContainerdError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// It is no TOML.
-    #[error("{path}, line {line}: {reason}", path = path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The default runtime is not there.
-    #[error(
-        "{path}: default_runtime_name {name:?} names no runtime of this file; containerd then runs \
-         without its CRI plugin, and the kubelet finds no runtime (\"no corresponding runtime \
-         configured in `containerd.runtimes`\")",
-        path = path.display()
-    )]
-    NoDefaultRuntime {
-        /// The file.
-        path: PathBuf,
-        /// What it names.
-        name: String,
-    },
-    /// It imports what may change the driver.
-    #[error("{path}: imports {import:?} {reason}, so that the cgroup driver is not \
-             known", path = path.display())]
-    Imports {
-        /// The file.
-        path: PathBuf,
-        /// A pattern in it, or a file that is imported.
-        import: String,
-        /// What about it.
-        reason: &'static str,
-    },
-}
-
-impl ContainerdError {
-    /// What it means for the kubelet's start, where the driver depends on it.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NoDefaultRuntime { .. } => ErrorKind::Refused,
-            Self::Read(_) | Self::Invalid { .. } | Self::Imports { .. } => ErrorKind::Unknown,
-        }
-    }
-
-    /// The file that shows it.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Read(error) => &error.path,
-            Self::Invalid { path, .. }
-            | Self::NoDefaultRuntime { path, .. }
-            | Self::Imports { path, .. } => path,
-        }
+impl ConfigFile {
+    /// The configuration with the driver that it sets.
+    ///
+    /// # Errors
+    /// When the driver is not known.
+    pub(super) fn known(self) -> Result<Containerd, SettingsError> {
+        Ok(Containerd {
+            driver: self.driver?,
+            path: self.path,
+            is_second: self.is_second,
+        })
     }
 }
 
@@ -152,107 +77,86 @@ impl ContainerdError {
 ///
 /// # Errors
 /// When that file cannot be read or is no TOML.
-pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<ConfigFile>, ContainerdError> {
+pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<ConfigFile>, SettingsError> {
+    // The kubelet itself does not read these files, and so refuses nothing.
+    let kind = ErrorKind::Unknown;
+    let unreadable = |error| SettingsError::Read { error, kind };
     for path in candidates {
-        if let Some(text) = root.keeping(&text(keep::keep)).read_if_there(path)? {
-            let table = parse(path, &text)?;
-            let is_second = version(&table) >= VERSION_OF_SECOND;
-            let driver =
-                imports::check(root, path, &table).and_then(|()| match driver(path, &table)? {
-                    Some(driver) => Ok(driver),
-                    None => Ok(if root.exists(Path::new(SYSTEMD_RUNS))? {
-                        Driver::Systemd
-                    } else {
-                        Driver::Cgroupfs
-                    }),
-                });
+        let text = root.keeping(&text(keep::keep)).read_if_there(path);
+        if let Some(text) = text.map_err(unreadable)? {
+            let table = parse(&text).map_err(|error| error.in_file(path, ", "))?;
             return Ok(Some(ConfigFile {
                 path: path.clone(),
-                is_second,
-                driver,
+                is_second: version(&table) >= FORMAT_OF_SECOND,
+                driver: answer(root, path, &table),
             }));
         }
     }
     Ok(None)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Table, ContainerdError> {
-    let line_of = |at: usize| text.get(..at).map(|before| before.split('\n').count());
-    let invalid = |line: Option<usize>, reason: &str| ContainerdError::Invalid {
-        path: path.to_owned(),
-        line: line.unwrap_or(1),
-        reason: reason.to_owned(),
-    };
-    if let Some((line, reason)) = known_fault(text).and_then(|fault| fault.split_once(' ')) {
-        return Err(invalid(line.parse().ok(), reason));
+/// The driver that containerd answers a kubelet with.
+fn answer(root: &Root, path: &Path, table: &Table) -> Result<Driver, SettingsError> {
+    imports::check(root, path, table)?;
+    if let Some(driver) = driver(path, table)? {
+        return Ok(driver);
     }
-    text.parse().map_err(|error: toml::de::Error| {
-        // The library quotes a number that is too large, and nothing else.
-        let reason = match error.message() {
-            number if number.starts_with("invalid type: integer") => {
-                "an integer that does not fit into 64 bits"
-            }
-            reason => reason,
-        };
-        invalid(error.span().and_then(|span| line_of(span.start)), reason)
-    })
+    if root.exists(Path::new(SYSTEMD_RUNS))? {
+        return Ok(Driver::Systemd);
+    }
+    Ok(Driver::Cgroupfs)
 }
 
+/// The version of the file's format; a file without one is of version 1.
 fn version(table: &Table) -> i64 {
-    table
-        .get("version")
-        .and_then(Value::as_integer)
-        .unwrap_or(1)
+    let version = table.get("version").and_then(toml::Value::as_integer);
+    version.unwrap_or(1)
 }
 
 /// A key of the CRI plugin's `containerd` table. Files before version 3 are migrated: what the
 /// newer plugin does not say, the older one does.
-fn setting<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+fn setting<'a>(table: &'a Table, key: &str) -> Option<&'a toml::Value> {
     let plugins: &[&str] = match version(table) {
-        VERSION_OF_SECOND.. => &[RUNTIME_PLUGIN],
+        FORMAT_OF_SECOND.. => &[RUNTIME_PLUGIN],
         2 => &[RUNTIME_PLUGIN, GRPC_PLUGIN],
         _ => &[RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN],
     };
     let all = table.get("plugins")?;
-    plugins
-        .iter()
-        .find_map(|plugin| all.get(plugin)?.get("containerd")?.get(key))
+    let in_plugin = |plugin: &&str| all.get(*plugin)?.get("containerd")?.get(key);
+    plugins.iter().find_map(in_plugin)
 }
 
-/// What containerd answers: the word of the first runtime that has one, the default first, then by
-/// name; `None` where none has and it looks whether systemd runs.
-fn driver(path: &Path, table: &Table) -> Result<Option<Driver>, ContainerdError> {
+/// The driver by the first runtime whose options say one, the default first, then by name; `None`
+/// where none does, and containerd looks whether systemd runs.
+fn driver(path: &Path, table: &Table) -> Result<Option<Driver>, SettingsError> {
     let empty = Table::new();
-    let runtimes = setting(table, "runtimes")
-        .and_then(Value::as_table)
-        .unwrap_or(&empty);
+    let runtimes = setting(table, "runtimes").and_then(toml::Value::as_table);
+    let runtimes = runtimes.unwrap_or(&empty);
     let default = match setting(table, "default_runtime_name") {
         None => USUAL_RUNTIME,
-        Some(Value::String(name)) if name.starts_with('$') => USUAL_RUNTIME,
-        Some(Value::String(name)) if name == USUAL_RUNTIME || runtimes.contains_key(name) => name,
+        Some(toml::Value::String(name)) if name.starts_with('$') => USUAL_RUNTIME,
+        Some(toml::Value::String(name)) if name == USUAL_RUNTIME || runtimes.contains_key(name) => {
+            name
+        }
         Some(other) => {
-            let name = other.as_str().unwrap_or(other.type_str()).to_owned();
-            return Err(ContainerdError::NoDefaultRuntime {
-                path: path.to_owned(),
-                name,
-            });
+            let name = other.as_str().unwrap_or(other.type_str());
+            let message = format!(
+                "{}: default_runtime_name {name:?} names no runtime of this file; containerd then \
+                 runs without its CRI plugin, and the kubelet finds no runtime (\"no \
+                 corresponding runtime configured in `containerd.runtimes`\")",
+                path.display()
+            );
+            return Err(SettingsError::invalid(ErrorKind::Refused, path, message));
         }
     };
-    let mut names: Vec<&str> = runtimes
-        .keys()
-        .map(String::as_str)
-        .chain([USUAL_RUNTIME])
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    names.sort_by_key(|name| *name != default);
-    Ok(names
-        .into_iter()
-        .find_map(|name| driver_of(name, runtimes.get(name))))
+    let mut names = BTreeSet::from([USUAL_RUNTIME]);
+    names.extend(runtimes.keys().map(String::as_str));
+    let mut by_rank = [default].into_iter().chain(names);
+    Ok(by_rank.find_map(|name| driver_of(name, runtimes.get(name))))
 }
 
 /// The driver by a runtime's options, if they are such that say one.
-fn driver_of(name: &str, runtime: Option<&Value>) -> Option<Driver> {
+fn driver_of(name: &str, runtime: Option<&toml::Value>) -> Option<Driver> {
     let get = |key: &str| runtime.and_then(|runtime| runtime.get(key));
     // runc has its type and all its options by default, and what a file says is laid over them.
     let is_usual = name == USUAL_RUNTIME;
@@ -266,88 +170,68 @@ fn driver_of(name: &str, runtime: Option<&Value>) -> Option<Driver> {
         None if is_usual => &Table::new(),
         None => return None,
     };
-    let mut driver = Driver::Cgroupfs;
+    let mut uses_systemd = false;
     for (name, value) in options {
-        let known = RUNC_OPTIONS
-            .iter()
-            .find(|(option, _)| option.eq_ignore_ascii_case(name));
-        let Some((option, expected)) = known else {
+        let is_it = |(option, _): &&(&str, &str)| option.eq_ignore_ascii_case(name);
+        let Some((option, expected)) = RUNC_OPTIONS.iter().find(is_it) else {
             continue;
         };
-        let fits = match expected {
-            Expected::Boolean => value.is_bool(),
-            Expected::Number => value
-                .as_integer()
-                .is_some_and(|number| u32::try_from(number).is_ok()),
-            Expected::Text => value.is_str(),
-        };
-        match value.as_bool() {
-            _ if !fits => return None,
-            Some(value) if *option == SYSTEMD_CGROUP => {
-                driver = if value {
-                    Driver::Systemd
-                } else {
-                    Driver::Cgroupfs
-                };
-            }
-            _ => {}
+        // The integers among them have 32 bits and no sign.
+        let is_in_range = |number| u32::try_from(number).is_ok();
+        if value.type_str() != *expected || !value.as_integer().is_none_or(is_in_range) {
+            return None;
+        }
+        if *option == SYSTEMD_CGROUP {
+            uses_systemd = value.as_bool() == Some(true);
         }
     }
-    RUNC_TYPES.contains(&kind).then_some(driver)
+    if !RUNC_TYPES.contains(&kind) {
+        None
+    } else if uses_systemd {
+        Some(Driver::Systemd)
+    } else {
+        Some(Driver::Cgroupfs)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A configuration of version 3; `[R.x]` is short for the table of a runtime.
-    fn answer(text: &str) -> Result<Option<Driver>, ContainerdError> {
-        let runtimes = format!("[plugins.\"{RUNTIME_PLUGIN}\".containerd.runtimes.");
-        let containerd = format!("[plugins.\"{RUNTIME_PLUGIN}\".containerd]");
-        let text = text.replace("[C]", &containerd).replace("[R.", &runtimes);
-        driver(
-            Path::new("/x"),
-            &parse(Path::new("/x"), &format!("version = 3\n{text}")).unwrap(),
-        )
+    /// What a configuration comes to. In it `[C]` is short for the plugin's table, `[R.x]` for the
+    /// table of a runtime.
+    fn answer(plugin: &str, text: &str) -> Result<Option<Driver>, SettingsError> {
+        let containerd = format!("[plugins.\"{plugin}\".containerd");
+        let text = text.replace("[C]", &format!("{containerd}]"));
+        let text = text.replace("[R.", &format!("{containerd}.runtimes."));
+        driver(Path::new("/x"), &parse(&text).unwrap())
+    }
+
+    /// The same of version 3.
+    fn newest(text: &str) -> Result<Option<Driver>, SettingsError> {
+        answer(RUNTIME_PLUGIN, &format!("version = 3\n{text}"))
     }
 
     #[test]
     fn the_default_runtime_decides() {
-        let template = |plugin: &str, name: &str| {
-            let of = format!("[plugins.\"{plugin}\".containerd");
-            let (begin, kind) = ("version = 2\n", "runtime_type = ");
-            format!(
-                "{begin}{of}]\ndefault_runtime_name = \"{name}\"\n\
-                 {of}.runtimes.runc]\n{kind}\"${{RUNTIME_TYPE}}\"\n\
-                 {of}.runtimes.runc.options]\nSystemdCgroup = true\n\
-                 {of}.runtimes.gpu]\n{kind}\"io.containerd.runc.v2\"\n\
-                 {of}.runtimes.gpu.options]\nSystemdCgroup = false\n"
-            )
-        };
-        let driver = |text: &str| driver(Path::new("/x"), &parse(Path::new("/x"), text).unwrap());
+        let template = "version = 2\n[C]\ndefault_runtime_name = \"NAME\"\n\
+                        [R.runc]\nruntime_type = \"${RUNTIME_TYPE}\"\n\
+                        [R.runc.options]\nSystemdCgroup = true\n\
+                        [R.gpu]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                        [R.gpu.options]\nSystemdCgroup = false\n";
+        let (cgroupfs, systemd) = (Ok(Some(Driver::Cgroupfs)), Ok(Some(Driver::Systemd)));
         for plugin in [RUNTIME_PLUGIN, GRPC_PLUGIN] {
-            assert_eq!(
-                driver(&template(plugin, "${RUNTIME}")),
-                Ok(Some(Driver::Systemd))
-            );
-            assert_eq!(driver(&template(plugin, "runc")), Ok(Some(Driver::Systemd)));
-            assert_eq!(driver(&template(plugin, "gpu")), Ok(Some(Driver::Cgroupfs)));
+            let of = |name: &str| answer(plugin, &template.replace("NAME", name));
+            assert_eq!(of("${RUNTIME}"), systemd);
+            assert_eq!(of("runc"), systemd);
+            assert_eq!(of("gpu"), cgroupfs);
         }
-        let first = "[plugins.cri.containerd.runtimes.runc.options]\nSystemdCgroup = true\n";
-        assert_eq!(
-            driver(first),
-            Ok(Some(Driver::Systemd)),
-            "a file without a version is of version 1"
-        );
-        assert_eq!(
-            driver(&format!("version = 2\n{first}")),
-            Ok(Some(Driver::Cgroupfs))
-        );
-        assert_eq!(driver(""), Ok(Some(Driver::Cgroupfs)));
-        assert_eq!(
-            driver("# SystemdCgroup = true\n"),
-            Ok(Some(Driver::Cgroupfs))
-        );
+        // A file without a version is of version 1.
+        let first = "[R.runc.options]\nSystemdCgroup = true\n";
+        assert_eq!(answer(SHORT_PLUGIN, first), systemd);
+        let second = format!("version = 2\n{first}");
+        assert_eq!(answer(SHORT_PLUGIN, &second), cgroupfs);
+        assert_eq!(answer(SHORT_PLUGIN, "# SystemdCgroup = true\n"), cgroupfs);
     }
 
     #[test]
@@ -407,17 +291,17 @@ mod tests {
             ),
         ];
         for (text, expected) in table {
-            assert_eq!(answer(&text), *expected, "{text}");
+            assert_eq!(newest(&text), *expected, "{text}");
         }
         for name in ["\"kata\"", "\"\"", "5"] {
-            let error = answer(&format!("[C]\ndefault_runtime_name = {name}\n")).unwrap_err();
+            let error = newest(&format!("[C]\ndefault_runtime_name = {name}\n")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Refused, "{name}");
         }
     }
 
     #[test]
     fn an_error_names_its_line() {
-        let error = parse(Path::new("/x"), "a = 1\nb = = 2\n").unwrap_err();
-        assert!(error.to_string().starts_with("/x, line 2: "), "{error}");
+        let error = parse("a = 1\nb = = 2\n").unwrap_err();
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which cgroups the kubelet will want, from its settings.
+//! The cgroups that the kubelet wants by its settings, and their names.
 //!
 //! Rests on `pkg/kubelet/cm/container_manager_linux.go` and `cgroup_manager_linux.go`: the cgroupfs
 //! driver joins names with `/` below the cgroup root (`ParseCgroupfsToCgroupName`), the systemd
@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::kubelet::Driver;
+use crate::kubelet::setting::Driver;
 
 /// The controllers that the kubelet validates, of those that the root of the hierarchy offers
 /// (`getSupportedUnifiedControllers`; the same from 1.20 to 1.36).
@@ -29,10 +29,10 @@ const STRAYS: &str = "kubepods-strays";
 
 const SLICE: &str = ".slice";
 
-/// The groups that the kubelet makes or expects.
+/// The cgroups that the kubelet makes or expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Who makes them.
+    /// The driver that makes them, and by which they are named.
     pub driver: Driver,
     /// `--cgroup-root`: the kubelet never makes it.
     pub cgroup_root: CgroupPath,
@@ -42,46 +42,36 @@ pub struct Layout {
     pub qos: Vec<CgroupPath>,
     /// Reserved groups that are enforced: the kubelet never makes them.
     pub reserved: Vec<CgroupPath>,
-    /// Where strays go.
+    /// The group for processes that must not be in kubepods.
     pub strays: CgroupPath,
 }
 
 impl Layout {
     /// The groups below `cgroup_root`, both as the settings name them.
     pub fn new(driver: Driver, cgroup_root: &CgroupPath, reserved: &[CgroupPath]) -> Self {
-        match driver {
-            Driver::Cgroupfs => {
-                let kubepods = cgroup_root.join(KUBEPODS);
-                Self {
-                    driver,
-                    cgroup_root: cgroup_root.clone(),
-                    qos: QOS_CLASSES
-                        .iter()
-                        .map(|class| kubepods.join(class))
-                        .collect(),
-                    kubepods,
-                    reserved: reserved.to_vec(),
-                    strays: cgroup_root.join(STRAYS),
-                }
+        let below = |names: &[&str]| {
+            let names = names.iter().map(OsStr::new);
+            let path = cgroup_root.components().chain(names);
+            match driver {
+                Driver::Cgroupfs => path.fold(CgroupPath::root(), |above, name| above.join(name)),
+                // The settings name these groups, so they are text.
+                Driver::Systemd => slice(path.map(OsStr::to_string_lossy)),
             }
+        };
+        let (reserved, strays) = match driver {
+            Driver::Cgroupfs => (reserved.to_vec(), cgroup_root.join(STRAYS)),
             Driver::Systemd => {
-                // A cgroup root is named by settings, and so is text.
-                let above = || cgroup_root.components().map(OsStr::to_string_lossy);
-                let below = |names: &[&'static str]| {
-                    slice(above().chain(names.iter().copied().map(Cow::from)))
-                };
-                Self {
-                    driver,
-                    cgroup_root: below(&[]),
-                    kubepods: below(&[KUBEPODS]),
-                    qos: QOS_CLASSES
-                        .iter()
-                        .map(|class| below(&[KUBEPODS, class]))
-                        .collect(),
-                    reserved: reserved.iter().map(reserved_slice).collect(),
-                    strays: CgroupPath::root().join(STRAYS),
-                }
+                let slices = reserved.iter().map(reserved_slice).collect();
+                (slices, CgroupPath::root().join(STRAYS))
             }
+        };
+        Self {
+            driver,
+            cgroup_root: below(&[]),
+            kubepods: below(&[KUBEPODS]),
+            qos: QOS_CLASSES.map(|class| below(&[KUBEPODS, class])).to_vec(),
+            reserved,
+            strays,
         }
     }
 
@@ -97,44 +87,46 @@ impl Layout {
 
     /// With the systemd driver: every slice here, the cgroup root and what is above it included.
     pub fn slices(&self) -> BTreeSet<CgroupPath> {
-        let ends = self
-            .reserved
-            .iter()
-            .chain(self.own())
-            .filter(|_| self.driver == Driver::Systemd);
-        let with_above = ends.flat_map(|end| end.ancestors().into_iter().chain([end.clone()]));
-        with_above.filter(|path| !path.is_root()).collect()
+        let mut slices = BTreeSet::new();
+        if self.driver == Driver::Systemd {
+            for lowest in self.reserved.iter().chain(self.own()) {
+                slices.extend(lowest.ancestors());
+                slices.insert(lowest.clone());
+            }
+        }
+        slices.remove(&CgroupPath::root());
+        slices
     }
 
-    /// The pod groups among the `children` of these groups, each with its pod's uid.
+    /// The pod groups among the children of these groups, each with its pod's uid.
     pub fn pod_groups<'a>(
         &self,
         parents: impl Iterator<Item = (&'a CgroupPath, &'a Vec<OsString>)>,
     ) -> BTreeMap<CgroupPath, OsString> {
-        let children =
-            parents.flat_map(|(parent, children)| children.iter().map(move |name| (parent, name)));
-        children
-            .filter_map(|(parent, name)| Some((parent.join(name), self.pod_uid(parent, name)?)))
-            .collect()
+        let mut groups = BTreeMap::new();
+        for (parent, children) in parents {
+            for name in children {
+                if let Some(uid) = self.pod_uid(parent, name) {
+                    groups.insert(parent.join(name), uid);
+                }
+            }
+        }
+        groups
     }
 
     /// The uid of the pod whose group has this name inside `parent`, which may be empty; `None`
     /// where it is no pod's.
     pub fn pod_uid(&self, parent: &CgroupPath, name: &OsStr) -> Option<OsString> {
         let name = name.as_bytes();
-        let uid = match self.driver {
-            Driver::Cgroupfs => name.strip_prefix(b"pod")?.to_vec(),
-            Driver::Systemd => {
-                let stem = parent.name().as_bytes().strip_suffix(SLICE.as_bytes())?;
-                let uid = name
-                    .strip_suffix(SLICE.as_bytes())?
-                    .strip_prefix(stem)?
-                    .strip_prefix(b"-pod")?;
-                uid.iter()
-                    .map(|byte| if *byte == b'_' { b'-' } else { *byte })
-                    .collect()
-            }
-        };
+        if self.driver == Driver::Cgroupfs {
+            return Some(OsStr::from_bytes(name.strip_prefix(b"pod")?).to_owned());
+        }
+        let stem = parent.name().as_bytes().strip_suffix(SLICE.as_bytes())?;
+        let name = name.strip_suffix(SLICE.as_bytes())?;
+        let mut uid = name.strip_prefix(stem)?.strip_prefix(b"-pod")?.to_vec();
+        for byte in uid.iter_mut().filter(|byte| **byte == b'_') {
+            *byte = b'-';
+        }
         Some(OsString::from_vec(uid))
     }
 }
@@ -142,23 +134,23 @@ impl Layout {
 /// `foo`, `bar-baz` → `/foo.slice/foo-bar_baz.slice`. To systemd a dash is a step down.
 fn slice<'a>(names: impl Iterator<Item = Cow<'a, str>>) -> CgroupPath {
     let mut stem = String::new();
-    names.fold(CgroupPath::root(), |above, name| {
-        let dash = if stem.is_empty() { "" } else { "-" };
-        stem.push_str(&format!("{dash}{}", name.replace('-', "_")));
-        above.join(format!("{stem}{SLICE}"))
-    })
+    let mut path = CgroupPath::root();
+    for name in names {
+        if !stem.is_empty() {
+            stem.push('-');
+        }
+        stem.push_str(&name.replace('-', "_"));
+        path = path.join(format!("{stem}{SLICE}"));
+    }
+    path
 }
 
 /// Of a reserved group only the last name counts, which is a slice's own, with its suffix or
 /// without.
 fn reserved_slice(path: &CgroupPath) -> CgroupPath {
     let name = path.name().to_string_lossy();
-    slice(
-        name.strip_suffix(SLICE)
-            .unwrap_or(&name)
-            .split('-')
-            .map(Cow::from),
-    )
+    let stem = name.strip_suffix(SLICE).unwrap_or(&name);
+    slice(stem.split('-').map(Cow::from))
 }
 
 /// What the kubelet will look for in `kubepods/cgroup.controllers`, of what the root offers.
@@ -169,10 +161,8 @@ pub fn needed(offered: &Controllers) -> Controllers {
 /// What pods are the worse for when the kernel does not offer it (a kernel without huge pages is no
 /// fault).
 pub fn desirable() -> Controllers {
-    VALIDATED
-        .into_iter()
-        .filter(|name| *name != "hugetlb")
-        .collect()
+    let names = VALIDATED.into_iter();
+    names.filter(|name| *name != "hugetlb").collect()
 }
 
 #[cfg(test)]

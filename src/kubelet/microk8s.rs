@@ -1,4 +1,4 @@
-//! Where MicroK8s keeps what matters here. Everything that is its own stands in this one table.
+//! Where MicroK8s keeps the kubelet's files. All of its names and paths stand in this one table.
 //!
 //! Rests on MicroK8s' `snap/snapcraft.yaml` and snapd's layout: `current` links to the active
 //! revision and is taken away when the snap is disabled; `snap run` sets SNAP, SNAP_DATA and
@@ -12,12 +12,12 @@ use nix::errno::Errno;
 use crate::root::keep;
 use crate::root::{ReadError, Root};
 
-/// A distribution of Kubernetes, by its places.
+/// The names and paths of a distribution of Kubernetes.
 #[derive(Debug)]
 pub struct Product {
     /// The link to the data of the active revision.
     pub current: &'static str,
-    /// What all revisions share.
+    /// The data that all revisions share.
     pub common: &'static str,
     /// The mounted snaps, one folder a revision.
     pub snap: &'static str,
@@ -61,7 +61,7 @@ pub const MICROK8S: Product = Product {
 /// (`v1beta1/defaults.go`).
 pub const DEFAULT_ENDPOINT: &str = "/run/containerd/containerd.sock";
 
-/// What shows that a containerd of the host's own may listen there.
+/// Files of which one shows that a containerd of the host's own may listen at that endpoint.
 pub const TRACES_OF_DEFAULT_RUNTIME: [&str; 2] = [DEFAULT_ENDPOINT, "/etc/containerd/config.toml"];
 
 /// A version of Kubernetes: major and minor number.
@@ -72,10 +72,8 @@ impl Version {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let plain = text.trim().trim_matches(['"', '\'']);
         let mut numbers = plain.strip_prefix('v').unwrap_or(plain).split('.');
-        Some(Self(
-            numbers.next()?.parse().ok()?,
-            numbers.next()?.parse().ok()?,
-        ))
+        let mut number = || numbers.next()?.parse().ok();
+        Some(Self(number()?, number()?))
     }
 }
 
@@ -88,9 +86,12 @@ impl fmt::Display for Version {
 /// The key of the version in `snap.yaml`.
 const VERSION: &str = "version:";
 
-/// Its line, which is all that is read there, and that a capture keeps.
-fn version_line(text: &str) -> Option<&str> {
-    text.lines().find(|line| line.starts_with(VERSION))
+/// The only line of `snap.yaml` that is read, and that a capture keeps.
+fn version_line(text: &str) -> &str {
+    let mut lines = text.lines();
+    lines
+        .find(|line| line.starts_with(VERSION))
+        .unwrap_or_default()
 }
 
 impl Product {
@@ -121,23 +122,17 @@ impl Product {
 
     /// The version that the snap of a revision declares, such as `v1.29.2`.
     pub fn version(&self, root: &Root, revision: &str) -> Option<Version> {
-        let keep = keep::text(|text| {
-            version_line(text)
-                .and_then(|line| line.split(" #").next())
-                .unwrap_or_default()
-                .to_owned()
-        });
-        let text = root
-            .keeping(&keep)
-            .read(&Path::new(self.snap).join(revision).join("meta/snap.yaml"))
-            .ok()?;
-        Version::parse(version_line(&text)?.strip_prefix(VERSION)?)
+        let without_comment = |line: &str| line.split(" #").next().map(str::to_owned);
+        let keep = keep::text(|text| without_comment(version_line(text)).unwrap_or_default());
+        let file = Path::new(self.snap).join(revision).join("meta/snap.yaml");
+        let text = root.keeping(&keep).read(&file).ok()?;
+        Version::parse(version_line(&text).strip_prefix(VERSION)?)
     }
 
     /// containerd's configuration: as it was last started with, and what that is made from.
     pub fn containerd_configs(&self, revision: &str) -> [PathBuf; 2] {
-        self.containerd_args
-            .map(|name| self.data(revision).join(name))
+        let data = self.data(revision);
+        self.containerd_args.map(|name| data.join(name))
     }
 
     /// Whether this endpoint of the kubelet's is the socket of MicroK8s' own containerd: a path, or
@@ -147,10 +142,8 @@ impl Product {
             Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
             None => endpoint,
         };
-        // Components, so that neither `//` nor `/./` makes a difference.
-        Path::new(path).components().eq(Path::new(self.common)
-            .join(self.containerd_socket)
-            .components())
+        // Paths are compared by components, so that neither `//` nor `/./` makes a difference.
+        Path::new(path) == Path::new(self.common).join(self.containerd_socket)
     }
 
     /// The data of a revision.

@@ -1,22 +1,23 @@
-//! The kubelet's version as the last run saw it: early in the boot the snap that says it is not
-//! mounted yet.
+//! The kubelet's version as the last run saw it. Early in the boot it cannot be read otherwise,
+//! since the snap that declares it is not mounted yet.
 
 use std::path::Path;
 
 use crate::kubelet::microk8s::Version;
 use crate::root::{Root, keep};
 
-/// Where it is kept, beside the boot marker.
+/// The file that keeps it, beside the boot marker.
 pub const PLACE: &str = "/var/lib/kubepods-repair/kubelet";
 
 const FIRST_LINE: &str = "kubepods-repair-kubelet 1";
 
-/// The file for a revision of MicroK8s.
+/// The content of the file for a revision of MicroK8s.
 pub fn render(revision: &str, version: Version) -> String {
     format!("{FIRST_LINE}\nrevision {revision}\nversion {version}\nend\n")
 }
 
-/// What was kept for this revision; `None` for another one's, and for what was not written whole.
+/// The version that was kept for this revision; `None` when the file is another revision's or was
+/// not written whole.
 pub fn version(root: &Root, revision: &str) -> Option<Version> {
     let keep = keep::text(|text| {
         parse(text, revision)

@@ -5,11 +5,10 @@
 //! `parseResourceList` in `cmd/kubelet/app/server.go`, of 1.25 to 1.36; the words are the
 //! kubelet's.
 
-use std::collections::BTreeMap;
-
 use crate::kubelet::microk8s::Version;
 use crate::kubelet::runtime::{ALWAYS_ASKS, ASKS_RUNTIME};
-use crate::kubelet::{Origin, Settings, Sourced};
+use crate::kubelet::setting::Origin;
+use crate::kubelet::settings::Settings;
 
 /// The first kubelet that refuses a key that stands there twice.
 const REFUSES_DUPLICATES: Version = Version(1, 31);
@@ -28,122 +27,120 @@ pub(super) fn refusal(settings: &Settings, version: Option<Version>) -> Option<(
         .or_else(|| enforcement(settings, version))
         .or_else(|| reserved_cpus(settings))
         .or_else(|| no_endpoint(settings, is(REFUSES_NO_ENDPOINT)))
-        .or_else(|| quantities(settings))
+        .or_else(|| amounts(settings))
 }
 
 fn locked_gate(settings: &Settings, is_locked: bool) -> Option<(Origin, String)> {
-    let gate = settings
-        .feature_gates
-        .get(ASKS_RUNTIME)
-        .filter(|gate| is_locked && !gate.value)?;
+    let gate = settings.feature_gates.get(ASKS_RUNTIME)?;
     let words =
         format!("cannot set feature gate {ASKS_RUNTIME} to false, feature is locked to true");
-    Some((gate.origin.clone(), words))
+    (is_locked && !gate.value).then(|| (gate.origin.clone(), words))
+}
+
+fn enforcement(settings: &Settings, version: Option<Version>) -> Option<(Origin, String)> {
+    let words = wrong_enforcement(settings, version)?;
+    let origin = settings.enforced.origin.clone();
+    Some((origin, format!("invalid configuration: {words}")))
 }
 
 /// `enforceNodeAllocatable`, key by key.
-fn enforcement(settings: &Settings, version: Option<Version>) -> Option<(Origin, String)> {
-    let Sourced {
-        value: enforced,
-        origin,
-        ..
-    } = &settings.enforced;
-    let is = |first: Version| version.is_none_or(|version| version >= first);
-    let flag = "enforceNodeAllocatable (--enforce-node-allocatable)";
+fn wrong_enforcement(settings: &Settings, version: Option<Version>) -> Option<String> {
+    let may_be = |first: Version| version.is_none_or(|version| version >= first);
+    let knows_compressible = may_be(KNOWS_COMPRESSIBLE);
+    let refuses_duplicates = version.is_some_and(|version| version >= REFUSES_DUPLICATES);
+    let enforced = &settings.enforced.value;
     let has = |key: &str| enforced.iter().any(|word| word == key);
-    let refused = |words: String| Some((origin.clone(), format!("invalid configuration: {words}")));
+    let field = "enforceNodeAllocatable (--enforce-node-allocatable)";
 
     for key in ["system-reserved", "kube-reserved"] {
         let compressible = format!("{key}-compressible");
-        if is(KNOWS_COMPRESSIBLE) && has(key) && has(&compressible) {
-            return refused(format!(
-                "both {key:?} and {compressible:?} cannot be specified together in {flag}"
+        if knows_compressible && has(key) && has(&compressible) {
+            return Some(format!(
+                "both {key:?} and {compressible:?} cannot be specified together in {field}"
             ));
         }
     }
     for (index, key) in enforced.iter().enumerate() {
         let is_again = enforced.iter().take(index).any(|before| before == key);
-        if is_again && version.is_some_and(|version| version >= REFUSES_DUPLICATES) {
-            return refused(format!("duplicated enforcements {key:?} in {flag}"));
+        if is_again && refuses_duplicates {
+            return Some(format!("duplicated enforcements {key:?} in {field}"));
         }
-        let unnamed = match key.as_str() {
-            "pods" => None,
-            "none" if enforced.len() > 1 && !is_again => {
-                return refused(format!(
-                    "{flag} may not contain additional enforcements when \"none\" is specified"
+        if key == "none" && enforced.len() > 1 && !is_again {
+            return Some(format!(
+                "{field} may not contain additional enforcements when \"none\" is specified"
+            ));
+        }
+        // Until 1.30 even "none" is an enforcement that wants QoS groups.
+        if key == "none" && !settings.cgroups_per_qos.value && !may_be(REFUSES_DUPLICATES) {
+            let unless = "unless cgroupsPerQOS (--cgroups-per-qos) is set to true";
+            return Some(format!("{field} is not supported {unless}"));
+        }
+        let (whose, group) = match key.as_str() {
+            "pods" | "none" => continue,
+            "system-reserved" => ("system", &settings.system_reserved),
+            "kube-reserved" => ("kube", &settings.kube_reserved),
+            "system-reserved-compressible" if knows_compressible => {
+                ("system", &settings.system_reserved)
+            }
+            "kube-reserved-compressible" if knows_compressible => ("kube", &settings.kube_reserved),
+            _ => {
+                let options = if knows_compressible {
+                    "\"pods\", \"system-reserved\", \"system-reserved-compressible\", \
+                     \"kube-reserved\", \"kube-reserved-compressible\" or \"none\""
+                } else {
+                    "\"pods\", \"system-reserved\", \"kube-reserved\", or \"none\""
+                };
+                return Some(format!(
+                    "option {key:?} specified for {field}. Valid options are {options}"
                 ));
             }
-            // Until 1.30 even this is an enforcement that wants QoS groups.
-            "none" if !settings.cgroups_per_qos.value && !is(REFUSES_DUPLICATES) => {
-                let unless = "unless cgroupsPerQOS (--cgroups-per-qos) is set to true";
-                return refused(format!("{flag} is not supported {unless}"));
-            }
-            "none" => None,
-            "system-reserved" => Some(("system", &settings.system_reserved)),
-            "kube-reserved" => Some(("kube", &settings.kube_reserved)),
-            "system-reserved-compressible" if is(KNOWS_COMPRESSIBLE) => {
-                Some(("system", &settings.system_reserved))
-            }
-            "kube-reserved-compressible" if is(KNOWS_COMPRESSIBLE) => {
-                Some(("kube", &settings.kube_reserved))
-            }
-            _ => return refused(no_option(key, flag, is(KNOWS_COMPRESSIBLE))),
         };
-        if let Some((whose, Sourced { value: None, .. })) = unnamed {
-            return refused(without_group(whose, flag, is(KNOWS_COMPRESSIBLE)));
+        if group.value.is_none() {
+            let group = format!("{whose}ReservedCgroup (--{whose}-reserved-cgroup)");
+            let when = if knows_compressible {
+                format!("\"{whose}-reserved\" or \"{whose}-reserved-compressible\" included")
+            } else {
+                format!("\"{whose}-reserved\" contained")
+            };
+            return Some(format!("{group} must be specified when {when} in {field}"));
         }
     }
     None
 }
 
-fn no_option(key: &str, flag: &str, with_compressible: bool) -> String {
-    let options = if with_compressible {
-        "\"pods\", \"system-reserved\", \"system-reserved-compressible\", \"kube-reserved\", \
-         \"kube-reserved-compressible\" or \"none\""
-    } else {
-        "\"pods\", \"system-reserved\", \"kube-reserved\", or \"none\""
-    };
-    format!("option {key:?} specified for {flag}. Valid options are {options}")
-}
-
-fn without_group(whose: &str, flag: &str, with_compressible: bool) -> String {
-    let field = format!("{whose}ReservedCgroup (--{whose}-reserved-cgroup)");
-    let when = if with_compressible {
-        format!("\"{whose}-reserved\" or \"{whose}-reserved-compressible\" included")
-    } else {
-        format!("\"{whose}-reserved\" contained")
-    };
-    format!("{field} must be specified when {when} in {flag}")
-}
-
 fn reserved_cpus(settings: &Settings) -> Option<(Origin, String)> {
-    settings.reserved_cpus.value.as_ref()?;
     let has_group =
         settings.kube_reserved.value.is_some() || settings.system_reserved.value.is_some();
     let words = "invalid configuration: can't use reservedSystemCPUs (--reserved-cpus) with \
                  systemReservedCgroup (--system-reserved-cgroup) or kubeReservedCgroup \
                  (--kube-reserved-cgroup)";
-    has_group.then(|| (settings.reserved_cpus.origin.clone(), words.to_owned()))
+    let cpus = &settings.reserved_cpus;
+    (cpus.value.is_some() && has_group).then(|| (cpus.origin.clone(), words.to_owned()))
 }
 
 fn no_endpoint(settings: &Settings, is_refused: bool) -> Option<(Origin, String)> {
-    let is_empty = settings.runtime_endpoint.value.as_deref() == Some("");
+    let endpoint = &settings.runtime_endpoint;
+    let is_empty = endpoint.value.as_deref() == Some("");
     let words = "the containerRuntimeEndpoint was not specified or empty";
-    (is_empty && is_refused).then(|| (settings.runtime_endpoint.origin.clone(), words.to_owned()))
+    (is_empty && is_refused).then(|| (endpoint.origin.clone(), words.to_owned()))
 }
 
 /// The amounts that are reserved, enforced or not.
-fn quantities(settings: &Settings) -> Option<(Origin, String)> {
-    let first = |resources: &BTreeMap<String, Sourced<String>>| {
-        resources.iter().find_map(|(name, amount)| {
-            Some((amount.origin.clone(), wrong_amount(name, &amount.value)?))
-        })
-    };
-    first(&settings.kube_reservation).or_else(|| first(&settings.system_reservation))
+fn amounts(settings: &Settings) -> Option<(Origin, String)> {
+    let mut reserved = settings
+        .kube_reservation
+        .iter()
+        .chain(&settings.system_reservation);
+    reserved.find_map(|(resource, amount)| {
+        Some((
+            amount.origin.clone(),
+            wrong_amount(resource, &amount.value)?,
+        ))
+    })
 }
 
 fn wrong_amount(resource: &str, amount: &str) -> Option<String> {
-    if !matches!(resource, "cpu" | "memory" | "ephemeral-storage" | "pid") {
+    if !["cpu", "memory", "ephemeral-storage", "pid"].contains(&resource) {
         return Some(format!("cannot reserve {resource:?} resource"));
     }
     match is_negative_quantity(amount) {
@@ -157,56 +154,42 @@ fn wrong_amount(resource: &str, amount: &str) -> Option<String> {
     }
 }
 
-/// The sign of a quantity (`k8s.io/apimachinery/pkg/api/resource`, `parseQuantityString`); `None`
-/// for what is none.
+/// The suffixes of a quantity, apart from an exponent.
+const SUFFIXES: [&str; 16] = [
+    "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+];
+
+/// Whether a quantity is below 0 (`k8s.io/apimachinery/pkg/api/resource`, `parseQuantityString`);
+/// `None` for what is no quantity.
 fn is_negative_quantity(text: &str) -> Option<bool> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(unsigned.len());
-    let (number, suffix) = unsigned.split_at(end);
+    let suffix = unsigned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let number = unsigned.strip_suffix(suffix).unwrap_or_default();
     // No digits at all are a 0 to it.
     let is_number = !unsigned.is_empty() && number.matches('.').count() <= 1;
     let is_exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|digits| {
         let digits = digits.strip_prefix(['+', '-']).unwrap_or(digits);
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     });
-    let is_suffix = matches!(
-        suffix,
-        "" | "n"
-            | "u"
-            | "m"
-            | "k"
-            | "M"
-            | "G"
-            | "T"
-            | "P"
-            | "E"
-            | "Ki"
-            | "Mi"
-            | "Gi"
-            | "Ti"
-            | "Pi"
-            | "Ei"
-    );
     let is_zero = number.bytes().all(|byte| matches!(byte, b'0' | b'.'));
-    (is_number && (is_suffix || is_exponent)).then_some(text.starts_with('-') && !is_zero)
+    let is_quantity = is_number && (is_exponent || SUFFIXES.contains(&suffix));
+    is_quantity.then_some(text.starts_with('-') && !is_zero)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::flag_values::settings;
     use crate::kubelet::{args, flags};
     use std::path::Path;
 
     fn words(file: &str, minor: u32) -> String {
-        let flags = flags::parse(&args::parse(file, &|_| None)).unwrap();
-        let settings = Settings::default()
-            .with_flags(&flags, Path::new("args/kubelet"))
-            .unwrap();
-        refusal(&settings, (minor > 0).then_some(Version(1, minor)))
-            .map(|(_, words)| words)
-            .unwrap_or_default()
+        refusal(
+            &settings(file).unwrap(),
+            (minor > 0).then_some(Version(1, minor)),
+        )
+        .map(|(_, words)| words)
+        .unwrap_or_default()
     }
 
     const KUBE: &str = "--kube-reserved=cpu=100m\n--kube-reserved-cgroup=/r\n";

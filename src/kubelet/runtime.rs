@@ -6,9 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::kubelet::containerd::{self, ConfigFile, Containerd, ContainerdError};
-use crate::kubelet::microk8s::{self, Product, Version};
-use crate::kubelet::{Origin, Settings, SettingsError, Sourced};
+use crate::kubelet::containerd::{self, ConfigFile, Containerd};
+use crate::kubelet::errors::SettingsError;
+use crate::kubelet::microk8s::{DEFAULT_ENDPOINT, MICROK8S, TRACES_OF_DEFAULT_RUNTIME, Version};
+use crate::kubelet::setting::{Origin, Sourced};
+use crate::kubelet::settings::Settings;
 use crate::root::Root;
 
 /// The first MicroK8s whose containerd answers RuntimeConfig (2.1; kubelets ask from 1.31 on, but
@@ -22,6 +24,7 @@ pub(super) const ASKS_RUNTIME: &str = "KubeletCgroupDriverFromCRI";
 const CAN_ASK: Version = Version(1, 28);
 const ASKS: Version = Version(1, 31);
 pub(super) const ALWAYS_ASKS: Version = Version(1, 34);
+
 impl Settings {
     /// These settings with the driver that the container runtime tells the kubelet, where it asks.
     ///
@@ -30,123 +33,90 @@ impl Settings {
     pub(super) fn with_runtime(
         self,
         root: &Root,
-        product: &Product,
         revision: &str,
         version: Option<Version>,
         args_file: &Path,
     ) -> Result<Self, SettingsError> {
-        let configs = product.containerd_configs(revision);
+        let configs = MICROK8S.containerd_configs(revision);
         let Sourced { value, origin, .. } = self.runtime_endpoint.clone();
-        let endpoint = match value {
-            Some(endpoint) if product.is_own_socket(&endpoint) => {
-                return self.with_containerd(containerd::read(root, &configs), version);
-            }
-            Some(endpoint) => endpoint,
-            // MicroK8s always gives the flag. Without it the kubelet's default counts, which is the
-            // socket of the host's own containerd and never MicroK8s'. Where there is no trace of
-            // the one nor a file of the other, nothing is known that could contradict the kubelet's
-            // own settings.
-            None => {
-                let mut is_there = false;
-                for trace in microk8s::TRACES_OF_DEFAULT_RUNTIME
-                    .map(PathBuf::from)
-                    .iter()
-                    .chain(&configs)
-                {
-                    is_there = is_there || root.exists(trace)?;
-                }
-                if !is_there {
-                    return Ok(self);
-                }
-                microk8s::DEFAULT_ENDPOINT.to_owned()
-            }
-        };
+        let is_given = value.is_some();
+        let endpoint = value.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
+        if MICROK8S.is_own_socket(&endpoint) {
+            return self.with_containerd(containerd::read(root, &configs), version);
+        }
+        // MicroK8s always gives the flag. Without it the kubelet's default counts, which is the
+        // socket of the host's own containerd and never MicroK8s'. Where there is no trace of that
+        // containerd nor a file of MicroK8s' own, nothing is known that could contradict the
+        // kubelet's own settings.
+        if !is_given && !any_exists(root, &configs)? {
+            return Ok(self);
+        }
         self.with_runtime_unknown(version, &endpoint, origin, args_file)
     }
 
-    /// Whether the kubelet asks its runtime for the cgroup driver; `None` where only its version
-    /// would say and that is not known. A gate that is not given itself follows `AllAlpha` and
-    /// `AllBeta`.
+    /// Whether the kubelet asks its runtime for the cgroup driver; `None` where that depends on its
+    /// version, which is not known. A gate that is not set itself follows `AllAlpha` and `AllBeta`.
     fn asks_runtime(&self, version: Option<Version>) -> Option<bool> {
         let gate = |name: &str| self.feature_gates.get(name).map(|gate| gate.value);
-        let given = gate(ASKS_RUNTIME);
-        match version {
-            None if given == Some(false) => Some(false),
-            None => None,
-            Some(version) if version >= ALWAYS_ASKS => Some(true),
-            Some(version) if version >= ASKS => Some(given.or(gate("AllBeta")).unwrap_or(true)),
-            Some(version) if version >= CAN_ASK => {
-                Some(given.or(gate("AllAlpha")).unwrap_or(false))
-            }
-            Some(_) => Some(false),
-        }
+        let own = gate(ASKS_RUNTIME);
+        let Some(version) = version else {
+            return own.filter(|asks| !asks);
+        };
+        Some(if version >= ALWAYS_ASKS {
+            true
+        } else if version >= ASKS {
+            own.or(gate("AllBeta")).unwrap_or(true)
+        } else {
+            version >= CAN_ASK && own.or(gate("AllAlpha")).unwrap_or(false)
+        })
     }
 
-    /// These settings with the word of MicroK8s' own containerd: it decides where the kubelet asks
-    /// for it and containerd answers, and then has to be known.
+    /// These settings with the driver of MicroK8s' own containerd. Where the kubelet asks for it
+    /// and containerd answers, it decides, and then has to be known.
     ///
     /// # Errors
     /// When it decides, or may decide, and is not known.
     fn with_containerd(
-        self,
-        file: Result<Option<ConfigFile>, ContainerdError>,
+        mut self,
+        file: Result<Option<ConfigFile>, SettingsError>,
         version: Option<Version>,
     ) -> Result<Self, SettingsError> {
-        let is_second = file
-            .as_ref()
-            .is_ok_and(|file| file.as_ref().is_some_and(|file| file.is_second));
-        // That the kubelet asks and that it is answered: `None` where either depends on what is not
-        // known.
-        let answers = if is_second {
-            Some(true)
-        } else {
-            version.map(|version| version >= CONTAINERD_DECIDES)
+        // `None` where it depends on a version that is not known.
+        let answers = match &file {
+            Ok(Some(file)) if file.is_second => Some(true),
+            _ => version.map(|version| version >= CONTAINERD_DECIDES),
         };
         let decides = match (self.asks_runtime(version), answers) {
             (Some(false), _) | (_, Some(false)) => Some(false),
             (Some(true), Some(true)) => Some(true),
             (None, _) | (_, None) => None,
         };
-        let known = file.and_then(|file| match file {
-            Some(ConfigFile {
+        let known = match file {
+            Ok(Some(file)) => file.known(),
+            Ok(None) => return Ok(self),
+            Err(error) => Err(error),
+        };
+        let containerd = match known {
+            Ok(containerd) => containerd,
+            Err(_) if decides == Some(false) => return Ok(self),
+            Err(error) => return Err(error),
+        };
+        let Containerd { driver, path, .. } = containerd.clone();
+        if decides == Some(true) {
+            self.driver.set(driver, Origin::Containerd(path));
+        } else if decides.is_none() && driver != self.driver.value {
+            return Err(SettingsError::VersionUnknown {
                 path,
-                is_second,
-                driver,
-            }) => Ok(Some(Containerd {
-                driver: driver?,
-                path,
-                is_second,
-            })),
-            None => Ok(None),
-        });
-        let containerd = match (known, decides) {
-            (Err(error), Some(true) | None) => return Err(error.into()),
-            (known, _) => known.ok().flatten(),
-        };
-        let mut settings = Self {
-            containerd: containerd.clone(),
-            ..self
-        };
-        let Some(Containerd { driver, path, .. }) = containerd else {
-            return Ok(settings);
-        };
-        match decides {
-            Some(true) => settings.driver.set(driver, Origin::Containerd(path)),
-            None if driver != settings.driver.value => {
-                let kubelet = settings.driver.value;
-                return Err(SettingsError::VersionUnknown {
-                    path,
-                    containerd: driver,
-                    kubelet,
-                });
-            }
-            Some(false) | None => {}
+                containerd: driver,
+                kubelet: self.driver.value,
+            });
         }
-        Ok(settings)
+        self.containerd = Some(containerd);
+        Ok(self)
     }
 
-    /// These settings where the kubelet's runtime is one of which nothing is known here: a driver
-    /// that is set is taken at its word, since whoever set it knows the runtime.
+    /// These settings where nothing is known of the kubelet's runtime: a driver that is set counts,
+    /// since whoever set it knows the runtime.
     ///
     /// # Errors
     /// When no driver is set and the kubelet asks, or may ask.
@@ -160,36 +130,41 @@ impl Settings {
         if self.driver.origin != Origin::Default || self.asks_runtime(version) == Some(false) {
             return Ok(self);
         }
-        let (endpoint, path) = (endpoint.to_owned(), args_file.to_owned());
         Err(SettingsError::RuntimeUnknown {
-            endpoint,
+            endpoint: endpoint.to_owned(),
             origin,
-            path,
+            path: args_file.to_owned(),
         })
     }
+}
+
+/// Whether anything shows that a containerd may be there, the host's own or MicroK8s'.
+fn any_exists(root: &Root, configs: &[PathBuf]) -> Result<bool, SettingsError> {
+    let traces = TRACES_OF_DEFAULT_RUNTIME.map(Path::new);
+    for path in traces
+        .into_iter()
+        .chain(configs.iter().map(PathBuf::as_path))
+    {
+        if root.exists(path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubelet::flags::{self, FlagError};
-    use crate::kubelet::{Driver, args};
-
-    fn settings(file: &str) -> Result<Settings, FlagError> {
-        Settings::default().with_flags(
-            &flags::parse(&args::parse(file, &|_| None))?,
-            Path::new("args/kubelet"),
-        )
-    }
+    use crate::kubelet::flag_values::settings;
+    use crate::kubelet::{Driver, ErrorKind};
 
     /// containerd says systemd, in a file that only a containerd 2 reads or in one that both read.
-    #[expect(clippy::unnecessary_wraps, reason = "as what it stands for")]
-    fn containerd_says_systemd(is_second: bool) -> Result<Option<ConfigFile>, ContainerdError> {
-        Ok(Some(ConfigFile {
+    fn containerd_says_systemd(is_second: bool) -> ConfigFile {
+        ConfigFile {
             path: PathBuf::from("toml"),
             is_second,
             driver: Ok(Driver::Systemd),
-        }))
+        }
     }
 
     #[test]
@@ -203,7 +178,7 @@ mod tests {
             (Version(1, 35), false, true),
         ] {
             let read = Settings::default()
-                .with_containerd(containerd_says_systemd(is_second), Some(version))
+                .with_containerd(Ok(Some(containerd_says_systemd(is_second))), Some(version))
                 .unwrap();
             assert_eq!(
                 read.driver.value == Driver::Systemd,
@@ -218,7 +193,7 @@ mod tests {
     fn without_the_version_containerd_must_not_contradict() {
         for is_second in [true, false] {
             let error = Settings::default()
-                .with_containerd(containerd_says_systemd(is_second), None)
+                .with_containerd(Ok(Some(containerd_says_systemd(is_second))), None)
                 .unwrap_err();
             assert!(
                 matches!(error, SettingsError::VersionUnknown { .. }),
@@ -226,7 +201,7 @@ mod tests {
             );
             let same = settings("--cgroup-driver=systemd").unwrap();
             assert_eq!(
-                same.with_containerd(containerd_says_systemd(is_second), None)
+                same.with_containerd(Ok(Some(containerd_says_systemd(is_second))), None)
                     .unwrap()
                     .driver
                     .value,
@@ -237,7 +212,7 @@ mod tests {
         let unasked = settings("--feature-gates=KubeletCgroupDriverFromCRI=false").unwrap();
         assert!(
             unasked
-                .with_containerd(containerd_says_systemd(true), None)
+                .with_containerd(Ok(Some(containerd_says_systemd(true))), None)
                 .is_ok()
         );
     }
@@ -245,11 +220,8 @@ mod tests {
     #[test]
     fn what_is_not_known_of_containerd_is_an_error_only_where_it_decides() {
         let broken = || {
-            let error = ContainerdError::Imports {
-                path: PathBuf::new(),
-                import: String::new(),
-                reason: "",
-            };
+            let error =
+                SettingsError::invalid(ErrorKind::Unknown, Path::new("toml"), String::new());
             Ok(Some(ConfigFile {
                 path: PathBuf::from("toml"),
                 is_second: true,
@@ -294,7 +266,10 @@ mod tests {
         ] {
             let read = settings(&format!("--feature-gates={gates}")).unwrap();
             let read = read
-                .with_containerd(containerd_says_systemd(true), Some(Version(1, minor)))
+                .with_containerd(
+                    Ok(Some(containerd_says_systemd(true))),
+                    Some(Version(1, minor)),
+                )
                 .unwrap();
             assert_eq!(
                 read.driver.value == Driver::Systemd,

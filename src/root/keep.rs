@@ -1,9 +1,9 @@
 //! What a capture keeps of the files that are read: no more than what the program reads in them.
 //!
 //! A capture is sent to strangers, and a list of what may be a secret is never complete. So each
-//! reader says what it needs, in a function beside the grammar by which it reads ([`Keep`]). A file
-//! that nobody speaks for is kept only where it is one of the kernel's that hold no user's text,
-//! else its content is not kept at all.
+//! reader says what it needs, in a function beside the grammar by which it reads ([`Keep`]). Of a
+//! file whose reader says nothing, the content is kept only if it is one of those of the kernel's
+//! that hold no user's text.
 
 use std::path::Path;
 
@@ -13,17 +13,17 @@ pub type Keep<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
 /// What replaces a text that is not kept.
 pub const BLANK: &str = "BLANKED";
 
-/// All of it.
+/// Keeps the whole content.
 pub fn all(content: &[u8]) -> Vec<u8> {
     content.to_vec()
 }
 
-/// Nothing of it.
+/// Keeps that there is a file, but no content.
 fn nothing(_: &[u8]) -> Vec<u8> {
     Vec::new()
 }
 
-/// What is kept of a file that no reader speaks for.
+/// What is kept of a file whose reader says nothing.
 pub(super) fn usual(path: &Path) -> Keep<'static> {
     if is_kernels_own(path) { &all } else { &nothing }
 }
@@ -39,9 +39,8 @@ fn is_kernels_own(path: &Path) -> bool {
     };
     let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
     match parts.as_slice() {
-        ["cgroups"] => true,
+        ["cgroups"] | ["sys", "kernel", "keys", _] | ["sys", "kernel", "random", "boot_id"] => true,
         ["sys", "kernel", name] => ["osrelease", "panic", "panic_on_oops"].contains(name),
-        ["sys", "kernel", "keys", _] | ["sys", "kernel", "random", "boot_id"] => true,
         ["sys", "vm", name] => ["overcommit_memory", "panic_on_oom"].contains(name),
         [pid, name] | [pid, "task", _, name] => {
             pid.bytes().all(|digit| digit.is_ascii_digit())
@@ -59,10 +58,14 @@ pub fn text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
 /// [`Keep`] for a file that is refused with NUL bytes in it, or when it is not UTF-8: that it is so
 /// is all that is read then.
 pub fn checked_text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
-    move |content| match std::str::from_utf8(content) {
-        Ok(text) if !text.contains('\0') => keep(text).into_bytes(),
-        _ => vec![0],
-    }
+    move |content| valid_text(content).map_or(vec![0], |text| keep(text).into_bytes())
+}
+
+/// The content of a file as text; `None` for one with NUL bytes in it or that is not UTF-8, as a
+/// power cut may leave it.
+pub fn valid_text(content: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(content).ok()?;
+    (!text.contains('\0')).then_some(text)
 }
 
 /// What begins the copy of a file that cannot be parsed. YAML, TOML and JSON all refuse a file that

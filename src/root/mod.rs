@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 use keep::Keep;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
+use nix::fcntl::{open, openat, openat2, readlink, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fstat, stat};
 use nix::unistd::{AccessFlags, access};
 use record::{ERRNO_FILE, Found, Record};
 
@@ -33,6 +34,10 @@ const LARGEST_ON_DISK: u64 = 2 << 20;
 
 /// What a file of one value never fills.
 const LARGEST_VALUE: usize = 4096;
+
+/// What the kernel answers where nothing is, or nothing any longer: `ENODEV` for a file of a cgroup
+/// that was removed in between, `ESRCH` for one of a task that ended.
+const ABSENT: [Errno; 4] = [Errno::ENOENT, Errno::ENOTDIR, Errno::ENODEV, Errno::ESRCH];
 
 /// A read of the host that failed: what was tried, where, and the kernel's answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,25 +52,19 @@ pub struct ReadError {
 }
 
 /// The tree under examination.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Root {
-    captured: Option<Captured>,
-    record: Option<RefCell<Record>>,
-}
-
-#[derive(Debug)]
-struct Captured {
-    dir: OwnedFd,
+    /// The captured tree; `None` for this machine.
+    captured: Option<OwnedFd>,
+    /// What a captured tree answers instead of what is in it.
     errnos: BTreeMap<PathBuf, Errno>,
+    record: Option<RefCell<Record>>,
 }
 
 impl Root {
     /// This machine.
     pub fn live() -> Self {
-        Self {
-            captured: None,
-            record: None,
-        }
+        Self::default()
     }
 
     /// A captured tree. Needs Linux 5.6 (`openat2`).
@@ -74,20 +73,13 @@ impl Root {
     /// When `dir` cannot be opened or its list of errnos not be read.
     pub fn captured(dir: &Path) -> Result<Self, ReadError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = retry(|| open(dir, flags, Mode::empty())).map_err(failed("open", dir))?;
+        let tree = retry(|| open(dir, flags, Mode::empty())).map_err(failed("open", dir))?;
         let mut root = Self {
-            captured: Some(Captured {
-                dir: fd,
-                errnos: BTreeMap::new(),
-            }),
-            record: None,
+            captured: Some(tree),
+            ..Self::default()
         };
-        let list = root
-            .read_if_there(Path::new(ERRNO_FILE))?
-            .unwrap_or_default();
-        if let Some(captured) = &mut root.captured {
-            captured.errnos = record::parse_errnos(&list);
-        }
+        let list = root.read_if_there(Path::new(ERRNO_FILE))?;
+        root.errnos = record::parse_errnos(&list.unwrap_or_default());
         Ok(root)
     }
 
@@ -105,7 +97,8 @@ impl Root {
         self.record.as_ref().map(|record| record.borrow().clone())
     }
 
-    fn keep<T>(&self, path: &Path, answer: &Result<T, Errno>, found: impl FnOnce(&T) -> Found) {
+    /// Notes the kernel's answer about `path`, where a record is kept.
+    fn note<T>(&self, path: &Path, answer: &Result<T, Errno>, found: impl FnOnce(&T) -> Found) {
         let Some(record) = &self.record else { return };
         match answer {
             Ok(value) => record.borrow_mut().add(path, found(value)),
@@ -113,8 +106,8 @@ impl Root {
         }
     }
 
-    /// To read a file of which a capture keeps what `keep` leaves of it. Whoever reads anything but
-    /// the kernel's own files says so: of what is read without, a capture holds nothing.
+    /// A reader of files of which a capture keeps what `keep` leaves of them. Any file but the
+    /// kernel's own has to be read in this way, or a capture holds nothing of it.
     pub fn keeping<'a>(&'a self, keep: Keep<'a>) -> Reader<'a> {
         Reader { root: self, keep }
     }
@@ -146,7 +139,8 @@ impl Root {
     fn read_whole(&self, path: &Path) -> Result<Vec<u8>, Errno> {
         let mut file = File::from(self.open(path, OFlag::O_RDONLY)?);
         let mut bytes = Vec::with_capacity(LARGEST_VALUE);
-        let largest = if path.starts_with("/proc") || path.starts_with("/sys") {
+        let is_of_kernel = path.starts_with("/proc") || path.starts_with("/sys");
+        let largest = if is_of_kernel {
             LARGEST_OF_KERNEL
         } else {
             LARGEST_ON_DISK
@@ -158,10 +152,9 @@ impl Root {
             return Err(Errno::EOPNOTSUPP);
         }
         if bytes.len() as u64 > largest {
-            Err(Errno::EFBIG)
-        } else {
-            Ok(bytes)
+            return Err(Errno::EFBIG);
         }
+        Ok(bytes)
     }
 
     /// The names of the directories in `path`, sorted; `None` where `path` is not there.
@@ -169,15 +162,13 @@ impl Root {
     /// # Errors
     /// Any other answer of the kernel.
     pub fn directories(&self, path: &Path) -> Result<Option<Vec<OsString>>, ReadError> {
-        let entries = absent_is_none(self.entries(path).map_err(failed("list", path)))?;
-        let only_directories = |entries: Vec<(OsString, bool)>| {
-            entries
-                .into_iter()
-                .filter(|(_, is_directory)| *is_directory)
-                .map(|(name, _)| name)
-                .collect()
+        let Some(entries) = absent_is_none(self.entries(path))? else {
+            return Ok(None);
         };
-        Ok(entries.map(only_directories))
+        let directories = entries
+            .into_iter()
+            .filter(|(_, is_directory)| *is_directory);
+        Ok(Some(directories.map(|(name, _)| name).collect()))
     }
 
     /// All names in `path`, sorted; `None` where `path` is not there.
@@ -185,12 +176,11 @@ impl Root {
     /// # Errors
     /// Any other answer of the kernel.
     pub fn names(&self, path: &Path) -> Result<Option<Vec<OsString>>, ReadError> {
-        let entries = absent_is_none(self.entries(path).map_err(failed("list", path)))?;
-        let Some(entries) = entries else {
+        let Some(entries) = absent_is_none(self.entries(path))? else {
             return Ok(None);
         };
         for (name, _) in entries.iter().filter(|(_, is_directory)| !is_directory) {
-            self.keep(&path.join(name), &Ok(()), |()| Found::Name);
+            self.note(&path.join(name), &Ok(()), |()| Found::Name);
         }
         Ok(Some(entries.into_iter().map(|(name, _)| name).collect()))
     }
@@ -200,13 +190,15 @@ impl Root {
     /// # Errors
     /// When it cannot be listed.
     pub fn pids(&self) -> Result<Vec<String>, ReadError> {
-        let names = self.directories(Path::new("/proc"))?.unwrap_or_default();
-        let is_pid = |name: &String| name.starts_with(|first: char| first.is_ascii_digit());
-        Ok(names
-            .into_iter()
-            .filter_map(|name| name.into_string().ok())
-            .filter(is_pid)
-            .collect())
+        let mut pids = Vec::new();
+        for name in self.directories(Path::new("/proc"))?.unwrap_or_default() {
+            if let Ok(name) = name.into_string()
+                && name.starts_with(|first: char| first.is_ascii_digit())
+            {
+                pids.push(name);
+            }
+        }
+        Ok(pids)
     }
 
     /// Every file below `folder`, in the order of Go's `filepath.Walk`: by name, a folder in its
@@ -219,17 +211,13 @@ impl Root {
         let mut to_visit = vec![(folder.to_owned(), true)];
         while let Some((path, is_folder)) = to_visit.pop() {
             if !is_folder {
-                self.keep(&path, &Ok(()), |()| Found::Name);
+                self.note(&path, &Ok(()), |()| Found::Name);
                 files.push(path);
                 continue;
             }
-            let entries = self.entries(&path).map_err(failed("list", &path))?;
-            to_visit.extend(
-                entries
-                    .iter()
-                    .rev()
-                    .map(|(name, is_folder)| (path.join(name), *is_folder)),
-            );
+            for (name, is_folder) in self.entries(&path)?.into_iter().rev() {
+                to_visit.push((path.join(name), is_folder));
+            }
         }
         Ok(files)
     }
@@ -239,16 +227,14 @@ impl Root {
     /// # Errors
     /// Any other answer of the kernel (`EINVAL`: not a link).
     pub fn link(&self, path: &Path) -> Result<Option<OsString>, ReadError> {
-        let target = match &self.captured {
-            None => readlink(path),
-            Some(captured) => match captured.errnos.get(path) {
-                Some(errno) => Err(*errno),
-                None => readlinkat(captured.dir.as_fd(), inside(path)),
-            },
+        let target = match (&self.captured, self.errnos.get(path)) {
+            (_, Some(errno)) => Err(*errno),
+            (Some(tree), None) => readlinkat(tree.as_fd(), inside(path)),
+            (None, None) => readlink(path),
         };
         // What is no link is read as what it is, or not at all.
         if target != Err(Errno::EINVAL) {
-            self.keep(path, &target, |target| Found::Link(target.clone()));
+            self.note(path, &target, |target| Found::Link(target.clone()));
         }
         absent_is_none(target.map_err(failed("read link", path)))
     }
@@ -258,11 +244,12 @@ impl Root {
     /// # Errors
     /// When the kernel does not let us know.
     pub fn exists(&self, path: &Path) -> Result<bool, ReadError> {
-        let answer = match &self.captured {
-            None => retry(|| access(path, AccessFlags::F_OK)),
-            Some(_) => self.open(path, OFlag::O_PATH).map(drop),
+        let answer = if self.captured.is_some() {
+            self.open(path, OFlag::O_PATH).map(drop)
+        } else {
+            retry(|| access(path, AccessFlags::F_OK))
         };
-        self.keep(path, &answer, |()| Found::Name);
+        self.note(path, &answer, |()| Found::Name);
         Ok(absent_is_none(answer.map_err(failed("look for", path)))?.is_some())
     }
 
@@ -272,33 +259,32 @@ impl Root {
     /// # Errors
     /// When the kernel does not let us know.
     pub fn is_empty_file(&self, path: &Path) -> Result<Option<bool>, ReadError> {
-        let answer = match &self.captured {
-            None => retry(|| stat(path)),
-            Some(_) => self.open(path, OFlag::O_PATH).and_then(fstat),
+        let answer = if self.captured.is_some() {
+            self.open(path, OFlag::O_PATH).and_then(fstat)
+        } else {
+            retry(|| stat(path))
         };
-        let is_empty = |stat: &FileStat| stat.st_size == 0;
-        self.keep(path, &answer, |stat| {
-            let kept: &[u8] = if is_empty(stat) { b"" } else { b"BLANKED\n" };
+        self.note(path, &answer, |stat| {
+            let kept: &[u8] = if stat.st_size == 0 { b"" } else { b"BLANKED\n" };
             Found::File(kept.to_vec())
         });
-        let known = absent_is_none(answer.map_err(failed("look for", path)))?;
-        let kind = |stat: &FileStat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        let file = known.filter(|stat| kind(stat) == SFlag::S_IFREG);
-        Ok(file.map(|stat| is_empty(&stat)))
+        let Some(stat) = absent_is_none(answer.map_err(failed("look for", path)))? else {
+            return Ok(None);
+        };
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        Ok((kind == SFlag::S_IFREG).then_some(stat.st_size == 0))
     }
 
     /// Names, and whether each is a directory, sorted.
-    fn entries(&self, path: &Path) -> Result<Vec<(OsString, bool)>, Errno> {
+    fn entries(&self, path: &Path) -> Result<Vec<(OsString, bool)>, ReadError> {
         let answer = self.list(path);
-        self.keep(path, &answer, |_| Found::Directory);
-        for (name, _) in answer
-            .iter()
-            .flatten()
-            .filter(|(_, is_directory)| *is_directory)
-        {
-            self.keep(&path.join(name), &Ok(()), |()| Found::Directory);
+        self.note(path, &answer, |_| Found::Directory);
+        for (name, is_directory) in answer.iter().flatten() {
+            if *is_directory {
+                self.note(&path.join(name), &Ok(()), |()| Found::Directory);
+            }
         }
-        answer
+        answer.map_err(failed("list", path))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<(OsString, bool)>, Errno> {
@@ -321,22 +307,21 @@ impl Root {
     }
 
     fn open(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let mut flags = flags | OFlag::O_CLOEXEC;
         // openat2 refuses with O_PATH what openat ignores.
-        let flags = if flags.contains(OFlag::O_PATH) {
-            flags | OFlag::O_CLOEXEC
-        } else {
-            flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK
-        };
-        let Some(captured) = &self.captured else {
-            return retry(|| nix::fcntl::openat(AT_FDCWD, path, flags, Mode::empty()));
-        };
-        if let Some(errno) = captured.errnos.get(path) {
+        if !flags.contains(OFlag::O_PATH) {
+            flags |= OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        }
+        if let Some(errno) = self.errnos.get(path) {
             return Err(*errno);
         }
+        let Some(tree) = &self.captured else {
+            return retry(|| openat(AT_FDCWD, path, flags, Mode::empty()));
+        };
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        retry(|| openat2(captured.dir.as_fd(), inside(path), how))
+        retry(|| openat2(tree.as_fd(), inside(path), how))
     }
 }
 
@@ -357,8 +342,7 @@ impl Reader<'_> {
         self.read_bytes(path).map(text_of)
     }
 
-    /// As [`Self::read`], with `None` for a file that is not there (nor was, a moment later:
-    /// `ENODEV` of a cgroup that was removed in between, `ESRCH` of a task that ended).
+    /// As [`Self::read`], with `None` for a file that does not exist, or does not any longer.
     ///
     /// # Errors
     /// Any other answer of the kernel.
@@ -377,18 +361,15 @@ impl Reader<'_> {
             return self.read_if_there(path);
         }
         let mut value = vec![0; LARGEST_VALUE];
-        let length = self
-            .root
-            .open(path, OFlag::O_RDONLY)
-            .and_then(|file| retry(|| nix::unistd::read(&file, &mut value)));
-        let Some(length) = absent_is_none(length.map_err(failed("read", path)))? else {
-            return Ok(None);
-        };
-        value.truncate(length);
-        if length < LARGEST_VALUE {
-            Ok(Some(text_of(value)))
-        } else {
-            self.read_if_there(path)
+        let file = self.root.open(path, OFlag::O_RDONLY);
+        let length = file.and_then(|file| retry(|| nix::unistd::read(&file, &mut value)));
+        match absent_is_none(length.map_err(failed("read", path)))? {
+            None => Ok(None),
+            Some(length) if length < LARGEST_VALUE => {
+                value.truncate(length);
+                Ok(Some(text_of(value)))
+            }
+            Some(_) => self.read_if_there(path),
         }
     }
 
@@ -399,7 +380,7 @@ impl Reader<'_> {
     pub fn read_bytes(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
         let answer = self.root.read_whole(path);
         self.root
-            .keep(path, &answer, |bytes| Found::File((self.keep)(bytes)));
+            .note(path, &answer, |bytes| Found::File((self.keep)(bytes)));
         answer.map_err(failed("read", path))
     }
 }
@@ -439,14 +420,7 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(Errno) -> ReadErr
 fn absent_is_none<T>(answer: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error)
-            if matches!(
-                error.errno,
-                Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV | Errno::ESRCH
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if ABSENT.contains(&error.errno) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -34,22 +34,13 @@ pub struct Record {
 impl Record {
     /// Adds what was found; content and directories stand above a mere name.
     pub(super) fn add(&mut self, path: &Path, found: Found) {
-        match found {
-            Found::Name => {
-                self.found.entry(path.to_owned()).or_insert(found);
-            }
-            Found::Directory => {
-                let known = self
-                    .found
-                    .entry(path.to_owned())
-                    .or_insert(Found::Directory);
-                if *known == Found::Name {
-                    *known = Found::Directory;
-                }
-            }
-            Found::File(_) | Found::Link(_) => {
-                self.found.insert(path.to_owned(), found);
-            }
+        let says_more = match (&found, self.found.get(path)) {
+            (Found::File(_) | Found::Link(_), _) | (_, None) => true,
+            (Found::Directory, Some(known)) => *known == Found::Name,
+            (Found::Name, Some(_)) => false,
+        };
+        if says_more {
+            self.found.insert(path.to_owned(), found);
         }
     }
 
@@ -63,20 +54,16 @@ impl Record {
     /// Everything, the directory above before what lies in it, each at the place that the recorded
     /// links lead to; last the list of errnos.
     pub fn entries(&self) -> Vec<(PathBuf, Found)> {
-        let mut entries: Vec<_> = self
-            .found
-            .iter()
-            .map(|(path, found)| (self.without_links(path), found.clone()))
-            .collect();
-        let list: String = self
-            .errnos
-            .iter()
-            .map(|(path, errno)| format!("{errno:?} {}\n", path.display()))
-            .collect();
-        entries.push((
-            Path::new("/").join(ERRNO_FILE),
-            Found::File(list.into_bytes()),
-        ));
+        let mut entries = Vec::new();
+        for (path, found) in &self.found {
+            entries.push((self.without_links(path), found.clone()));
+        }
+        let mut errnos = String::new();
+        for (path, errno) in &self.errnos {
+            errnos += &format!("{errno:?} {}\n", path.display());
+        }
+        let list = Found::File(errnos.into_bytes());
+        entries.push((Path::new("/").join(ERRNO_FILE), list));
         entries
     }
 
@@ -85,29 +72,24 @@ impl Record {
         let Some((above, name)) = path.parent().zip(path.file_name()) else {
             return path.to_owned();
         };
-        let above = self.without_links(above);
-        match self.found.get(&above) {
-            Some(Found::Link(target)) => above
-                .parent()
-                .unwrap_or(Path::new("/"))
-                .join(target)
-                .join(name),
-            _ => above.join(name),
+        let mut above = self.without_links(above);
+        if let Some(Found::Link(target)) = self.found.get(&above) {
+            above.pop();
+            above.push(target);
         }
+        above.join(name)
     }
 }
 
 /// Reads a list of errnos; a name that no kernel knows counts as EINVAL.
 pub(super) fn parse_errnos(list: &str) -> BTreeMap<PathBuf, Errno> {
-    let named = |name: &str| {
-        (1..256)
-            .map(Errno::from_raw)
-            .find(|errno| format!("{errno:?}") == name)
-    };
-    let lines = list.lines().filter_map(|line| line.split_once(' '));
-    lines
-        .map(|(name, path)| (PathBuf::from(path), named(name).unwrap_or(Errno::EINVAL)))
-        .collect()
+    let mut errnos = BTreeMap::new();
+    for (name, path) in list.lines().filter_map(|line| line.split_once(' ')) {
+        let mut known = (1..256).map(Errno::from_raw);
+        let errno = known.find(|errno| format!("{errno:?}") == name);
+        errnos.insert(PathBuf::from(path), errno.unwrap_or(Errno::EINVAL));
+    }
+    errnos
 }
 
 #[cfg(test)]

@@ -3,117 +3,92 @@
 //! Rests on `LoadConfigWithPlugins` and `resolveImports` in containerd's
 //! `cmd/containerd/server/config/config.go`.
 
-use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use toml::Table;
 
-use super::keep::keep;
-use super::{ContainerdError, GRPC_PLUGIN, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
+use crate::kubelet::containerd::format::{GRPC_PLUGIN, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
+use crate::kubelet::containerd::keep::keep;
+use crate::kubelet::errors::{ErrorKind, SettingsError};
 use crate::root::Root;
 use crate::root::keep::text;
 
 /// How many files imports may lead to.
 const MOST_IMPORTS: usize = 64;
 
+/// An import, and why the driver is not known because of it.
+type Obstacle = (String, &'static str);
+
 /// Follows `imports`, from file to file: what is imported lies over what imports it.
-pub(super) fn check(root: &Root, path: &Path, table: &Table) -> Result<(), ContainerdError> {
-    let mut imported = files(root, path, path, table)?;
-    let mut seen = 0;
-    while seen < imported.len() {
-        let error = |import: &Path, reason| {
-            let import = import.display().to_string();
-            Err(ContainerdError::Imports {
-                path: path.to_owned(),
-                import,
-                reason,
-            })
-        };
-        let Some(import) = imported.get(seen).cloned() else {
-            break;
-        };
-        seen += 1;
+///
+/// # Errors
+/// When an import may change the driver, or cannot be followed.
+pub(super) fn check(root: &Root, path: &Path, table: &Table) -> Result<(), SettingsError> {
+    follow(root, path, table).map_err(|(import, reason)| {
+        let file = path.display();
+        let message =
+            format!("{file}: imports {import:?} {reason}, so that the cgroup driver is not known");
+        SettingsError::invalid(ErrorKind::Unknown, path, message)
+    })
+}
+
+fn follow(root: &Root, path: &Path, table: &Table) -> Result<(), Obstacle> {
+    let mut imported = files(root, path, table)?;
+    let mut next = 0;
+    while let Some(import) = imported.get(next).cloned() {
+        next += 1;
+        let error = |reason| Err((import.display().to_string(), reason));
         let text = match root.keeping(&text(keep)).read_if_there(&import) {
             Ok(Some(text)) => text,
-            Ok(None) => return error(&import, "does not exist, which containerd refuses"),
-            Err(_) => return error(&import, "cannot be read"),
+            Ok(None) => return error("does not exist, which containerd refuses"),
+            Err(_) => return error("cannot be read"),
         };
-        let Ok(table) = parse(&import, &text) else {
-            return error(&import, "is no TOML");
+        let Ok(table) = parse(&text) else {
+            return error("is no TOML");
         };
         let plugins = table.get("plugins");
         let has = |plugin: &&str| plugins.is_some_and(|plugins| plugins.get(*plugin).is_some());
         if [RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN].iter().any(has) {
-            return error(&import, "has settings of its own for the CRI");
+            return error("has settings of its own for the CRI");
         }
-        for next in files(root, path, &import, &table)? {
-            if next != path && !imported.contains(&next) {
-                imported.push(next);
+        for file in files(root, &import, &table)? {
+            if file != path && !imported.contains(&file) {
+                imported.push(file);
             }
         }
         if imported.len() > MOST_IMPORTS {
-            return error(&import, "leads to too many files");
+            return error("leads to too many files");
         }
     }
     Ok(())
 }
 
 /// The files that the imports in `table`, which stands in `parent`, come to.
-fn files(
-    root: &Root,
-    path: &Path,
-    parent: &Path,
-    table: &Table,
-) -> Result<Vec<PathBuf>, ContainerdError> {
-    let error = |import: &str, reason| {
-        let import = import.to_owned();
-        Err(ContainerdError::Imports {
-            path: path.to_owned(),
-            import,
-            reason,
-        })
-    };
+fn files(root: &Root, parent: &Path, table: &Table) -> Result<Vec<PathBuf>, Obstacle> {
     let Some(list) = table.get("imports") else {
         return Ok(Vec::new());
     };
     let Some(list) = list.as_array() else {
-        return error(list.type_str(), "is no list");
+        return Err((list.type_str().to_owned(), "is no list"));
     };
     let mut found = Vec::new();
     for pattern in list {
         let Some(pattern) = pattern.as_str() else {
-            return error(pattern.type_str(), "is no text");
+            return Err((pattern.type_str().to_owned(), "is no text"));
         };
-        let Some(full) = in_full(parent, pattern) else {
-            return error(pattern, "cannot be followed");
-        };
+        let error = |reason| (pattern.to_owned(), reason);
+        let full = in_full(parent, pattern).ok_or_else(|| error("cannot be followed"))?;
         if !pattern.contains('*') {
             found.push(full);
             continue;
         }
-        let (Some(folder), Some(name)) = (
-            full.parent(),
-            full.file_name().and_then(|name| name.to_str()),
-        ) else {
-            return error(pattern, "cannot be followed");
-        };
-        // More than stars in the last name, this program does not match.
-        if name.contains(['?', '[', '\\'])
-            || folder.to_string_lossy().contains(['*', '?', '[', '\\'])
-        {
-            return error(pattern, "cannot be followed");
+        let (folder, name) = split(&full).ok_or_else(|| error("cannot be followed"))?;
+        let names = root.names(folder).map_err(|_| error("cannot be listed"))?;
+        for file in names.unwrap_or_default() {
+            if matches(name, &file.to_string_lossy()) {
+                found.push(folder.join(file));
+            }
         }
-        let Ok(names) = root.names(folder) else {
-            return error(pattern, "cannot be listed");
-        };
-        let is_meant = |found: &OsString| matches(name, &found.to_string_lossy());
-        found.extend(
-            names
-                .into_iter()
-                .flatten()
-                .filter(is_meant)
-                .map(|name| folder.join(name)),
-        );
     }
     Ok(found)
 }
@@ -124,28 +99,35 @@ fn in_full(parent: &Path, import: &str) -> Option<PathBuf> {
     let data = args.parent()?.to_str()?;
     let import = import.replace("${SNAP_DATA}", data);
     let path = args.join(&import);
-    let is_plain = |component: Component<'_>| !matches!(component, Component::ParentDir);
-    (!import.is_empty() && !import.contains('$') && path.components().all(is_plain))
-        .then(|| path.components().collect())
+    let goes_up = path.components().any(|part| part == Component::ParentDir);
+    let can_follow = !import.is_empty() && !import.contains('$') && !goes_up;
+    can_follow.then(|| path.components().collect())
+}
+
+/// The folder and the pattern of the names in it; `None` for a pattern that has more to it than
+/// stars in the last name.
+fn split(path: &Path) -> Option<(&Path, &str)> {
+    let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
+    let is_plain = !folder.to_string_lossy().contains(['*', '?', '[', '\\']);
+    (is_plain && !name.contains(['?', '[', '\\'])).then_some((folder, name))
 }
 
 /// Whether `name` is what `pattern` means, in which a star stands for any text.
 fn matches(pattern: &str, name: &str) -> bool {
-    let mut pieces = pattern.split('*');
-    let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else {
+    let Some((first, pattern)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut rest) = name.strip_prefix(first) else {
         return false;
     };
-    let mut pieces = pieces.peekable();
-    while let Some(piece) = pieces.next() {
-        if pieces.peek().is_none() {
-            return rest.ends_with(piece);
-        }
-        let Some(at) = rest.find(piece) else {
+    let (middle, last) = pattern.rsplit_once('*').unwrap_or(("", pattern));
+    for piece in middle.split('*') {
+        let Some((_, behind)) = rest.split_once(piece) else {
             return false;
         };
-        rest = rest.get(at + piece.len()..).unwrap_or_default();
+        rest = behind;
     }
-    rest.is_empty()
+    rest.ends_with(last)
 }
 
 #[cfg(test)]
@@ -178,9 +160,10 @@ mod tests {
         }
     }
 
+    const CRI: &str = "[plugins.\"io.containerd.cri.v1.runtime\".containerd]\nx = 1\n";
+
     #[test]
     fn imports_that_may_decide_leave_the_driver_unknown() {
-        const CRI: &str = "[plugins.\"io.containerd.cri.v1.runtime\".containerd]\nx = 1\n";
         let config = |imports: &str| format!("version = 3\nimports = {imports}\n");
         let table: &[Row] = &[
             ("[]", &[], true),

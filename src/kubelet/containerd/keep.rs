@@ -1,80 +1,71 @@
 //! What a capture keeps of containerd's configuration: the values that are read and, beside them,
 //! the names of the others, with an empty value of the same type.
 //!
-//! It is written anew, a key of the whole in each line. Of what cannot be parsed only the error is
-//! kept.
+//! The file is written anew, with one line for each of its topmost keys. Of a file that cannot be
+//! parsed only the error is kept.
 
-use std::path::Path;
+use toml::Table;
 
-use toml::{Table, Value};
-
-use super::{ContainerdError, GRPC_PLUGIN, RUNC_OPTIONS, RUNTIME_PLUGIN, SHORT_PLUGIN, parse};
+use crate::kubelet::containerd::format::{
+    GRPC_PLUGIN, RUNC_OPTIONS, RUNTIME_PLUGIN, SHORT_PLUGIN, parse,
+};
 use crate::root::keep::{fault, is_name, quoted};
 
-/// A name in the way to a value.
-#[derive(Clone, Copy)]
-enum Name {
-    Is(&'static str),
-    Plugin,
-    Option,
-    Any,
-}
-
-/// Where the values stand that are read.
-const READ: [&[Name]; 5] = [
-    &[Name::Is("version")],
-    &[Name::Is("imports"), Name::Any],
+/// Where the values stand that are read, from the top down. `PLUGIN` stands for any of the CRI's
+/// plugins, `OPTION` for any of [`RUNC_OPTIONS`], `*` for any name or item.
+const READ: [&[&str]; 5] = [
+    &["version"],
+    &["imports", "*"],
+    &["plugins", PLUGIN, "containerd", "default_runtime_name"],
     &[
-        Name::Is("plugins"),
-        Name::Plugin,
-        Name::Is("containerd"),
-        Name::Is("default_runtime_name"),
+        "plugins",
+        PLUGIN,
+        "containerd",
+        "runtimes",
+        "*",
+        "runtime_type",
     ],
     &[
-        Name::Is("plugins"),
-        Name::Plugin,
-        Name::Is("containerd"),
-        Name::Is("runtimes"),
-        Name::Any,
-        Name::Is("runtime_type"),
-    ],
-    &[
-        Name::Is("plugins"),
-        Name::Plugin,
-        Name::Is("containerd"),
-        Name::Is("runtimes"),
-        Name::Any,
-        Name::Is("options"),
-        Name::Option,
+        "plugins",
+        PLUGIN,
+        "containerd",
+        "runtimes",
+        "*",
+        "options",
+        OPTION,
     ],
 ];
 
-impl Name {
-    fn is(self, name: &str) -> bool {
-        match self {
-            Self::Is(expected) => name == expected,
-            Self::Plugin => [RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN].contains(&name),
-            Self::Option => RUNC_OPTIONS
-                .iter()
-                .any(|(option, _)| option.eq_ignore_ascii_case(name)),
-            Self::Any => true,
+const PLUGIN: &str = "<plugin>";
+const OPTION: &str = "<option>";
+
+/// Whether a part of a path in [`READ`] stands for this name.
+fn is_meant(pattern: &str, name: &str) -> bool {
+    match pattern {
+        "*" => true,
+        PLUGIN => [RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN].contains(&name),
+        OPTION => {
+            let mut options = RUNC_OPTIONS.iter();
+            options.any(|(option, _)| option.eq_ignore_ascii_case(name))
         }
+        _ => name == pattern,
     }
 }
 
+/// What a capture keeps of the file.
 pub(super) fn keep(text: &str) -> String {
-    match parse(Path::new(""), text) {
+    match parse(text) {
         Ok(table) => entries(&table, &[]).map(|entry| entry + "\n").collect(),
-        Err(ContainerdError::Invalid { line, reason, .. }) => fault(&format!("{line} {reason}")),
-        Err(error) => fault(&format!("1 {error}")),
+        Err(error) => fault(&format!("{} {}", error.line, error.reason)),
     }
 }
 
 /// How many more names are on the way from `path` to a value that is read; `None` where there is
 /// none.
 fn way(path: &[&str]) -> Option<usize> {
-    let leads = |read: &&&[Name]| {
-        path.len() <= read.len() && read.iter().zip(path).all(|(name, part)| name.is(part))
+    let leads = |read: &&&[&str]| {
+        let mut pairs = read.iter().zip(path);
+        path.len() <= read.len() && pairs.all(|(pattern, name)| is_meant(pattern, name))
     };
     READ.iter().find(leads).map(|read| read.len() - path.len())
 }
@@ -87,26 +78,27 @@ fn entries<'a>(table: &'a Table, path: &'a [&'a str]) -> impl Iterator<Item = St
     })
 }
 
-fn keep_value(value: &Value, path: &[&str]) -> String {
-    let (is_read, leads) = (way(path) == Some(0), way(path).is_some_and(|more| more > 0));
+fn keep_value(value: &toml::Value, path: &[&str]) -> String {
+    let way = way(path);
+    let (is_read, leads) = (way == Some(0), way.is_some_and(|more| more > 0));
     match value {
-        Value::String(text) => quoted(if is_read { text } else { "" }),
-        Value::Integer(number) => (if is_read { *number } else { 0 }).to_string(),
-        Value::Boolean(value) => (is_read && *value).to_string(),
-        Value::Float(_) => "0.0".to_owned(),
-        Value::Datetime(_) => "1970-01-01".to_owned(),
-        Value::Array(items) => {
+        toml::Value::String(text) => quoted(if is_read { text } else { "" }),
+        toml::Value::Integer(number) => (if is_read { *number } else { 0 }).to_string(),
+        toml::Value::Boolean(value) => (is_read && *value).to_string(),
+        toml::Value::Float(_) => "0.0".to_owned(),
+        toml::Value::Datetime(_) => "1970-01-01".to_owned(),
+        toml::Value::Array(items) if leads => {
             let items = items
                 .iter()
-                .filter(|_| leads)
                 .map(|item| keep_value(item, &[path, &["[]"]].concat()));
             format!("[{}]", items.collect::<Vec<_>>().join(", "))
         }
-        Value::Table(table) if leads => format!(
-            "{{ {} }}",
-            entries(table, path).collect::<Vec<_>>().join(", ")
-        ),
-        Value::Table(_) => "{}".to_owned(),
+        toml::Value::Array(_) => "[]".to_owned(),
+        toml::Value::Table(table) if leads => {
+            let entries: Vec<String> = entries(table, path).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        toml::Value::Table(_) => "{}".to_owned(),
     }
 }
 
@@ -160,11 +152,7 @@ mod tests {
             "S = 2077-77-77\n",
         ] {
             let kept = keep(text);
-            assert_eq!(
-                parse(Path::new("/x"), &kept),
-                parse(Path::new("/x"), text),
-                "{text}"
-            );
+            assert_eq!(parse(&kept), parse(text), "{text}");
             assert!(!kept.contains(['S', '7']), "{kept}");
         }
     }

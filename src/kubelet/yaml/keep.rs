@@ -1,43 +1,40 @@
 //! What a capture keeps of YAML: the values that are read and the names of the others, each in its
 //! line.
 //!
-//! It is written anew as JSON, so that no comment and nothing else between the values gets into it.
-//! Of what cannot be parsed only the error is kept.
+//! The document is written anew as JSON, so that neither a comment nor anything else between the
+//! values gets into the capture. Of a document that cannot be parsed only the error is kept.
 
 use std::collections::BTreeMap;
 
-use super::{Node, Value, YamlError, parse};
-use crate::kubelet::ErrorKind;
-use crate::root::keep::{fault, is_name, known_fault, quoted};
+use crate::kubelet::yaml::compose::parse;
+use crate::kubelet::yaml::node::{Node, Value};
+use crate::root::keep::{is_name, quoted};
 
 /// A field that is read is a scalar, or a list or map of scalars.
-const DEEPEST: usize = 2;
+const FIELD_LEVELS: usize = 2;
 
 /// The document `text` with the values of `fields`.
 pub fn keep(text: &str, fields: &[&str]) -> String {
     let document = match parse(text) {
         Ok(document) => document,
-        Err(error) => return error.to_capture(),
+        Err(error) => return error.keep(),
     };
     let mut json = Json {
         text: String::new(),
         line: 1,
     };
-    // Of what is no map nothing is read.
+    // Nothing is read of a document that is no map.
     if let Value::Map(entries) = &*document.value {
-        let names = entries.iter().filter(|(name, _)| is_name(name));
-        let kept = names.map(|(name, node)| {
-            let is_read = fields.contains(&name.as_str());
-            (
-                name.clone(),
-                if is_read {
-                    node.clone()
-                } else {
-                    Node::new(node.line, Value::Null, 0)
-                },
-            )
-        });
-        json.map(&kept.collect(), 0);
+        let mut kept = BTreeMap::new();
+        for (name, node) in entries.iter().filter(|(name, _)| is_name(name)) {
+            let node = if fields.contains(&name.as_str()) {
+                node.clone()
+            } else {
+                Node::new(node.line, Value::Null, 0)
+            };
+            kept.insert(name.clone(), node);
+        }
+        json.map(&kept, 0);
         json.text.push('\n');
     }
     json.text
@@ -58,7 +55,7 @@ impl Json {
             Value::Text(text) => self.text.push_str(&quoted(text)),
             Value::List(items) => {
                 self.text.push('[');
-                for item in items.iter().filter(|_| depth < DEEPEST) {
+                for item in items.iter().filter(|_| depth < FIELD_LEVELS) {
                     self.begin(item);
                     self.node(item, depth + 1);
                 }
@@ -70,7 +67,7 @@ impl Json {
 
     fn map(&mut self, entries: &BTreeMap<String, Node>, depth: usize) {
         self.text.push('{');
-        let mut entries: Vec<_> = entries.iter().filter(|_| depth < DEEPEST).collect();
+        let mut entries: Vec<_> = entries.iter().filter(|_| depth < FIELD_LEVELS).collect();
         entries.sort_by_key(|(_, node)| node.line);
         for (name, node) in entries {
             self.begin(node);
@@ -80,7 +77,7 @@ impl Json {
         self.text.push('}');
     }
 
-    /// The next one in a list or map, in its own line.
+    /// Goes on to the next item or entry, in the line that `node` stands in.
     fn begin(&mut self, node: &Node) {
         let lines = node.line.saturating_sub(self.line);
         self.line += lines;
@@ -88,32 +85,6 @@ impl Json {
             self.text.push_str(if lines == 0 { ", " } else { "," });
         }
         self.text.push_str(&"\n".repeat(lines));
-    }
-}
-
-impl YamlError {
-    fn to_capture(&self) -> String {
-        let is_known = if self.kind == ErrorKind::Refused {
-            "refused"
-        } else {
-            "unknown"
-        };
-        fault(&format!("{is_known} {} {}", self.line, self.reason))
-    }
-
-    /// The error in a capture.
-    pub(super) fn of_capture(text: &str) -> Option<Self> {
-        let mut words = known_fault(text)?.splitn(3, ' ');
-        let kind = if words.next()? == "refused" {
-            ErrorKind::Refused
-        } else {
-            ErrorKind::Unknown
-        };
-        Some(Self {
-            line: words.next()?.parse().ok()?,
-            reason: words.next()?.to_owned(),
-            kind,
-        })
     }
 }
 

@@ -1,46 +1,49 @@
-//! What a scalar is: go-yaml v2's `resolve.go`, without a type that would be asked for.
+//! Which value a scalar has: a boolean, a number, text or none.
+//!
+//! Rests on `resolve` in go-yaml v2's `resolve.go`.
 
-use super::{Fault, Value, refused, unknown};
+use crate::kubelet::errors::ErrorKind;
+use crate::kubelet::yaml::node::Value;
+
+/// What is wrong with a scalar, and whether the kubelet refuses it.
+type Wrong = (String, ErrorKind);
 
 /// A scalar's value by its tag and, where it has none, by how it looks.
-pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<Value, Fault> {
-    let as_text = || Value::Text(text.to_owned());
-    let value = match tag {
-        None if !is_plain => return Ok(as_text()),
-        None | Some("!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp") => {
-            resolve_plain(text)
-        }
+pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<Value, Wrong> {
+    let plain = match tag {
+        None if is_plain => resolve_plain(text),
+        Some("!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp") => resolve_plain(text),
         Some("!!binary") => {
-            return unknown("a value in base64 (!!binary), which this program does not decode");
+            let reason = "a value in base64 (!!binary), which this program does not decode";
+            return Err((reason.to_owned(), ErrorKind::Unknown));
         }
-        Some(_) => return Ok(as_text()),
+        None | Some(_) => Plain::Text,
     };
-    let fits = match (tag, &value) {
-        (None, _)
-        | (Some("!!bool"), Plain::Bool(_))
-        | (Some("!!int"), Plain::Integer)
-        | (Some("!!float"), Plain::Integer | Plain::Float | Plain::NoNumber)
-        | (Some("!!null"), Plain::Null) => true,
+    let fits = match tag {
+        Some("!!bool") => matches!(plain, Plain::Bool(_)),
+        Some("!!int") => matches!(plain, Plain::Integer),
+        Some("!!float") => matches!(plain, Plain::Integer | Plain::Float | Plain::NoNumber),
+        Some("!!null") => matches!(plain, Plain::Null),
         // Dates stay text; whether go-yaml takes this one for a date is of no consequence to what
         // is read here.
-        (Some("!!timestamp"), Plain::Text) => true,
-        _ => false,
+        Some("!!timestamp") => matches!(plain, Plain::Text),
+        None | Some(_) => true,
     };
-    if !fits {
+    if let Some(tag) = tag.filter(|_| !fits) {
         // The value may be a secret.
-        return refused(format!(
-            "this value is no {}, and the kubelet refuses it",
-            tag.unwrap_or_default()
-        ));
+        let reason = format!("this value is no {tag}, and the kubelet refuses it");
+        return Err((reason, ErrorKind::Refused));
     }
-    match value {
+    match plain {
         Plain::Null => Ok(Value::Null),
         Plain::Bool(value) => Ok(Value::Bool(value)),
         Plain::Integer | Plain::Float => Ok(Value::Number(text.to_owned())),
-        Plain::NoNumber => refused(format!(
-            "{text} has no place in JSON, and the kubelet refuses the file for it"
-        )),
-        Plain::Text => Ok(as_text()),
+        Plain::NoNumber => {
+            let reason =
+                format!("{text} has no place in JSON, and the kubelet refuses the file for it");
+            Err((reason, ErrorKind::Refused))
+        }
+        Plain::Text => Ok(Value::Text(text.to_owned())),
     }
 }
 
@@ -74,10 +77,8 @@ fn resolve_plain(text: &str) -> Plain {
                 Plain::Text
             }
         }
-        _ if text
-            .starts_with(|first: char| first.is_ascii_digit() || first == '+' || first == '-') =>
-        {
-            number(text)
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-')) => {
+            number(&text.replace('_', ""))
         }
         _ => Plain::Text,
     }
@@ -85,60 +86,46 @@ fn resolve_plain(text: &str) -> Plain {
 
 /// Go takes an underscore in a number only between digits.
 fn underscores_separate_digits(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('_').collect();
-    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
-    parts.windows(2).all(|pair| match pair {
-        [before, after] => is_digit(before.as_bytes().last()) && is_digit(after.as_bytes().first()),
-        _ => true,
+    text.match_indices('_').all(|(at, _)| {
+        let (before, after) = (text.get(..at), text.get(at + 1..));
+        before.is_some_and(|text| text.ends_with(|c: char| c.is_ascii_digit()))
+            && after.is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit()))
     })
 }
 
-/// What begins with a digit or a sign. A date is none of these, and stays text.
+/// What begins with a digit or a sign, without its underscores. A date is no number, and stays
+/// text.
 fn number(text: &str) -> Plain {
-    let text = text.replace('_', "");
-    if is_integer(&text) {
+    // `0b-1`: a sign behind the prefix is go-yaml's own idea.
+    let binary = text.strip_prefix("0b").unwrap_or_default();
+    let binary = binary.strip_prefix(['+', '-']).unwrap_or(binary);
+    if is_integer(text) || fits_integer(binary, 2, i64::MAX.unsigned_abs()) {
         Plain::Integer
-    } else if is_float(&text) {
+    } else if is_float(text) {
         Plain::Float
     } else {
-        // `0b-1`: a sign behind the prefix is go-yaml's own idea.
-        let digits = text
-            .strip_prefix("0b")
-            .map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
-        if digits.is_some_and(|digits| fits_integer(digits, 2, i64::MAX.unsigned_abs())) {
-            Plain::Integer
-        } else {
-            Plain::Text
-        }
+        Plain::Text
     }
 }
 
 /// Go's `ParseInt` and then `ParseUint` with base 0: the prefix says the base, and a leading 0 is
 /// octal.
 fn is_integer(text: &str) -> bool {
-    let (limit, digits) = match text.strip_prefix('-') {
-        Some(digits) => (i64::MIN.unsigned_abs(), digits),
-        None => match text.strip_prefix('+') {
-            Some(digits) => (i64::MAX.unsigned_abs(), digits),
-            None => (u64::MAX, text),
-        },
+    let (limit, digits) = if let Some(digits) = text.strip_prefix('-') {
+        (i64::MIN.unsigned_abs(), digits)
+    } else if let Some(digits) = text.strip_prefix('+') {
+        (i64::MAX.unsigned_abs(), digits)
+    } else {
+        (u64::MAX, text)
     };
-    let bases = [
-        ("0x", 16),
-        ("0X", 16),
-        ("0b", 2),
-        ("0B", 2),
-        ("0o", 8),
-        ("0O", 8),
-    ];
-    let prefixed = bases
-        .iter()
-        .find_map(|(prefix, base)| Some((digits.strip_prefix(prefix)?, *base)));
-    match prefixed {
-        Some((digits, base)) => fits_integer(digits, base, limit),
-        None if digits.len() > 1 && digits.starts_with('0') => fits_integer(digits, 8, limit),
-        None => fits_integer(digits, 10, limit),
-    }
+    let (base, digits) = match digits.split_at_checked(2) {
+        Some(("0x" | "0X", rest)) => (16, rest),
+        Some(("0o" | "0O", rest)) => (8, rest),
+        Some(("0b" | "0B", rest)) => (2, rest),
+        Some(_) if digits.starts_with('0') => (8, digits),
+        _ => (10, digits),
+    };
+    fits_integer(digits, base, limit)
 }
 
 fn fits_integer(digits: &str, base: u32, limit: u64) -> bool {
@@ -150,26 +137,20 @@ fn fits_integer(digits: &str, base: u32, limit: u64) -> bool {
 /// stays text.
 fn is_float(text: &str) -> bool {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (
-            mantissa,
-            exponent.strip_prefix(['+', '-']).unwrap_or(exponent),
-        ),
-        None => (unsigned, "0"),
-    };
-    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let has_digits = !whole.is_empty() || !fraction.is_empty();
-    let is_well_formed = has_digits && is_digits(whole) && is_digits(fraction);
-    is_well_formed
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    [whole, fraction, exponent].into_iter().all(is_digits)
+        && !(whole.is_empty() && fraction.is_empty())
         && !exponent.is_empty()
-        && is_digits(exponent)
         && unsigned.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Value, parse};
+    use super::*;
+    use crate::kubelet::yaml::parse;
 
     fn kind(scalar: &str) -> &'static str {
         let Ok(node) = parse(&format!("a: {scalar}\n")) else {
