@@ -13,6 +13,7 @@ use crate::host::kernel;
 use crate::host::unit_files::drop_ins;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::{ReadError, Root, keep};
+use Values::{Paths, Text, Words};
 
 /// Where snapd writes the units of a snap.
 const OF_SNAPD: &str = "/etc/systemd/system";
@@ -53,28 +54,22 @@ const SUBGROUP: &str = "DelegateSubgroup";
 
 /// The settings that are read. `private` and `strict` for cgroups came with systemd 257.
 static SETTINGS: [(&str, Values); 9] = [
-    (SUBGROUP, Values::Text),
-    (
-        "InaccessiblePaths",
-        Values::Paths("InaccessibleDirectories"),
-    ),
-    ("PrivateDevices", Values::Words(&[])),
-    (
-        "ProtectControlGroups",
-        Values::Words(&["private", "strict"]),
-    ),
-    ("ProtectKernelLogs", Values::Words(&[])),
-    ("ProtectKernelTunables", Values::Words(&[])),
-    ("ProtectSystem", Values::Words(&["full", "strict"])),
-    ("ReadOnlyPaths", Values::Paths("ReadOnlyDirectories")),
-    ("ReadWritePaths", Values::Paths("ReadWriteDirectories")),
+    (SUBGROUP, Text),
+    ("InaccessiblePaths", Paths("InaccessibleDirectories")),
+    ("PrivateDevices", Words(&[])),
+    ("ProtectControlGroups", Words(&["private", "strict"])),
+    ("ProtectKernelLogs", Words(&[])),
+    ("ProtectKernelTunables", Words(&[])),
+    ("ProtectSystem", Words(&["full", "strict"])),
+    ("ReadOnlyPaths", Paths("ReadOnlyDirectories")),
+    ("ReadWritePaths", Paths("ReadWriteDirectories")),
 ];
 
 /// The setting of this name, by its present name; `None` for one that is not read.
 fn known(key: &str) -> Option<&'static (&'static str, Values)> {
     SETTINGS.iter().find(|(now, values)| match values {
-        Values::Paths(before) => [*now, *before].contains(&key),
-        Values::Words(_) | Values::Text => *now == key,
+        Paths(before) => [*now, *before].contains(&key),
+        Words(_) | Text => *now == key,
     })
 }
 
@@ -204,9 +199,9 @@ fn note(assignments: &mut Vec<Assignment>, text: &str, file: &Path) {
             continue;
         };
         match values {
-            Values::Words(words) if !words.contains(&value) && boolean(value).is_none() => continue,
-            Values::Paths(_) if !value.is_empty() => {}
-            Values::Words(_) | Values::Paths(_) | Values::Text => {
+            Words(words) if !words.contains(&value) && boolean(value).is_none() => continue,
+            Paths(_) if !value.is_empty() => {}
+            Words(_) | Paths(_) | Text => {
                 assignments.retain(|assignment| assignment.key != *key);
             }
         }
