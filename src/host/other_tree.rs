@@ -29,7 +29,7 @@ impl OtherTree {
         is_populated: impl Fn(&CgroupPath) -> Result<bool, ReadError>,
     ) -> Result<Option<Self>, ReadError> {
         for point in points {
-            if root.exists(&kubepods.under(point))? {
+            if root.directories(&kubepods.under(point))?.is_some() {
                 let populated = is_populated(&kubepods)?;
                 return Ok(Some(Self {
                     kubepods,
