@@ -7,11 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::case::Case;
-use crate::faults::container;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
-use crate::faults::terms::Occasion;
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Occasion, Remedy, Step, container};
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::group::Kind;
@@ -19,7 +15,6 @@ use crate::host::kernel::CONTROLLER_OPTIONS;
 use crate::host::loader::{Loader, Source};
 use crate::kubelet::layout;
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_ABSENT];
 
@@ -79,12 +74,10 @@ fn controllers(case: &Case) -> Option<Finding> {
         cures.push(cause.cure(case, which));
     }
     let evidence = format!("the kernel offers {}", reasons.join("; "));
-    let impact = Impact::degraded(
-        "the kubelet starts without it and cannot enforce the limits of pods that need it",
-    );
+    let effect = "the kubelet starts without it and cannot enforce the limits of pods that need it";
     let location = case.at_file(&CgroupPath::root(), "cgroup.controllers");
     let remedy = Remedy::tell(cures.join("; "));
-    let finding = CONTROLLER_ABSENT.finding(impact, location, evidence, remedy);
+    let finding = CONTROLLER_ABSENT.finding(Impact::degraded(effect), location, evidence, remedy);
     Some(finding.about(absent))
 }
 
@@ -118,10 +111,8 @@ fn cpu_weight(case: &Case) -> Option<Finding> {
         "there is no cpu controller here"
     };
     let evidence = format!("the group exists and has no cpu.weight: {why}");
-    let impact = Impact::fatal(
-        "the kubelet dies of updating it (\"failed to update top level BestEffort QOS cgroup\"); \
-         it would only create a missing one",
-    );
+    let effect = "the kubelet dies of updating it (\"failed to update top level BestEffort QOS \
+                  cgroup\"); it would only create a missing one";
     let path = &best_effort.path;
     let remedy = if best_effort.populated {
         Remedy::tell(
@@ -134,7 +125,7 @@ fn cpu_weight(case: &Case) -> Option<Finding> {
         Remedy::tell(format!("the start of {} removes it", MICROK8S.kubelet_unit))
     };
     let location = case.at_file(path, "cpu.weight");
-    Some(CONTROLLER_ABSENT.finding(impact, location, evidence, remedy))
+    Some(CONTROLLER_ABSENT.finding(Impact::fatal(effect), location, evidence, remedy))
 }
 
 /// Why a controller is not offered.

@@ -4,15 +4,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::Location;
-use crate::faults::stale_pods;
-use crate::faults::terms::{Learned, Terms};
+use crate::faults::{Learned, Location, Step, Terms, stale_pods};
 use crate::host::group::{Group, Kind};
 use crate::host::pods::PodGroup;
 use crate::host::{Host, Tree};
 use crate::kubelet::Driver;
 use crate::kubelet::layout::{self, Layout};
-use crate::repair::step::Step;
 
 pub(super) struct Case<'a> {
     pub host: &'a Host,

@@ -9,8 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::Host;
 use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::sandbox::{self, Assignment, SYSCTLS};

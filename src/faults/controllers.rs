@@ -11,17 +11,16 @@ use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::blockers::{PINNED_TASK_BLOCKS_CPUSET, REALTIME_TASK_BLOCKS_CPU};
-use crate::faults::case::{Case, can_pass_on};
+use crate::faults::case::can_pass_on;
 use crate::faults::container::NESTED_ROOT_BUSY;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
 use crate::faults::strays::{STRAY_PROCESSES, holds};
 use crate::faults::threaded::THREADED;
-use crate::faults::{blockers, container, slices};
+use crate::faults::{
+    Case, Fault, Finding, Impact, Nature, Remedy, Step, blockers, container, slices,
+};
 use crate::host::Refusal;
 use crate::host::group::{Group, Kind};
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_NOT_ANCHORED, &CONTROLLER_NOT_ENABLED];
 
@@ -161,16 +160,12 @@ fn cannot_pass_on(case: &Case, group: &Group, lacking: &Controllers) -> Finding 
     let path = &group.path;
     if group.kind != Kind::Domain {
         let evidence = format!("its type is \"{}\"", group.kind.as_str());
-        let impact = Impact::fatal(
-            "no controller that limits memory can be switched on in a threaded group, and the \
-             kubelet dies below it",
-        );
-        let remedy = Remedy::tell(
-            "this group is not the kubelet's: whoever made it threaded has to remove it and make \
-             it again",
-        );
+        let effect = "no controller that limits memory can be switched on in a threaded group, and \
+                      the kubelet dies below it";
+        let how = "this group is not the kubelet's: whoever made it threaded has to remove it and \
+                   make it again";
         let location = case.at_file(path, "cgroup.type");
-        return THREADED.finding(impact, location, evidence, remedy);
+        return THREADED.finding(Impact::fatal(effect), location, evidence, Remedy::tell(how));
     }
     let evidence = format!("{}; not passed on: {lacking}", holds(&group.processes, ""));
     let impact = Impact::fatal(

@@ -5,15 +5,11 @@
 //! Internal Process Constraint".
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
 use crate::faults::controllers::CONTROLLER_NOT_ENABLED;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
-use crate::faults::slices;
 use crate::faults::threaded::THREADED;
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step, slices};
 use crate::host::group::Kind;
 use crate::kubelet::Settings;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[
     &CGROUP_ROOT_MISSING,
@@ -181,14 +177,18 @@ fn unfit(case: &Case, path: &CgroupPath) -> Option<Finding> {
     } else {
         (&CONTROLLER_NOT_ENABLED, "cgroup.controllers")
     };
-    let impact = Impact::fatal(
-        "the kubelet refuses the reserved group for missing controllers and does not start",
-    );
+    let effect = "the kubelet refuses the reserved group for missing controllers and does not \
+                  start";
     let remedy = Remedy::tell(format!(
         "stop what runs in {dir} and remove it (rmdir {dir}); kubepods-repair then makes it again",
         dir = case.directory(path).display()
     ));
-    let finding = fault.finding(impact, case.at_file(path, file), evidence, remedy);
+    let finding = fault.finding(
+        Impact::fatal(effect),
+        case.at_file(path, file),
+        evidence,
+        remedy,
+    );
     Some(finding.about(lacking))
 }
 
@@ -233,10 +233,14 @@ fn root_missing(case: &Case) -> Finding {
     steps.extend(case.pass_on(kubepods));
     steps.extend(case.make_qos_groups());
     let evidence = "the root of all pods does not exist, as after every boot";
-    let impact = Impact::notice(
-        "the kubelet makes it itself at its start, unless the kernel refuses it a controller",
-    );
-    ROOT_MISSING.finding(impact, case.at(kubepods), evidence, Remedy::Steps(steps))
+    let effect = "the kubelet makes it itself at its start, unless the kernel refuses it a \
+                  controller";
+    ROOT_MISSING.finding(
+        Impact::notice(effect),
+        case.at(kubepods),
+        evidence,
+        Remedy::Steps(steps),
+    )
 }
 
 fn qos_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::group::{Group, Setting};
 use crate::kubelet::layout::Layout;
 

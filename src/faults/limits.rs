@@ -8,11 +8,8 @@
 use std::collections::BTreeSet;
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy, Severity};
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Severity, Step};
 use crate::host::group::{Group, MemoryLimit};
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&LIMITS_EXHAUSTED];
 

@@ -6,16 +6,13 @@
 //! systemd/systemd#14662). So nothing is ever made or enabled there.
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
 use crate::faults::groups::{CGROUP_ROOT_MISSING, RESERVED_GROUP_MISSING};
 use crate::faults::strays::name_processes;
 use crate::faults::v1::groups::HIERARCHY_INCOMPLETE;
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Remedy, Step};
 use crate::host::group::Process;
 use crate::kubelet::layout::Layout;
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&SERVICE_GROUP];
 

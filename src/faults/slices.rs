@@ -15,13 +15,10 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step};
 use crate::host::partitions::Cpus;
 use crate::host::units::{self, SliceUnit, UnitFile};
 use crate::kubelet::microk8s::Version;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[
     &SLICE_CONTROLLER_DROPPED,

@@ -3,11 +3,9 @@
 
 use std::rc::Rc;
 
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy, count};
-use crate::faults::terms::Terms;
+use crate::faults::finding::count;
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, Terms};
 use crate::host::pods::{PodGroup, PodGroups};
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&STALE_POD_GROUPS];
 

@@ -4,12 +4,9 @@
 //! on, and on `Documentation/admin-guide/cgroup-v2.rst`, "No Internal Process Constraint".
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy, count};
-use crate::faults::limits;
+use crate::faults::finding::count;
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Remedy, Step, limits};
 use crate::host::group::{Group, MAX_NAMED, Process, members_file};
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&STRAY_PROCESSES];
 

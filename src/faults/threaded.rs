@@ -3,13 +3,9 @@
 //! Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Threads", and on libcontainer's
 //! `fs2/create.go`, which dies of a kubepods that is threaded.
 
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
-use crate::faults::{slices, strays};
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Remedy, Step, slices, strays};
 use crate::host::group::{Group, Kind};
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&THREADED];
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::cgroup::CgroupPath;
-use crate::faults::terms::{Learned, Terms};
+use crate::faults::{Learned, Terms};
 use crate::host::Host;
 use crate::host::pods::PodGroup;
 use crate::host::v1::{Hierarchies, Hierarchy};

@@ -1,18 +1,18 @@
 //! The kubelet's groups in the hierarchies of version 1.
 
 use crate::cgroup::CgroupPath;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy, Severity};
 use crate::faults::groups::{
     CGROUP_ROOT_MISSING, QOS_GROUP_MISSING, RESERVED_GROUP_MISSING, ROOT_MISSING,
 };
 use crate::faults::leftovers::Leftover;
 use crate::faults::v1::case::V1Case;
 use crate::faults::v1::slices;
-use crate::faults::{container, driver, freezer, leftovers, limits, stale_pods};
+use crate::faults::{
+    Fault, Finding, Impact, Location, Nature, Remedy, Severity, Step, container, driver, freezer,
+    leftovers, limits, stale_pods,
+};
 use crate::host::group::{NO_MEMORY_LIMIT, Setting};
 use crate::host::v1::{Hierarchy, MEMORY_LIMIT, V1Group};
-use crate::repair::step::Step;
 
 pub(in crate::faults) const FAULTS: &[&Fault] = &[&CPUSET_EMPTY, &HIERARCHY_INCOMPLETE];
 
@@ -210,12 +210,10 @@ fn empty_cpuset(hierarchy: &Hierarchy, path: &CgroupPath, group: &V1Group) -> Op
     }
     let location = Location::CgroupFile(hierarchy.point.clone(), path.clone(), file);
     let evidence = format!("{} of {path}: empty", empty.join(" and "));
-    let impact = Impact::notice(
-        "no process can live in it or below (ENOSPC) until the kubelet's libcontainer fills it \
-         for the first pod",
-    );
+    let effect = "no process can live in it or below (ENOSPC) until the kubelet's libcontainer \
+                  fills it for the first pod";
     let remedy = Remedy::Steps(vec![Step::FillCpuset(path.clone())]);
-    Some(CPUSET_EMPTY.finding(impact, location, evidence, remedy))
+    Some(CPUSET_EMPTY.finding(Impact::notice(effect), location, evidence, remedy))
 }
 
 fn frozen(hierarchy: &Hierarchy, path: &CgroupPath, group: &V1Group) -> Option<Finding> {

@@ -4,15 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::absent::CONTROLLER_ABSENT;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
-use crate::faults::{absent, container};
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, absent, container};
 use crate::host::Host;
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount};
 use crate::host::v1::names::SYSTEMD_HIERARCHY;
 use crate::host::v1::unmounted::{Obstacle, Place, Unmounted};
 use crate::host::v1::{Hierarchies, Hierarchy, OtherMount};
-use crate::repair::step::Step;
 
 pub(in crate::faults) const FAULTS: &[&Fault] = &[&HIERARCHY_NOT_MOUNTED, &MOUNT_SHADOWED];
 
@@ -184,11 +181,9 @@ pub(in crate::faults) fn nothing(host: &Host) -> Finding {
                    does it, too: mount -t cgroup2 cgroup2 /sys/fs/cgroup";
         (evidence, how.to_owned())
     };
-    let impact = Impact::fatal(
-        "the kubelet takes this for version 1, finds none of its hierarchies, and ends",
-    );
+    let effect = "the kubelet takes this for version 1, finds none of its hierarchies, and ends";
     let location = Location::Mount(PathBuf::from(CGROUP_MOUNT));
-    HIERARCHY_NOT_MOUNTED.finding(impact, location, evidence, Remedy::Tell(how))
+    HIERARCHY_NOT_MOUNTED.finding(Impact::fatal(effect), location, evidence, Remedy::Tell(how))
 }
 
 /// Mounted as systemd would have, where that is possible without making or hiding anything.

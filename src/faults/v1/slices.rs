@@ -8,14 +8,13 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::faults::slices::{
     DIES_OF_LIMITS, SLICE_FOREIGN, SLICE_UNOWNED, UNOWNED, failed, masked, may_be_asked_for,
 };
 use crate::faults::v1::case::V1Case;
+use crate::faults::{Finding, Impact, Location, Remedy, Step};
 use crate::host::units::{self, SliceUnit, UnitFile};
 use crate::host::v1::names::SYSTEMD_HIERARCHY;
-use crate::repair::step::Step;
 
 /// What becomes of a slice that systemd believes in and that is not there.
 pub(super) const NEVER_MADE_AGAIN: &str = "systemd believes it to be there and does not make it \
