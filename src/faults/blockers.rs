@@ -145,7 +145,7 @@ impl<'a> Blocked<'a> {
 fn pinned(case: &Case, blockers: &Blockers, is_alone: bool) -> Option<Finding> {
     let blocked = Blocked::find(case, blockers, "cpuset", |task| task.pinned)?;
     let remedy = match restart(case, &blocked.tasks, is_alone) {
-        Ok(step) => Remedy::Steps(vec![step]),
+        Ok(step) => Remedy::step(step),
         Err(why_not) => Remedy::Tell(by_hand(&blocked, &why_not)),
     };
     let effect = "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs \

@@ -115,10 +115,7 @@ impl<'a> Case<'a> {
     /// nothing the kubelet asks for.
     pub fn pass_on(&self, path: &CgroupPath) -> Option<Step> {
         let controllers = self.wanted();
-        (!controllers.is_empty()).then(|| Step::Enable {
-            group: path.clone(),
-            controllers,
-        })
+        (!controllers.is_empty()).then(|| Step::enable(path, controllers))
     }
 
     /// The steps that make the groups of the QoS classes, where that may be done.

@@ -120,10 +120,7 @@ fn enable(case: &Case, path: &CgroupPath, lacking: &Controllers) -> Remedy {
         ));
     }
     let mut steps = slices::ask_for_all(case);
-    steps.push(Step::Enable {
-        group: path.clone(),
-        controllers,
-    });
+    steps.push(Step::enable(path, controllers));
     Remedy::Steps(steps)
 }
 
@@ -206,11 +203,8 @@ fn blamed(case: &Case, controller: &str, errno: Errno) -> Option<&'static Fault>
         ("cpuset", Errno::EINVAL) => &PINNED_TASK_BLOCKS_CPUSET,
         _ => return None,
     };
-    let found = blockers::diagnose(case);
-    found
-        .iter()
-        .any(|finding| finding.fault == fault)
-        .then_some(fault)
+    let mut found = blockers::diagnose(case).into_iter();
+    found.any(|finding| finding.fault == fault).then_some(fault)
 }
 
 /// What an errno of a write to `cgroup.subtree_control` means (`cgroup_subtree_control_write` and
@@ -250,10 +244,7 @@ fn not_anchored(case: &Case) -> Option<Finding> {
     let impact = Impact::notice(
         "nothing keeps systemd from taking the controller away again at the next daemon-reload",
     );
-    let remedy = Remedy::Steps(vec![Step::Enable {
-        group: kubepods.path.clone(),
-        controllers: lacking.clone(),
-    }]);
+    let remedy = Remedy::step(Step::enable(&kubepods.path, lacking.clone()));
     let location = case.at_file(&kubepods.path, "cgroup.subtree_control");
     let finding = CONTROLLER_NOT_ANCHORED.finding(impact, location, evidence, remedy);
     Some(finding.about(lacking))

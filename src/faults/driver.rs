@@ -69,7 +69,7 @@ pub(super) fn judge_other(
         return DRIVER_CHANGED.finding(Impact::degraded(effect), location, evidence, remedy);
     }
     let remedy = if terms.occasion == Occasion::PreStart && !other.kubelet_runs {
-        Remedy::Steps(vec![Step::RemoveTree(other.kubepods.clone())])
+        Remedy::step(Step::RemoveTree(other.kubepods.clone()))
     } else {
         Remedy::tell("nothing to do: the next start of the kubelet's service removes it")
     };

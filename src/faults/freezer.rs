@@ -44,7 +44,7 @@ pub(super) fn is_frozen(
              {location}"
         ))
     } else {
-        Remedy::Steps(vec![Step::Thaw(group.clone())])
+        Remedy::step(Step::Thaw(group.clone()))
     };
     let effect = "every pod started below stops at its first instruction, and the kubelet never \
                   thaws the group";

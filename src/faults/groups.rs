@@ -154,11 +154,8 @@ fn reserved_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
 /// that it has not got.
 pub(super) fn unfit_reserved(case: &Case) -> Vec<Finding> {
     // Those of services are judged in `services`.
-    let reserved = case
-        .layout
-        .reserved
-        .iter()
-        .filter(|path| path.unit().is_none());
+    let reserved = case.layout.reserved.iter();
+    let reserved = reserved.filter(|path| path.unit().is_none());
     reserved.filter_map(|path| unfit(case, path)).collect()
 }
 
@@ -249,6 +246,6 @@ fn qos_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
     }
     let evidence = "the group of this QoS class does not exist";
     let impact = Impact::notice("the kubelet makes it itself at its start");
-    let steps = Remedy::Steps(vec![Step::MakeQosGroup(path.clone())]);
+    let steps = Remedy::step(Step::MakeQosGroup(path.clone()));
     Some(QOS_GROUP_MISSING.finding(impact, case.at(path), evidence, steps))
 }

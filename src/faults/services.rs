@@ -36,6 +36,13 @@ pub(crate) static SERVICE_GROUP: Fault = Fault {
     nature: Nature::Fault,
 };
 
+/// The faults of a demanded group that does not exist.
+const MISSING: [&Fault; 3] = [
+    &CGROUP_ROOT_MISSING,
+    &RESERVED_GROUP_MISSING,
+    &HIERARCHY_INCOMPLETE,
+];
+
 /// The name under which this program sees itself in its own service's group.
 const OWN_NAME: &str = "kubepods-repair";
 
@@ -88,12 +95,7 @@ pub(super) fn leave_alone(findings: &mut Vec<Finding>, layout: &Layout) {
         let Some(unit) = unit.map(str::to_owned) else {
             return true;
         };
-        let missing = [
-            &CGROUP_ROOT_MISSING,
-            &RESERVED_GROUP_MISSING,
-            &HIERARCHY_INCOMPLETE,
-        ];
-        if missing.contains(&finding.fault) {
+        if MISSING.contains(&finding.fault) {
             finding.fault = &SERVICE_GROUP;
         }
         finding.remedy = advice(&unit);

@@ -71,9 +71,8 @@ pub(super) fn unmounted(host: &Host, v1: &Hierarchies) -> Vec<Finding> {
         is_needed || hierarchy.place == Place::Empty
     };
     let unmounted = v1.unmounted.iter().filter(matters);
-    unmounted
-        .map(|hierarchy| not_mounted(host, hierarchy))
-        .collect()
+    let found = unmounted.map(|hierarchy| not_mounted(host, hierarchy));
+    found.collect()
 }
 
 fn has_any(controllers: &[String], list: &[&str]) -> bool {
@@ -132,9 +131,8 @@ fn not_mounted(host: &Host, hierarchy: &Unmounted) -> Finding {
         }
     };
     let location = Location::Mount(hierarchy.point.clone());
-    fault
-        .finding(impact, location, evidence, remedy)
-        .about(controllers)
+    let finding = fault.finding(impact, location, evidence, remedy);
+    finding.about(controllers)
 }
 
 /// The kubelet only notes this one down (`CPU hardcapping unsupported`).
@@ -153,12 +151,11 @@ pub(super) fn without_quota(v1: &Hierarchies) -> Option<Finding> {
 /// Neither version is seen on `/sys/fs/cgroup`. Which of them this host would use cannot be known,
 /// so nothing is mounted.
 pub(in crate::faults) fn nothing(host: &Host) -> Finding {
-    let cover = |mount: &'_ CgroupMount| Some((mount.point.clone(), mount.covered_by.clone()?));
-    let points = host
-        .mounts
-        .iter()
-        .map(|mount| mount.point.display().to_string());
-    let points: Vec<String> = points.collect();
+    let cover = |mount: &CgroupMount| Some((mount.point.clone(), mount.covered_by.clone()?));
+    let mounts = host.mounts.iter();
+    let points: Vec<String> = mounts
+        .map(|mount| mount.point.display().to_string())
+        .collect();
     let (evidence, how) = if let Some((point, cover)) = host.mounts.iter().find_map(cover) {
         let (point, cover) = (point.display(), cover.display());
         (

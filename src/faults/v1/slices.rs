@@ -25,10 +25,8 @@ pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
     if case.terms.occasion.precedes_pre_start() {
         return Vec::new();
     }
-    let slices = case.v1.slices.iter();
-    slices
-        .filter_map(|(path, unit)| judge(case, path, unit))
-        .collect()
+    let judged = |(path, unit)| judge(case, path, unit);
+    case.v1.slices.iter().filter_map(judged).collect()
 }
 
 fn judge(case: &V1Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
@@ -68,7 +66,7 @@ fn unowned(case: &V1Case, location: Location, path: &CgroupPath) -> Finding {
     } else {
         Impact::fatal(DIES_OF_LIMITS)
     };
-    let remedy = Remedy::Steps(vec![step(path)]);
+    let remedy = Remedy::step(step(path));
     SLICE_UNOWNED.finding(impact, location, UNOWNED, remedy)
 }
 
