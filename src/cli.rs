@@ -177,12 +177,12 @@ pub fn help() -> String {
          Usage: kubepods-repair [OPTION]...\n\n",
     );
     for option in OPTIONS {
-        let short = option
-            .short
-            .map_or("    ".to_owned(), |short| format!("-{short}, "));
+        let short = option.short.map(|short| format!("-{short}, "));
+        let short = short.unwrap_or_else(|| "    ".to_owned());
         let value = option
             .value
-            .map_or(String::new(), |value| format!(" {}", value.placeholder()));
+            .map(|value| format!(" {}", value.placeholder()));
+        let value = value.unwrap_or_default();
         let mut name = format!("  {short}--{}{value}", option.long);
         if name.len() + 2 > INDENT {
             text += &format!("{name}\n");

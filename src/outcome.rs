@@ -24,14 +24,14 @@ pub struct OutcomeWords {
     pub name: &'static str,
     /// `MESSAGE_ID` of its journal entry.
     pub message_id: &'static str,
-    /// In a few words.
+    /// A headline, for the journal's catalog.
     pub title: &'static str,
     /// What `journalctl -x` says.
     pub meaning: &'static str,
 }
 
 impl Outcome {
-    /// All of them.
+    /// Every outcome, in the order in which the catalog lists them.
     pub const ALL: [Self; 6] = [
         Self::Healthy,
         Self::Repaired,

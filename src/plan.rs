@@ -8,9 +8,9 @@ use crate::repair::{Effect, RepairError};
 /// A step and the faults it is taken for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// What to do.
+    /// The change to make.
     pub step: Step,
-    /// Why.
+    /// The faults that it cures.
     pub faults: Vec<&'static Fault>,
 }
 
@@ -19,7 +19,7 @@ pub struct Planned {
 pub struct Taken {
     /// What was to be done.
     pub step: Step,
-    /// Why.
+    /// The faults that it was planned for.
     pub faults: Vec<&'static Fault>,
     /// What came of it.
     pub result: Result<Effect, RepairError>,

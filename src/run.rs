@@ -28,11 +28,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(20);
 /// Looks at the host, repairs it unless this is a dry run, and says what was found and done.
 pub fn run(options: &Options) -> Report {
     let report = Report::new(options);
-    let root = match options
-        .root
-        .as_deref()
-        .map_or(Ok(Root::live()), Root::captured)
-    {
+    let captured = options.root.as_deref().map(Root::captured);
+    let root = match captured.unwrap_or_else(|| Ok(Root::live())) {
         Ok(root) => root,
         Err(error) => return report.unknown(error.to_string()),
     };
@@ -41,13 +38,11 @@ pub fn run(options: &Options) -> Report {
     };
     let root = root.recording();
     let mut report = examine(&root, options, report);
-    let written = root
-        .record()
-        .map(|record| capture::write(file, &record, &options.args()));
-    if let Some(Err(error)) = written {
-        report
-            .unwritten
-            .push(format!("nothing was captured: {error}"));
+    if let Some(record) = root.record()
+        && let Err(error) = capture::write(file, &record, &options.args())
+    {
+        let unwritten = format!("nothing was captured: {error}");
+        report.unwritten.push(unwritten);
     }
     report
 }
@@ -68,10 +63,8 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     sys::doing("reading the kubelet's settings");
     let configured = kubelet::read(root);
     report.configured(&configured);
-    let snap = report
-        .active
-        .as_ref()
-        .map(|active| (active.revision.clone(), active.version));
+    let active = report.active.as_ref();
+    let snap = active.map(|active| (active.revision.clone(), active.version));
     report.unnoted = note(root, options, &snap);
     if let Some((revision, _)) = &snap {
         report.disabled = match service::observe(root, revision) {
@@ -163,10 +156,8 @@ impl Run<'_> {
             return Ok(report);
         }
         if self.options.dry_run {
-            let would = planned
-                .into_iter()
-                .map(|planned| planned.with(Ok(Effect::Would)));
-            report.steps = would.collect();
+            let would = |planned: Planned| planned.with(Ok(Effect::Would));
+            report.steps = planned.into_iter().map(would).collect();
             return Ok(report);
         }
         self.mend(report)
@@ -287,11 +278,8 @@ impl Run<'_> {
         // What is left to the kubelet's own start may be refused to it then.
         let is_left = terms.occasion == Occasion::ByHand && terms.leave_cpu;
         let is_foretold = self.options.dry_run || is_left;
-        let lacks = || {
-            findings
-                .iter()
-                .any(|finding| !finding.controllers.is_empty())
-        };
+        let names_controllers = |finding: &Finding| !finding.controllers.is_empty();
+        let lacks = || findings.iter().any(names_controllers);
         if !learned.refusals.is_empty() || is_foretold && lacks() {
             sys::doing("looking for the tasks that block a controller");
             learned.blockers = Some(host::observe_blockers(self.root, &host.kernel)?);
@@ -309,10 +297,8 @@ impl Run<'_> {
     fn terms(&self, host: &Host) -> Terms {
         let occasion = self.options.occasion;
         let layout = self.settings.layout();
-        let may_matter = host
-            .tree
-            .as_ref()
-            .is_some_and(|tree| tree.lacks("cpu", &layout));
+        let tree = host.tree.as_ref();
+        let may_matter = tree.is_some_and(|tree| tree.lacks("cpu", &layout));
         // Reading the kernel's configuration is expensive.
         let leave_cpu = may_matter
             && occasion != Occasion::PreStart

@@ -36,8 +36,8 @@ pub const MARKER: &str = "/var/lib/kubepods-repair/boot";
 const REPAIRS: &str = "/run/kubepods-repair.repairs";
 
 const LOCK: &str = "/run/kubepods-repair.lock";
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(20);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 const FIRST_LINE: &str = "kubepods-repair-boot 1";
 const LARGEST_MARKER: usize = 4096;
@@ -67,9 +67,8 @@ impl Notes {
 
     /// How the boot before this one ended.
     pub fn previous_shutdown(&self) -> Shutdown {
-        self.marker
-            .as_ref()
-            .map_or(Shutdown::Unknown, |marker| marker.previous)
+        let marker = self.marker.as_ref();
+        marker.map_or(Shutdown::Unknown, |marker| marker.previous)
     }
 }
 
@@ -150,22 +149,16 @@ impl Marker {
     /// As it is written.
     pub fn render(&self) -> String {
         let mut text = format!("{FIRST_LINE}\nboot-id {}\n", self.boot_id);
-        text.push_str(if self.ended {
-            "ended cleanly\n"
-        } else {
-            "ended not-yet\n"
-        });
-        text.push_str(&format!(
-            "previous {}\nkernel {}\n",
-            self.previous, self.kernel
-        ));
+        let ended = if self.ended { "cleanly" } else { "not-yet" };
+        text += &format!("ended {ended}\n");
+        text += &format!("previous {}\nkernel {}\n", self.previous, self.kernel);
         let optional = [
             ("kernel-before", &self.kernel_before),
             ("revision", &self.revision),
         ];
         for (key, value) in optional {
             if let Some(value) = value {
-                text.push_str(&format!("{key} {value}\n"));
+                text += &format!("{key} {value}\n");
             }
         }
         text + "end\n"
@@ -221,12 +214,8 @@ pub fn begin_boot(
     kernel: &str,
     revision: Option<String>,
 ) -> Result<(), RepairError> {
-    write_marker(&Marker::at_boot(
-        notes.last_marker.as_ref(),
-        boot,
-        kernel,
-        revision,
-    ))
+    let before = notes.last_marker.as_ref();
+    write_marker(&Marker::at_boot(before, boot, kernel, revision))
 }
 
 /// Notes that this boot ends through a shutdown target. Without a marker of this boot there is
@@ -235,13 +224,11 @@ pub fn begin_boot(
 /// # Errors
 /// As [`begin_boot`].
 pub fn end_boot(notes: &Notes) -> Result<(), RepairError> {
-    match &notes.marker {
-        Some(marker) => write_marker(&Marker {
-            ended: true,
-            ..marker.clone()
-        }),
-        None => Ok(()),
-    }
+    let Some(mut marker) = notes.marker.clone() else {
+        return Ok(());
+    };
+    marker.ended = true;
+    write_marker(&marker)
 }
 
 fn write_marker(marker: &Marker) -> Result<(), RepairError> {
@@ -254,10 +241,8 @@ fn write_marker(marker: &Marker) -> Result<(), RepairError> {
 /// # Errors
 /// As [`begin_boot`].
 pub fn remember(root: &Root, revision: &str, version: Version) -> Result<(), RepairError> {
-    let (place, text) = (
-        Path::new(remembered::PLACE),
-        remembered::render(revision, version),
-    );
+    let place = Path::new(remembered::PLACE);
+    let text = remembered::render(revision, version);
     if root.read(place).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
@@ -290,11 +275,8 @@ fn repairs(root: &Root) -> Option<u64> {
 /// When the number cannot be written. One that cannot be read is begun anew.
 pub fn count_repair(root: &Root) -> Result<u64, RepairError> {
     let number = repairs(root).unwrap_or(0).saturating_add(1);
-    let (place, new) = (
-        Path::new(REPAIRS),
-        Path::new("/run/kubepods-repair.repairs.new"),
-    );
-    replace(place, new, &format!("{number}\n")).map(|()| number)
+    let new = Path::new("/run/kubepods-repair.repairs.new");
+    replace(Path::new(REPAIRS), new, &format!("{number}\n")).map(|()| number)
 }
 
 /// The note that a unit was asked to restart for the sake of these tasks. While one of them still
@@ -339,16 +321,19 @@ impl RestartStamp {
     /// When it cannot be written.
     pub fn write(unit: &str, stamp: &str) -> Result<(), RepairError> {
         let path = restart_stamp(unit);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.custom_flags(libc::O_NOFOLLOW);
-        let written = options
-            .open(&path)
-            .and_then(|mut file| file.write_all(stamp.as_bytes()));
-        written
-            .map_err(errno)
-            .map_err(change("write", &path, stamp))
+        let opened = private_file().truncate(true).open(&path);
+        let written = opened.and_then(|mut file| file.write_all(stamp.as_bytes()));
+        let written = written.map_err(errno);
+        written.map_err(change("write", &path, stamp))
     }
+}
+
+/// How a file of root's alone in `/run` is opened: made where it is missing, and no link followed.
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW);
+    options
 }
 
 /// Gone with the next boot.
@@ -358,13 +343,10 @@ fn restart_stamp(unit: &str) -> PathBuf {
 
 /// What a capture keeps of a stamp: the lines that are as they are written.
 fn keep_stamp(tasks: &str) -> String {
-    let is_line = |line: &str| {
-        line.bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b' ')
-    };
-    let kept = tasks
-        .lines()
-        .map(|line| if is_line(line) { line } else { BLANK });
+    let is_digit_or_blank = |byte: u8| byte.is_ascii_digit() || byte == b' ';
+    let is_line = |line: &str| line.bytes().all(is_digit_or_blank);
+    let lines = tasks.lines();
+    let kept = lines.map(|line| if is_line(line) { line } else { BLANK });
     kept.flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -383,10 +365,7 @@ impl Lock {
     /// cannot be opened.
     pub fn take() -> Result<Self, RepairError> {
         let path = Path::new(LOCK);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(libc::O_NOFOLLOW);
-        let opened = options.open(path).map_err(errno);
+        let opened = private_file().open(path).map_err(errno);
         let file = opened.map_err(change("open", path, ""))?;
         sys::doing("waiting for another run's lock");
         let start = Instant::now();
@@ -397,10 +376,10 @@ impl Lock {
                 Err(TryLockError::Error(error)) => errno(error),
             };
             let may_pass = matches!(answer, Errno::EWOULDBLOCK | Errno::EINTR);
-            if !may_pass || start.elapsed() >= PATIENCE {
+            if !may_pass || start.elapsed() >= LOCK_TIMEOUT {
                 return Err(change("lock", path, "")(answer));
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(LOCK_POLL_INTERVAL);
         }
     }
 }

@@ -7,11 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::case::Case;
-use crate::faults::container;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
-use crate::faults::terms::Occasion;
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Occasion, Remedy, Step, container};
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::group::Kind;
@@ -19,7 +15,6 @@ use crate::host::kernel::CONTROLLER_OPTIONS;
 use crate::host::loader::{Loader, Source};
 use crate::kubelet::layout;
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_ABSENT];
 
@@ -79,12 +74,10 @@ fn controllers(case: &Case) -> Option<Finding> {
         cures.push(cause.cure(case, which));
     }
     let evidence = format!("the kernel offers {}", reasons.join("; "));
-    let impact = Impact::degraded(
-        "the kubelet starts without it and cannot enforce the limits of pods that need it",
-    );
+    let effect = "the kubelet starts without it and cannot enforce the limits of pods that need it";
     let location = case.at_file(&CgroupPath::root(), "cgroup.controllers");
     let remedy = Remedy::tell(cures.join("; "));
-    let finding = CONTROLLER_ABSENT.finding(impact, location, evidence, remedy);
+    let finding = CONTROLLER_ABSENT.finding(Impact::degraded(effect), location, evidence, remedy);
     Some(finding.about(absent))
 }
 
@@ -118,10 +111,8 @@ fn cpu_weight(case: &Case) -> Option<Finding> {
         "there is no cpu controller here"
     };
     let evidence = format!("the group exists and has no cpu.weight: {why}");
-    let impact = Impact::fatal(
-        "the kubelet dies of updating it (\"failed to update top level BestEffort QOS cgroup\"); \
-         it would only create a missing one",
-    );
+    let effect = "the kubelet dies of updating it (\"failed to update top level BestEffort QOS \
+                  cgroup\"); it would only create a missing one";
     let path = &best_effort.path;
     let remedy = if best_effort.populated {
         Remedy::tell(
@@ -129,12 +120,12 @@ fn cpu_weight(case: &Case) -> Option<Finding> {
              or give this machine its cpu controller back",
         )
     } else if case.terms.occasion == Occasion::PreStart {
-        Remedy::Steps(vec![Step::RemoveQosGroup(path.clone())])
+        Remedy::step(Step::RemoveQosGroup(path.clone()))
     } else {
         Remedy::tell(format!("the start of {} removes it", MICROK8S.kubelet_unit))
     };
     let location = case.at_file(path, "cpu.weight");
-    Some(CONTROLLER_ABSENT.finding(impact, location, evidence, remedy))
+    Some(CONTROLLER_ABSENT.finding(Impact::fatal(effect), location, evidence, remedy))
 }
 
 /// Why a controller is not offered.
@@ -182,8 +173,8 @@ fn cause<'a>(case: &Case<'a>, controller: &str) -> Cause<'a> {
 /// Whether `/proc/cgroups` could be read, and would have this controller if the kernel had it: from
 /// 6.12 on cpuset and memory are missing there when they were built without their version 1 half.
 fn is_left_out(case: &Case, controller: &str) -> bool {
-    let may_hide =
-        case.host.kernel.is_at_least(6, 12) && ["cpuset", "memory"].contains(&controller);
+    let is_split = ["cpuset", "memory"].contains(&controller);
+    let may_hide = is_split && case.host.kernel.is_at_least(6, 12);
     !case.host.offer.subsystems.is_empty() && !may_hide
 }
 
@@ -230,7 +221,7 @@ pub(super) fn without_word(
         return outside(host, &change);
     }
     if let Some(source) = host.sources.iter().find(|source| source.says(word)) {
-        return edit(source, &change);
+        return edit(Some(source), &change);
     }
     match host.sources.first() {
         // Its firmware puts the word there, before what the file says.
@@ -239,18 +230,13 @@ pub(super) fn without_word(
             "find what adds {word} to the kernel's command line, since {} does not, and reboot",
             source.file.display()
         ),
-        None => {
-            format!("{change} the kernel's command line where the boot loader keeps it and reboot")
-        }
+        None => edit(None, &change),
     }
 }
 
 /// Which file of this host to add words to that switch these controllers on.
 pub(super) fn with_words(host: &Host, is_inside: bool, which: &Controllers) -> String {
-    let words = which
-        .iter()
-        .map(|controller| format!("cgroup_enable={controller}"));
-    let mut words: Vec<String> = words.collect();
+    let mut words = enabling_words(which);
     if which.contains("memory") {
         // Older kernels of the Raspberry Pi know only this one.
         words.push("cgroup_memory=1".to_owned());
@@ -259,18 +245,19 @@ pub(super) fn with_words(host: &Host, is_inside: bool, which: &Controllers) -> S
     if host.boot.container.is_some() || is_inside {
         return outside(host, &change);
     }
-    match host.sources.first() {
-        Some(source) => ignored(host, source, which).unwrap_or_else(|| edit(source, &change)),
-        None => {
-            format!("{change} the kernel's command line where the boot loader keeps it and reboot")
-        }
-    }
+    let source = host.sources.first();
+    let ignored = source.and_then(|source| ignored(host, source, which));
+    ignored.unwrap_or_else(|| edit(source, &change))
+}
+
+fn enabling_words(which: &Controllers) -> Vec<String> {
+    let words = which.iter().map(|name| format!("cgroup_enable={name}"));
+    words.collect()
 }
 
 /// Why a Raspberry Pi whose file has these words already does without the controllers.
 fn ignored(host: &Host, source: &Source, which: &Controllers) -> Option<String> {
-    let words = which.iter().map(|name| format!("cgroup_enable={name}"));
-    let words: Vec<String> = words.collect();
+    let words = enabling_words(which);
     if source.loader != Loader::RaspberryPi || !words.iter().all(|word| source.says(word)) {
         return None;
     }
@@ -304,7 +291,12 @@ pub(super) fn outside(host: &Host, change: &str) -> String {
     }
 }
 
-fn edit(source: &Source, change: &str) -> String {
+fn edit(source: Option<&Source>, change: &str) -> String {
+    let Some(source) = source else {
+        return format!(
+            "{change} the kernel's command line where the boot loader keeps it and reboot"
+        );
+    };
     let file = source.file.display();
     match source.loader {
         Loader::RaspberryPi => {

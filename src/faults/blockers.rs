@@ -4,14 +4,10 @@
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
-use crate::faults::terms::Occasion;
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Occasion, Remedy, Step};
 use crate::host::Blockers;
 use crate::host::tasks::{Policy, Task};
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 use crate::state::RestartStamp;
 
 pub(super) const FAULTS: &[&Fault] = &[&PINNED_TASK_BLOCKS_CPUSET, &REALTIME_TASK_BLOCKS_CPU];
@@ -149,14 +145,18 @@ impl<'a> Blocked<'a> {
 fn pinned(case: &Case, blockers: &Blockers, is_alone: bool) -> Option<Finding> {
     let blocked = Blocked::find(case, blockers, "cpuset", |task| task.pinned)?;
     let remedy = match restart(case, &blocked.tasks, is_alone) {
-        Ok(step) => Remedy::Steps(vec![step]),
+        Ok(step) => Remedy::step(step),
         Err(why_not) => Remedy::Tell(by_hand(&blocked, &why_not)),
     };
-    let impact = Impact::fatal(
-        "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs lives \
-         outside the root cgroup, and the kubelet then says that kubepods doesn't exist",
-    );
-    Some(blocked.finding(case, &PINNED_TASK_BLOCKS_CPUSET, impact, remedy))
+    let effect = "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs \
+                  lives outside the root cgroup, and the kubelet then says that kubepods doesn't \
+                  exist";
+    Some(blocked.finding(
+        case,
+        &PINNED_TASK_BLOCKS_CPUSET,
+        Impact::fatal(effect),
+        remedy,
+    ))
 }
 
 /// The restart that would remove the tasks, or why there is none.

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
-use crate::faults::terms::{Occasion, Terms};
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Terms};
 use crate::host::Host;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::state::{MARKER, Notes, Shutdown};
@@ -53,13 +51,11 @@ fn unclean(notes: &Notes, terms: Terms) -> Option<Finding> {
         return None;
     }
     let evidence = "the boot before this one never reached a shutdown: power loss, crash or reset";
-    let impact = Impact::notice(
-        "files may be torn and services may start in another order; the cgroup tree itself begins \
-         anew at every boot",
-    );
+    let effect = "files may be torn and services may start in another order; the cgroup tree \
+                  itself begins anew at every boot";
     let location = Location::File(PathBuf::from(MARKER));
     let remedy = Remedy::tell("nothing to do: what the power cut damaged is reported on its own");
-    Some(UNCLEAN_SHUTDOWN.finding(impact, location, evidence, remedy))
+    Some(UNCLEAN_SHUTDOWN.finding(Impact::notice(effect), location, evidence, remedy))
 }
 
 fn upgraded(host: &Host, notes: &Notes) -> Option<Finding> {

@@ -4,15 +4,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::Location;
-use crate::faults::stale_pods;
-use crate::faults::terms::{Learned, Terms};
+use crate::faults::{Learned, Location, Step, Terms, stale_pods};
 use crate::host::group::{Group, Kind};
 use crate::host::pods::PodGroup;
 use crate::host::{Host, Tree};
 use crate::kubelet::Driver;
 use crate::kubelet::layout::{self, Layout};
-use crate::repair::step::Step;
 
 pub(super) struct Case<'a> {
     pub host: &'a Host,
@@ -118,10 +115,7 @@ impl<'a> Case<'a> {
     /// nothing the kubelet asks for.
     pub fn pass_on(&self, path: &CgroupPath) -> Option<Step> {
         let controllers = self.wanted();
-        (!controllers.is_empty()).then(|| Step::Enable {
-            group: path.clone(),
-            controllers,
-        })
+        (!controllers.is_empty()).then(|| Step::enable(path, controllers))
     }
 
     /// The steps that make the groups of the QoS classes, where that may be done.

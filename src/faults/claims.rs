@@ -1,10 +1,8 @@
 //! Controllers that a version 1 mount has taken away from version 2.
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::faults::strays::name_processes;
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::claims::Claim;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_ON_V1];

@@ -9,8 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::Host;
 use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::sandbox::{self, Assignment, SYSCTLS};
@@ -51,10 +50,8 @@ pub(super) fn diagnose(settings: &Settings, host: &Host) -> Vec<Finding> {
     for harm in harms {
         files.entry(&harm.0.file).or_default().push(harm);
     }
-    files
-        .into_iter()
-        .map(|(file, harms)| finding(file, &harms))
-        .collect()
+    let files = files.into_iter();
+    files.map(|(file, harms)| finding(file, &harms)).collect()
 }
 
 fn finding(file: &Path, harms: &[Harm]) -> Finding {
@@ -88,9 +85,8 @@ enum Access {
 /// What decides over `path` and does not let it be written; `None` where nothing does.
 fn denies<'a>(host: &'a Host, path: &Path) -> Option<(&'a Assignment, Access)> {
     let entries = host.sandbox.assignments.iter().flat_map(entries);
-    let covering: Vec<Entry> = entries
-        .filter(|entry| path.starts_with(&entry.path))
-        .collect();
+    let covering = entries.filter(|entry| path.starts_with(&entry.path));
+    let covering: Vec<Entry> = covering.collect();
     let mut inaccessible = covering.iter().filter(|entry| entry.access == Access::None);
     let rank = |entry: &&Entry| (entry.path.components().count(), Reverse(entry.access));
     let entry = inaccessible
@@ -143,10 +139,9 @@ fn entries(assignment: &Assignment) -> Vec<Entry<'_>> {
 /// A `-` in front (it may be missing) and a `+` (below the service's own root) are no part of a
 /// path; nor are quotes.
 fn paths(value: &str) -> impl Iterator<Item = &str> {
-    let words = value
-        .split_whitespace()
-        .map(|word| word.trim_matches(['"', '\'']));
-    words.map(|word| word.trim_start_matches(['-', '+']))
+    let words = value.split_whitespace();
+    let unquoted = words.map(|word| word.trim_matches(['"', '\'']));
+    unquoted.map(|path| path.trim_start_matches(['-', '+']))
 }
 
 fn is_yes(value: &str) -> bool {

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use crate::cgroup::Controllers;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::Host;
 use crate::host::container::Manager;
 

@@ -11,17 +11,16 @@ use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::blockers::{PINNED_TASK_BLOCKS_CPUSET, REALTIME_TASK_BLOCKS_CPU};
-use crate::faults::case::{Case, can_pass_on};
+use crate::faults::case::can_pass_on;
 use crate::faults::container::NESTED_ROOT_BUSY;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
 use crate::faults::strays::{STRAY_PROCESSES, holds};
 use crate::faults::threaded::THREADED;
-use crate::faults::{blockers, container, slices};
+use crate::faults::{
+    Case, Fault, Finding, Impact, Nature, Remedy, Step, blockers, container, slices,
+};
 use crate::host::Refusal;
 use crate::host::group::{Group, Kind};
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_NOT_ANCHORED, &CONTROLLER_NOT_ENABLED];
 
@@ -121,10 +120,7 @@ fn enable(case: &Case, path: &CgroupPath, lacking: &Controllers) -> Remedy {
         ));
     }
     let mut steps = slices::ask_for_all(case);
-    steps.push(Step::Enable {
-        group: path.clone(),
-        controllers,
-    });
+    steps.push(Step::enable(path, controllers));
     Remedy::Steps(steps)
 }
 
@@ -161,16 +157,12 @@ fn cannot_pass_on(case: &Case, group: &Group, lacking: &Controllers) -> Finding 
     let path = &group.path;
     if group.kind != Kind::Domain {
         let evidence = format!("its type is \"{}\"", group.kind.as_str());
-        let impact = Impact::fatal(
-            "no controller that limits memory can be switched on in a threaded group, and the \
-             kubelet dies below it",
-        );
-        let remedy = Remedy::tell(
-            "this group is not the kubelet's: whoever made it threaded has to remove it and make \
-             it again",
-        );
+        let effect = "no controller that limits memory can be switched on in a threaded group, and \
+                      the kubelet dies below it";
+        let how = "this group is not the kubelet's: whoever made it threaded has to remove it and \
+                   make it again";
         let location = case.at_file(path, "cgroup.type");
-        return THREADED.finding(impact, location, evidence, remedy);
+        return THREADED.finding(Impact::fatal(effect), location, evidence, Remedy::tell(how));
     }
     let evidence = format!("{}; not passed on: {lacking}", holds(&group.processes, ""));
     let impact = Impact::fatal(
@@ -211,11 +203,8 @@ fn blamed(case: &Case, controller: &str, errno: Errno) -> Option<&'static Fault>
         ("cpuset", Errno::EINVAL) => &PINNED_TASK_BLOCKS_CPUSET,
         _ => return None,
     };
-    let found = blockers::diagnose(case);
-    found
-        .iter()
-        .any(|finding| finding.fault == fault)
-        .then_some(fault)
+    let mut found = blockers::diagnose(case).into_iter();
+    found.any(|finding| finding.fault == fault).then_some(fault)
 }
 
 /// What an errno of a write to `cgroup.subtree_control` means (`cgroup_subtree_control_write` and
@@ -255,10 +244,7 @@ fn not_anchored(case: &Case) -> Option<Finding> {
     let impact = Impact::notice(
         "nothing keeps systemd from taking the controller away again at the next daemon-reload",
     );
-    let remedy = Remedy::Steps(vec![Step::Enable {
-        group: kubepods.path.clone(),
-        controllers: lacking.clone(),
-    }]);
+    let remedy = Remedy::step(Step::enable(&kubepods.path, lacking.clone()));
     let location = case.at_file(&kubepods.path, "cgroup.subtree_control");
     let finding = CONTROLLER_NOT_ANCHORED.finding(impact, location, evidence, remedy);
     Some(finding.about(lacking))

@@ -1,13 +1,11 @@
 //! The kubelet's cgroup driver: containerd has to use the same, or no pod starts; and what the
 //! other one left behind.
 
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
-use crate::faults::terms::{Occasion, Terms};
+use crate::faults::{
+    Case, Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Step, Terms,
+};
 use crate::host::OtherTree;
 use crate::kubelet::{Driver, Settings};
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&DRIVER_CHANGED, &DRIVER_MISMATCH];
 
@@ -60,20 +58,18 @@ pub(super) fn judge_other(
     terms: Terms,
 ) -> Finding {
     if other.populated {
-        let impact = Impact::degraded(
-            "the kubelet starts and does not see these processes: pods may run twice, and beyond \
-             their limits",
-        );
+        let effect = "the kubelet starts and does not see these processes: pods may run twice, and \
+                      beyond their limits";
         let evidence = format!(
             "processes live in the tree of the other driver, and the kubelet's driver is {now}"
         );
         let remedy = Remedy::tell(
             "drain the node and stop its containers (microk8s stop ends them all), or reboot it",
         );
-        return DRIVER_CHANGED.finding(impact, location, evidence, remedy);
+        return DRIVER_CHANGED.finding(Impact::degraded(effect), location, evidence, remedy);
     }
     let remedy = if terms.occasion == Occasion::PreStart && !other.kubelet_runs {
-        Remedy::Steps(vec![Step::RemoveTree(other.kubepods.clone())])
+        Remedy::step(Step::RemoveTree(other.kubepods.clone()))
     } else {
         Remedy::tell("nothing to do: the next start of the kubelet's service removes it")
     };
@@ -98,14 +94,12 @@ pub(super) fn diagnose(settings: &Settings) -> Option<Finding> {
         "containerd is told {}, and the kubelet {kubelet} ({origin}){unless}",
         containerd.driver
     );
-    let impact = Impact::degraded(
-        "the kubelet starts and no pod does: each names the group of a container in a way the \
-         other refuses",
-    );
+    let effect = "the kubelet starts and no pod does: each names the group of a container in a way \
+                  the other refuses";
     let remedy = Remedy::tell(format!(
         "set SystemdCgroup in args/containerd-template.toml to what fits {kubelet}, or change the \
          kubelet's driver"
     ));
     let location = Location::File(containerd.path.clone());
-    Some(DRIVER_MISMATCH.finding(impact, location, evidence, remedy))
+    Some(DRIVER_MISMATCH.finding(Impact::degraded(effect), location, evidence, remedy))
 }

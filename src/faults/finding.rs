@@ -43,29 +43,25 @@ pub struct Impact {
 }
 
 impl Impact {
+    fn new(severity: Severity, sentence: impl Into<Cow<'static, str>>) -> Self {
+        let sentence = sentence.into();
+        Self { severity, sentence }
+    }
+
     /// The kubelet does not start; `sentence` says so, without a full stop.
     pub fn fatal(sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            severity: Severity::Fatal,
-            sentence: sentence.into(),
-        }
+        Self::new(Severity::Fatal, sentence)
     }
 
     /// The kubelet starts and pods suffer; `sentence` says from what, without a full stop.
     pub fn degraded(sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            severity: Severity::Degraded,
-            sentence: sentence.into(),
-        }
+        Self::new(Severity::Degraded, sentence)
     }
 
     /// The kubelet heals this itself, or nothing suffers; `sentence` says which, without a full
     /// stop.
     pub fn notice(sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            severity: Severity::Notice,
-            sentence: sentence.into(),
-        }
+        Self::new(Severity::Notice, sentence)
     }
 
     /// What the kubelet makes of it.
@@ -73,7 +69,7 @@ impl Impact {
         self.severity
     }
 
-    /// Why, without a full stop.
+    /// The sentence that says why it is of this severity, without a full stop.
     pub fn sentence(&self) -> &str {
         &self.sentence
     }
@@ -133,6 +129,11 @@ pub enum Remedy {
 }
 
 impl Remedy {
+    /// A single step of this program.
+    pub fn step(step: Step) -> Self {
+        Self::Steps(vec![step])
+    }
+
     /// What the administrator has to do, without a full stop.
     pub fn tell(how: impl Into<String>) -> Self {
         Self::Tell(how.into())
@@ -142,7 +143,7 @@ impl Remedy {
 /// One thing that is not as the kubelet needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What kind of thing.
+    /// Which fault was found.
     pub fault: &'static Fault,
     /// What the kubelet makes of it, and why.
     pub impact: Impact,
@@ -182,11 +183,9 @@ impl Fault {
 impl Finding {
     /// The same, about these controllers.
     #[must_use]
-    pub(super) fn about(self, controllers: Controllers) -> Self {
-        Self {
-            controllers,
-            ..self
-        }
+    pub(super) fn about(mut self, controllers: Controllers) -> Self {
+        self.controllers = controllers;
+        self
     }
 
     /// What the kubelet makes of it.
@@ -237,16 +236,11 @@ pub(super) fn hold_back(findings: &mut [Finding]) {
         return;
     };
     let blocker = blocker.fault;
-    for finding in findings {
-        if !finding.builds() {
-            continue;
-        }
+    for finding in findings.iter_mut().filter(|finding| finding.builds()) {
         finding.remedy = Remedy::Waits(blocker);
         if finding.fault.nature == Nature::HealedByKubelet && !finding.is_fatal() {
-            let sentence = format!(
-                "the kubelet sees to it itself once {} is cured",
-                blocker.name
-            );
+            let name = blocker.name;
+            let sentence = format!("the kubelet sees to it itself once {name} is cured");
             finding.impact = Impact::notice(sentence);
         }
     }

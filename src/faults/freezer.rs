@@ -1,10 +1,7 @@
 //! Groups of the kubelet's own that are frozen: the kubelet never thaws one.
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
-use crate::repair::step::Step;
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step};
 
 pub(super) const FAULTS: &[&Fault] = &[&FROZEN];
 
@@ -47,11 +44,14 @@ pub(super) fn is_frozen(
              {location}"
         ))
     } else {
-        Remedy::Steps(vec![Step::Thaw(group.clone())])
+        Remedy::step(Step::Thaw(group.clone()))
     };
-    let impact = Impact::degraded(
-        "every pod started below stops at its first instruction, and the kubelet never thaws the \
-         group",
-    );
-    FROZEN.finding(impact, location, "the group is frozen", remedy)
+    let effect = "every pod started below stops at its first instruction, and the kubelet never \
+                  thaws the group";
+    FROZEN.finding(
+        Impact::degraded(effect),
+        location,
+        "the group is frozen",
+        remedy,
+    )
 }

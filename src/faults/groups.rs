@@ -5,15 +5,11 @@
 //! Internal Process Constraint".
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
 use crate::faults::controllers::CONTROLLER_NOT_ENABLED;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
-use crate::faults::slices;
 use crate::faults::threaded::THREADED;
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step, slices};
 use crate::host::group::Kind;
 use crate::kubelet::Settings;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[
     &CGROUP_ROOT_MISSING,
@@ -158,11 +154,8 @@ fn reserved_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
 /// that it has not got.
 pub(super) fn unfit_reserved(case: &Case) -> Vec<Finding> {
     // Those of services are judged in `services`.
-    let reserved = case
-        .layout
-        .reserved
-        .iter()
-        .filter(|path| path.unit().is_none());
+    let reserved = case.layout.reserved.iter();
+    let reserved = reserved.filter(|path| path.unit().is_none());
     reserved.filter_map(|path| unfit(case, path)).collect()
 }
 
@@ -181,14 +174,18 @@ fn unfit(case: &Case, path: &CgroupPath) -> Option<Finding> {
     } else {
         (&CONTROLLER_NOT_ENABLED, "cgroup.controllers")
     };
-    let impact = Impact::fatal(
-        "the kubelet refuses the reserved group for missing controllers and does not start",
-    );
+    let effect = "the kubelet refuses the reserved group for missing controllers and does not \
+                  start";
     let remedy = Remedy::tell(format!(
         "stop what runs in {dir} and remove it (rmdir {dir}); kubepods-repair then makes it again",
         dir = case.directory(path).display()
     ));
-    let finding = fault.finding(impact, case.at_file(path, file), evidence, remedy);
+    let finding = fault.finding(
+        Impact::fatal(effect),
+        case.at_file(path, file),
+        evidence,
+        remedy,
+    );
     Some(finding.about(lacking))
 }
 
@@ -233,10 +230,14 @@ fn root_missing(case: &Case) -> Finding {
     steps.extend(case.pass_on(kubepods));
     steps.extend(case.make_qos_groups());
     let evidence = "the root of all pods does not exist, as after every boot";
-    let impact = Impact::notice(
-        "the kubelet makes it itself at its start, unless the kernel refuses it a controller",
-    );
-    ROOT_MISSING.finding(impact, case.at(kubepods), evidence, Remedy::Steps(steps))
+    let effect = "the kubelet makes it itself at its start, unless the kernel refuses it a \
+                  controller";
+    ROOT_MISSING.finding(
+        Impact::notice(effect),
+        case.at(kubepods),
+        evidence,
+        Remedy::Steps(steps),
+    )
 }
 
 fn qos_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
@@ -245,6 +246,6 @@ fn qos_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
     }
     let evidence = "the group of this QoS class does not exist";
     let impact = Impact::notice("the kubelet makes it itself at its start");
-    let steps = Remedy::Steps(vec![Step::MakeQosGroup(path.clone())]);
+    let steps = Remedy::step(Step::MakeQosGroup(path.clone()));
     Some(QOS_GROUP_MISSING.finding(impact, case.at(path), evidence, steps))
 }

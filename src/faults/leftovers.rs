@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::group::{Group, Setting};
 use crate::kubelet::layout::Layout;
 
@@ -46,7 +44,7 @@ const KEEPS_FROM_LIMITS: &str = "all pods run only when nothing else wants a CPU
 
 /// What the kubelet expects (1.20 to 1.36) to find in these files and never writes there. A value
 /// that ends with a blank is the beginning of what is expected.
-const USUAL: [(&str, &str); 9] = [
+const EXPECTED: [(&str, &str); 9] = [
     ("cpu.max", "max "),
     ("cpu.idle", "0"),
     ("memory.high", "max"),
@@ -67,16 +65,10 @@ pub(super) struct Leftover<'a> {
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let of_group = |group: &Group| {
-        let left = group
-            .settings
-            .iter()
-            .filter_map(|setting| left_over(case, setting));
-        finding(
-            case.layout,
-            &group.path,
-            &case.tree.mount,
-            &left.collect::<Vec<_>>(),
-        )
+        let settings = group.settings.iter();
+        let left = settings.filter_map(|setting| left_over(case, setting));
+        let left: Vec<Leftover> = left.collect();
+        finding(case.layout, &group.path, &case.tree.mount, &left)
     };
     case.own_groups().filter_map(of_group).collect()
 }
@@ -86,14 +78,13 @@ fn left_over<'a>(case: &Case, setting: &'a Setting) -> Option<Leftover<'a>> {
     if case.by_systemd() && setting.file == "cpuset.cpus" {
         return None;
     }
-    let (_, usual) = USUAL.into_iter().find(|(file, _)| *file == setting.file)?;
-    let is_usual = if usual.ends_with(' ') {
-        setting.value.starts_with(usual)
-    } else {
-        setting.value == usual
-    };
-    let default = usual.trim_end();
-    (!is_usual).then_some(Leftover { setting, default })
+    let (_, expected) = EXPECTED
+        .into_iter()
+        .find(|(file, _)| *file == setting.file)?;
+    let is_beginning = expected.ends_with(' ') && setting.value.starts_with(expected);
+    let default = expected.trim_end();
+    let is_left = setting.value != expected && !is_beginning;
+    is_left.then_some(Leftover { setting, default })
 }
 
 /// Limits on one group of the kubelet's own.

@@ -8,11 +8,8 @@
 use std::collections::BTreeSet;
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy, Severity};
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Severity, Step};
 use crate::host::group::{Group, MemoryLimit};
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&LIMITS_EXHAUSTED];
 
@@ -77,9 +74,8 @@ pub(super) fn leave_no_room_for(case: &Case, path: &CgroupPath) -> bool {
         group.max_descendants.is_some_and(is_full) || group.max_depth.is_some_and(is_too_deep)
     };
     let way = path.ancestors();
-    way.iter()
-        .filter_map(|above| case.group(above))
-        .any(refuses)
+    let mut groups = way.iter().filter_map(|above| case.group(above));
+    groups.any(refuses)
 }
 
 /// The depth of the lowest groups that this `cgroup.max.depth` allows.
@@ -111,15 +107,13 @@ fn descendants(case: &Case, group: &Group, to_make: u64) -> Option<Finding> {
     let impact = used_up(keeps_kubelet, keeps_pods)?;
     let evidence = format!("cgroup.max.descendants is {limit} and there are {there} already");
     // Where stale pod groups take the room of somebody else's group, it is enough that they go.
-    let stale = case
-        .stale
-        .iter()
-        .filter(|pod| group.path.is_above(&pod.group));
-    let makes_room = limit >= needed.saturating_sub(stale.count() as u64) + GROUPS_OF_A_POD;
+    let stale = case.stale.iter();
+    let stale = stale.filter(|pod| group.path.is_above(&pod.group)).count();
+    let makes_room = limit >= needed.saturating_sub(stale as u64) + GROUPS_OF_A_POD;
     let location = case.at_file(&group.path, "cgroup.max.descendants");
     let is_own = case.layout.is_own(&group.path);
     let remedy = if !is_own && makes_room && case.terms.may_remove(&case.tree.pods) {
-        Remedy::Steps(vec![Step::RemovePods(case.stale.clone())])
+        Remedy::step(Step::RemovePods(case.stale.clone()))
     } else {
         lift(case, group, "cgroup.max.descendants")
     };

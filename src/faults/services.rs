@@ -6,16 +6,13 @@
 //! systemd/systemd#14662). So nothing is ever made or enabled there.
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
 use crate::faults::groups::{CGROUP_ROOT_MISSING, RESERVED_GROUP_MISSING};
 use crate::faults::strays::name_processes;
 use crate::faults::v1::groups::HIERARCHY_INCOMPLETE;
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Remedy, Step};
 use crate::host::group::Process;
 use crate::kubelet::layout::Layout;
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&SERVICE_GROUP];
 
@@ -38,6 +35,13 @@ pub(crate) static SERVICE_GROUP: Fault = Fault {
     does: "reports it: a service's own cgroup is never made or filled",
     nature: Nature::Fault,
 };
+
+/// The faults of a demanded group that does not exist.
+const MISSING: [&Fault; 3] = [
+    &CGROUP_ROOT_MISSING,
+    &RESERVED_GROUP_MISSING,
+    &HIERARCHY_INCOMPLETE,
+];
 
 /// The name under which this program sees itself in its own service's group.
 const OWN_NAME: &str = "kubepods-repair";
@@ -91,12 +95,7 @@ pub(super) fn leave_alone(findings: &mut Vec<Finding>, layout: &Layout) {
         let Some(unit) = unit.map(str::to_owned) else {
             return true;
         };
-        let missing = [
-            &CGROUP_ROOT_MISSING,
-            &RESERVED_GROUP_MISSING,
-            &HIERARCHY_INCOMPLETE,
-        ];
-        if missing.contains(&finding.fault) {
+        if MISSING.contains(&finding.fault) {
             finding.fault = &SERVICE_GROUP;
         }
         finding.remedy = advice(&unit);

@@ -2,8 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::kubelet::{ErrorKind, Settings, SettingsError};
 
 pub(super) const FAULTS: &[&Fault] = &[&QOS_DISABLED, &SETTINGS_UNREADABLE];
@@ -53,14 +52,11 @@ pub(super) fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Fin
     let evidence =
         "cgroups-per-qos is false: the kubelet makes no kubepods, and nothing here needs repair";
     if settings.enforces_without_qos() {
-        let impact = Impact::fatal(
-            "the kubelet refuses to start: without QoS groups it cannot enforce node allocatable",
-        );
-        let remedy = Remedy::tell(
-            "beside --cgroups-per-qos=false give --enforce-node-allocatable= (empty), or remove \
-             the workaround",
-        );
-        return QOS_DISABLED.finding(impact, location, evidence, remedy);
+        let effect = "the kubelet refuses to start: without QoS groups it cannot enforce node \
+                      allocatable";
+        let how = "beside --cgroups-per-qos=false give --enforce-node-allocatable= (empty), or \
+                   remove the workaround";
+        return QOS_DISABLED.finding(Impact::fatal(effect), location, evidence, Remedy::tell(how));
     }
     let blocker = hypothetical
         .iter()

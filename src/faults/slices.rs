@@ -15,13 +15,10 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step};
 use crate::host::partitions::Cpus;
 use crate::host::units::{self, SliceUnit, UnitFile};
 use crate::kubelet::microk8s::Version;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[
     &SLICE_CONTROLLER_DROPPED,
@@ -156,10 +153,8 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     if case.leaves_slices() {
         return Vec::new();
     }
-    let slices = case.tree.slices.iter();
-    slices
-        .filter_map(|(path, unit)| judge(case, path, unit))
-        .collect()
+    let judged = |(path, unit)| judge(case, path, unit);
+    case.tree.slices.iter().filter_map(judged).collect()
 }
 
 fn judge(case: &Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
@@ -230,11 +225,8 @@ pub(super) fn ask_for_all(case: &Case) -> Vec<Step> {
         }
     }
     let will_be_there = case.group(kubepods).is_some() || is_ours(case, kubepods);
-    if will_be_there && !case.wanted().is_empty() {
-        steps.push(Step::Enable {
-            group: kubepods.clone(),
-            controllers: case.wanted(),
-        });
+    if will_be_there {
+        steps.extend(case.pass_on(kubepods));
     }
     steps
 }
@@ -294,26 +286,17 @@ fn unowned(case: &Case, path: &CgroupPath) -> Finding {
 
 fn dropped(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let is_kubepods = *path == case.layout.kubepods;
-    let mut lacking = Controllers::default();
-    if is_kubepods {
-        lacking = case.lacking(path).minus(&case.withheld);
-    }
-    let mut unkept = Controllers::default();
-    if is_ours(case, path) {
-        unkept = keeping(case, path);
-    }
-    let (evidence, remedy, controllers) = if !lacking.is_empty() {
-        (
-            format!("not passed on: {lacking}"),
-            steps(case, path),
-            lacking,
-        )
-    } else if !unkept.is_empty() {
-        let evidence = format!("nothing makes systemd keep {unkept}");
-        (evidence, Remedy::Steps(vec![ask_for(case, path)]), unkept)
+    let lacking = case.lacking(path).minus(&case.withheld);
+    let unkept = keeping(case, path);
+    let (what, remedy, controllers) = if is_kubepods && !lacking.is_empty() {
+        ("not passed on:", steps(case, path), lacking)
+    } else if is_ours(case, path) && !unkept.is_empty() {
+        let remedy = Remedy::step(ask_for(case, path));
+        ("nothing makes systemd keep", remedy, unkept)
     } else {
         return None;
     };
+    let evidence = format!("{what} {controllers}");
     let impact = Impact::notice(
         "systemd takes such a controller away from the pods below, or has already, when it next \
          looks at its units",
@@ -338,10 +321,8 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
     if !case.layout.is_own(path) {
         return None;
     }
-    let mut lacking = case.wanted();
-    if let Some(group) = case.group(path) {
-        lacking = lacking.minus(&group.controllers);
-    }
+    let has = case.group(path).map(|group| group.controllers.clone());
+    let lacking = case.wanted().minus(&has.unwrap_or_default());
     if lacking.is_empty() {
         return None;
     }
@@ -383,13 +364,14 @@ pub(super) fn masked(location: Location, path: &CgroupPath, file: &Path) -> Find
 }
 
 pub(super) fn failed(location: Location, path: &CgroupPath, words: &str, is_fit: bool) -> Finding {
-    let sentence =
-        "the kubelet asks systemd for the same slice at its start, and gets the same answer";
-    let impact = if is_fit {
-        Impact::degraded(sentence)
+    let severity = if is_fit {
+        Impact::degraded
     } else {
-        Impact::fatal(sentence)
+        Impact::fatal
     };
+    let impact = severity(
+        "the kubelet asks systemd for the same slice at its start, and gets the same answer",
+    );
     let remedy = Remedy::tell(format!(
         "look at systemctl status {} and at systemctl status dbus.service",
         path.name().display()

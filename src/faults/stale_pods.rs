@@ -3,11 +3,9 @@
 
 use std::rc::Rc;
 
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy, count};
-use crate::faults::terms::Terms;
+use crate::faults::finding::count;
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, Terms};
 use crate::host::pods::{PodGroup, PodGroups};
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&STALE_POD_GROUPS];
 
@@ -31,11 +29,8 @@ pub(crate) static STALE_POD_GROUPS: Fault = Fault {
 /// Those that fail both tests of life. They can be many thousands, and finding, plan and report
 /// speak of the same ones.
 pub fn stale(pods: &PodGroups) -> Rc<[PodGroup]> {
-    pods.groups
-        .iter()
-        .filter(|pod| pod.is_empty())
-        .cloned()
-        .collect()
+    let stale = pods.groups.iter().filter(|pod| pod.is_empty());
+    stale.cloned().collect()
 }
 
 /// While a kubelet runs, a pod group without a directory may be one that is being born.
@@ -62,7 +57,7 @@ pub(super) fn diagnose(
     let evidence = format!("{groups} neither a process nor a directory in {directory}");
     let impact = Impact::notice("the kubelet removes them one by one while it should start pods");
     let remedy = if terms.may_remove(pods) {
-        Remedy::Steps(vec![Step::RemovePods(stale.clone())])
+        Remedy::step(Step::RemovePods(stale.clone()))
     } else {
         Remedy::tell("nothing to do: the next start of the kubelet's service removes them")
     };

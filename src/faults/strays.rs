@@ -4,12 +4,9 @@
 //! on, and on `Documentation/admin-guide/cgroup-v2.rst`, "No Internal Process Constraint".
 
 use crate::cgroup::CgroupPath;
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy, count};
-use crate::faults::limits;
+use crate::faults::finding::count;
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Remedy, Step, limits};
 use crate::host::group::{Group, MAX_NAMED, Process, members_file};
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&STRAY_PROCESSES];
 
@@ -35,24 +32,19 @@ pub(crate) static STRAY_PROCESSES: Fault = Fault {
 };
 
 /// The group for frozen strays, in the one for strays.
-const FROZEN: &str = "frozen";
+const FROZEN_STRAYS: &str = "frozen";
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
-    case.own_groups()
-        .filter_map(|group| judge(case, group))
-        .collect()
+    let judged = |group| judge(case, group);
+    case.own_groups().filter_map(judged).collect()
 }
 
 fn judge(case: &Case, group: &Group) -> Option<Finding> {
     if group.processes.is_empty() {
         return None;
     }
-    let frozen = if is_frozen(case, group) {
-        " (frozen)"
-    } else {
-        ""
-    };
-    let evidence = holds(&group.processes, frozen);
+    let frozen = is_frozen(case, group).then_some(" (frozen)");
+    let evidence = holds(&group.processes, frozen.unwrap_or_default());
     let impact = if group.path == case.layout.kubepods {
         Impact::fatal(
             "the kubelet dies of it: a group that holds processes cannot pass controllers on",
@@ -63,7 +55,7 @@ fn judge(case: &Case, group: &Group) -> Option<Finding> {
              controllers on",
         )
     };
-    let remedy = stuck(case, group).unwrap_or_else(|| Remedy::Steps(vec![move_out(case, group)]));
+    let remedy = stuck(case, group).unwrap_or_else(|| Remedy::step(move_out(case, group)));
     let location = case.at_file(&group.path, members_file(group.kind));
     Some(STRAY_PROCESSES.finding(impact, location, evidence, remedy))
 }
@@ -76,7 +68,7 @@ pub(super) fn empty_group(case: &Case) -> Option<Finding> {
     }
     let evidence = "the group that strays were moved to is empty";
     let impact = Impact::notice("no process needs it any more");
-    let remedy = Remedy::Steps(vec![Step::RemoveStraysGroup(group.path.clone())]);
+    let remedy = Remedy::step(Step::RemoveStraysGroup(group.path.clone()));
     Some(STRAY_PROCESSES.finding(impact, case.at(&group.path), evidence, remedy))
 }
 
@@ -93,7 +85,7 @@ pub(super) fn move_out(case: &Case, group: &Group) -> Step {
 fn refuge(case: &Case, group: &Group) -> CgroupPath {
     let strays = &case.layout.strays;
     if is_frozen(case, group) {
-        strays.join(FROZEN)
+        strays.join(FROZEN_STRAYS)
     } else {
         strays.clone()
     }

@@ -39,7 +39,7 @@ impl Occasion {
 /// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Who called.
+    /// When this program runs.
     pub occasion: Occasion,
     /// `--no-restart`
     pub no_restart: bool,

@@ -3,13 +3,9 @@
 //! Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Threads", and on libcontainer's
 //! `fs2/create.go`, which dies of a kubepods that is threaded.
 
-use crate::faults::case::Case;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Remedy};
-use crate::faults::{slices, strays};
+use crate::faults::{Case, Fault, Finding, Impact, Nature, Remedy, Step, slices, strays};
 use crate::host::group::{Group, Kind};
 use crate::kubelet::microk8s::MICROK8S;
-use crate::repair::step::Step;
 
 pub(super) const FAULTS: &[&Fault] = &[&THREADED];
 
@@ -31,9 +27,8 @@ pub(crate) static THREADED: Fault = Fault {
 };
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
-    case.own_groups()
-        .filter_map(|group| judge(case, group))
-        .collect()
+    let judged = |group| judge(case, group);
+    case.own_groups().filter_map(judged).collect()
 }
 
 fn judge(case: &Case, group: &Group) -> Option<Finding> {
@@ -67,7 +62,7 @@ fn judge(case: &Case, group: &Group) -> Option<Finding> {
         && matches!(remedy, Remedy::Tell(_))
         && let Some(step) = case.pass_on(kubepods)
     {
-        remedy = Remedy::Steps(vec![step]);
+        remedy = Remedy::step(step);
     }
     Some(THREADED.finding(impact, location, evidence, remedy))
 }
@@ -76,13 +71,17 @@ fn is_sound(group: Option<&Group>) -> bool {
     group.is_none_or(|group| group.kind == Kind::Domain)
 }
 
-fn cure(case: &Case, group: &Group) -> Remedy {
+/// Of the kubelet's own groups this one and those below it.
+fn family<'a>(case: &Case<'a>, group: &Group) -> Vec<&'a Group> {
     let is_family = |own: &&Group| own.path == group.path || group.path.is_above(&own.path);
-    let family: Vec<&Group> = case.own_groups().filter(is_family).collect();
-    if let Some(remedy) = family.iter().find_map(|own| strays::stuck(case, own)) {
-        return remedy;
-    }
-    if let Some(remedy) = family.iter().find_map(|own| foreign_below(case, own)) {
+    case.own_groups().filter(is_family).collect()
+}
+
+fn cure(case: &Case, group: &Group) -> Remedy {
+    let family = family(case, group);
+    let stuck = family.iter().find_map(|own| strays::stuck(case, own));
+    let foreign = || family.iter().find_map(|own| foreign_below(case, own));
+    if let Some(remedy) = stuck.or_else(foreign) {
         return remedy;
     }
     let lived_in = family.iter().filter(|own| !own.processes.is_empty());
@@ -134,10 +133,9 @@ fn foreign_below(case: &Case, own: &Group) -> Option<Remedy> {
 }
 
 fn has_pods_below(case: &Case, group: &Group) -> bool {
-    let is_family = |own: &&Group| own.path == group.path || group.path.is_above(&own.path);
     let holds_others = |own: &Group| {
         let mut below = own.children.iter().map(|name| own.path.join(name));
         below.any(|path| !case.layout.is_own(&path))
     };
-    case.own_groups().filter(is_family).any(holds_others)
+    family(case, group).into_iter().any(holds_others)
 }

@@ -13,11 +13,12 @@ use zbus::{Connection, DynamicType, Message, OwnedObjectPath, OwnedVariant, Vari
 use crate::repair::RepairError;
 use crate::sys;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// For a job, which may have to wait for others.
-const PATIENCE_FOR_JOBS: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long a job may take, which may have to wait for others.
+const JOB_TIMEOUT: Duration = Duration::from_secs(20);
+const JOB_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
@@ -63,18 +64,16 @@ impl Systemd {
     ) -> Result<Option<Job>, RepairError> {
         let others: Vec<(&str, Properties)> = Vec::new();
         let body = (unit.to_owned(), "replace", properties, others);
-        self.manage("StartTransientUnit", unit, body, |answer| {
-            job_unless(UNIT_EXISTS, answer)
-        })
+        let read = |answer| job_unless(UNIT_EXISTS, answer);
+        self.manage("StartTransientUnit", unit, body, read)
     }
 
     /// Stops the unit and nothing that depends on it, so that no process is ever killed for it;
     /// `None` when systemd has no such unit.
     pub(super) fn stop_alone(&self, unit: &str) -> Result<Option<Job>, RepairError> {
         let body = (unit.to_owned(), "ignore-dependencies");
-        self.manage("StopUnit", unit, body, |answer| {
-            job_unless(NO_SUCH_UNIT, answer)
-        })
+        let read = |answer| job_unless(NO_SUCH_UNIT, answer);
+        self.manage("StopUnit", unit, body, read)
     }
 
     /// Sets properties of a unit that exists; they are gone with the next boot.
@@ -83,12 +82,8 @@ impl Systemd {
         unit: &str,
         properties: Properties,
     ) -> Result<(), RepairError> {
-        self.manage(
-            "SetUnitProperties",
-            unit,
-            (unit.to_owned(), true, properties),
-            |answer| answer.map(|_| ()),
-        )
+        let body = (unit.to_owned(), true, properties);
+        self.manage("SetUnitProperties", unit, body, |answer| answer.map(|_| ()))
     }
 
     /// Returns once the job is done, whatever came of it.
@@ -96,14 +91,12 @@ impl Systemd {
         sys::doing(format!("waiting for systemd's job for {unit}"));
         let start = Instant::now();
         while self.is_under_way(job)? {
-            if start.elapsed() > PATIENCE_FOR_JOBS {
-                let reason = format!("it was not done within {} s", PATIENCE_FOR_JOBS.as_secs());
-                return Err(RepairError::Bus {
-                    call: format!("The job for {unit}"),
-                    reason,
-                });
+            if start.elapsed() > JOB_TIMEOUT {
+                let call = format!("The job for {unit}");
+                let reason = format!("it was not done within {} s", JOB_TIMEOUT.as_secs());
+                return Err(RepairError::Bus { call, reason });
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(JOB_POLL_INTERVAL);
         }
         Ok(())
     }
@@ -116,15 +109,7 @@ impl Systemd {
                 answer?.body().deserialize()
             })?;
         bounded(&format!("Get({unit}.ActiveState)"), move || {
-            let body = (UNIT_INTERFACE, "ActiveState");
-            let call = connection.call_method(
-                Some(SYSTEMD),
-                &path,
-                Some(PROPERTIES_INTERFACE),
-                "Get",
-                &body,
-            );
-            String::try_from(zbus::block_on(call)?.body().deserialize::<OwnedVariant>()?)
+            String::try_from(get(&connection, &path, UNIT_INTERFACE, "ActiveState")?)
         })
     }
 
@@ -145,13 +130,9 @@ impl Systemd {
         let connection = self.connection.clone();
         sys::doing(format!("asking systemd for {method}({unit})"));
         bounded(&format!("{method}({unit})"), move || {
-            read(zbus::block_on(connection.call_method(
-                Some(SYSTEMD),
-                MANAGER,
-                Some(MANAGER_INTERFACE),
-                method,
-                &body,
-            )))
+            let (service, manager) = (Some(SYSTEMD), Some(MANAGER_INTERFACE));
+            let call = connection.call_method(service, MANAGER, manager, method, &body);
+            read(zbus::block_on(call))
         })
     }
 
@@ -160,16 +141,8 @@ impl Systemd {
         let connection = self.connection.clone();
         let path = job.0.clone();
         bounded("Get(Job.State)", move || {
-            let body = (JOB_INTERFACE, "State");
-            let call = connection.call_method(
-                Some(SYSTEMD),
-                &path,
-                Some(PROPERTIES_INTERFACE),
-                "Get",
-                &body,
-            );
-            match zbus::block_on(call) {
-                Ok(answer) => answer.body().deserialize::<OwnedVariant>().map(|_| true),
+            match get(&connection, &path, JOB_INTERFACE, "State") {
+                Ok(_) => Ok(true),
                 Err(zbus::Error::FDO(error))
                     if matches!(*error, zbus::fdo::Error::UnknownObject(_)) =>
                 {
@@ -179,6 +152,19 @@ impl Systemd {
             }
         })
     }
+}
+
+/// A property of a unit or a job.
+fn get(
+    connection: &Connection,
+    path: &OwnedObjectPath,
+    interface: &str,
+    property: &str,
+) -> Result<OwnedVariant, zbus::Error> {
+    let (service, properties) = (Some(SYSTEMD), Some(PROPERTIES_INTERFACE));
+    let body = (interface, property);
+    let call = connection.call_method(service, path, properties, "Get", &body);
+    zbus::block_on(call)?.body().deserialize()
 }
 
 fn job_unless(
@@ -205,8 +191,11 @@ fn bounded<T: Send + 'static>(
         let _ = answer.send(work());
     });
     thread.map_err(|error| failed(format!("no thread could be started: {error}")))?;
-    match waiting.recv_timeout(PATIENCE) {
+    match waiting.recv_timeout(CALL_TIMEOUT) {
         Ok(answer) => answer.map_err(|error| failed(error.to_string())),
-        Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(failed(format!(
+            "no answer within {} s",
+            CALL_TIMEOUT.as_secs()
+        ))),
     }
 }

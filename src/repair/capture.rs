@@ -17,7 +17,7 @@ use crate::root::record::{Found, Record};
 const BLOCK: usize = 512;
 
 /// Only the owner may read it: it shows how the host is set up.
-const MODE: u32 = 0o600;
+const PRIVATE_MODE: u32 = 0o600;
 
 /// What fits into a header's fields for a name and for a link's target.
 const LONGEST_NAME: usize = 100;
@@ -33,7 +33,7 @@ pub fn write(file: &Path, record: &Record, args: &str) -> Result<(), RepairError
         return Err(change("replace", file, "")(Errno::EEXIST));
     }
     let new = file.with_file_name(format!(".kubepods-repair.capture.{}", std::process::id()));
-    put(file, &new, MODE, |file| {
+    put(file, &new, PRIVATE_MODE, |file| {
         let mut tar = BufWriter::new(file);
         add(&mut tar, Path::new("args"), &Found::File(args.into()))?;
         add(&mut tar, Path::new("root"), &Found::Directory)?;
@@ -68,36 +68,26 @@ fn add(tar: &mut impl Write, path: &Path, found: &Found) -> std::io::Result<()> 
 /// The content, filled up to a whole block.
 fn padded(tar: &mut impl Write, content: &[u8]) -> std::io::Result<()> {
     tar.write_all(content)?;
-    let zeros = [0; BLOCK];
-    tar.write_all(
-        zeros
-            .get(..content.len().next_multiple_of(BLOCK) - content.len())
-            .unwrap_or_default(),
-    )
+    let missing = content.len().next_multiple_of(BLOCK) - content.len();
+    tar.write_all([0; BLOCK].get(..missing).unwrap_or_default())
 }
 
 /// A ustar header; numbers are octal digits ended by a NUL. The checksum is taken with blanks in
 /// its place.
 fn header(name: &[u8], target: &[u8], kind: u8, mode: u32, size: usize) -> Vec<u8> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = since_epoch.map_or(0, |since| since.as_secs());
     let cut = |text: &[u8]| {
-        text.iter()
-            .copied()
-            .chain([0; LONGEST_NAME])
-            .take(LONGEST_NAME)
-            .collect::<Vec<u8>>()
+        let filled = text.iter().copied().chain([0; LONGEST_NAME]);
+        filled.take(LONGEST_NAME).collect::<Vec<u8>>()
     };
     let with_sum = |sum: String| {
         let mut header = cut(name);
-        header.extend(
-            format!(
-                "{mode:07o}\0{0:07o}\0{0:07o}\0{size:011o}\0{now:011o}\0{sum:<8}",
-                0
-            )
-            .bytes(),
+        let numbers = format!(
+            "{mode:07o}\0{0:07o}\0{0:07o}\0{size:011o}\0{now:011o}\0{sum:<8}",
+            0
         );
+        header.extend(numbers.bytes());
         header.push(kind);
         header.extend(cut(target));
         header.extend(b"ustar\x0000");

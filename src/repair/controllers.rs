@@ -32,26 +32,25 @@ pub(super) fn enable(
         return Ok(Effect::Nothing);
     }
     let line = signed('+', missing.iter());
-    match write_patiently(&path, &line) {
-        Ok(()) => Ok(Effect::Done(None)),
-        Err(RepairError::Change { errno, .. }) => {
-            let refusals: Vec<Refusal> = if is_free_of_processes(root, tree, group)? {
-                who_refuses(&path, group, &missing)
-            } else {
-                let all = missing.iter().map(|name| refusal(group, name, errno));
-                all.collect()
-            };
-            if refusals.is_empty() {
-                return Ok(Effect::Done(None));
-            }
-            Err(RepairError::Refused {
-                path,
-                line,
-                refusals,
-            })
-        }
-        Err(error) => Err(error),
+    let errno = match write_patiently(&path, &line) {
+        Ok(()) => return Ok(Effect::Done(None)),
+        Err(RepairError::Change { errno, .. }) => errno,
+        Err(error) => return Err(error),
+    };
+    let refusals: Vec<Refusal> = if is_free_of_processes(root, tree, group)? {
+        who_refuses(&path, group, &missing)
+    } else {
+        let all = missing.iter().map(|name| refusal(group, name, errno));
+        all.collect()
+    };
+    if refusals.is_empty() {
+        return Ok(Effect::Done(None));
     }
+    Err(RepairError::Refused {
+        path,
+        line,
+        refusals,
+    })
 }
 
 /// Before 6.1 a task in the middle of a fork is reason enough for EINVAL, and some io_uring threads
@@ -59,10 +58,9 @@ pub(super) fn enable(
 fn write_patiently(path: &Path, line: &str) -> Result<(), RepairError> {
     for _ in 0..TRANSIENT_TRIES {
         match write_file(path, line) {
-            Err(RepairError::Change {
-                errno: Errno::EINVAL,
-                ..
-            }) => std::thread::sleep(TRANSIENT_PAUSE),
+            Err(error) if error.errno() == Some(Errno::EINVAL) => {
+                std::thread::sleep(TRANSIENT_PAUSE);
+            }
             answer => return answer,
         }
     }
@@ -100,10 +98,8 @@ fn who_refuses(path: &Path, group: &CgroupPath, missing: &Controllers) -> Vec<Re
 
 fn is_free_of_processes(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<bool, RepairError> {
     let is_real_root = group.is_root() && !root.exists(&tree.file(group, "cgroup.type"))?;
-    Ok(is_real_root
-        || root
-            .read(&tree.file(group, "cgroup.procs"))
-            .is_ok_and(|list| list.is_empty()))
+    let processes = || root.read(&tree.file(group, "cgroup.procs"));
+    Ok(is_real_root || processes().is_ok_and(|list| list.is_empty()))
 }
 
 fn refusal(group: &CgroupPath, controller: &str, errno: Errno) -> Refusal {
@@ -115,8 +111,6 @@ fn refusal(group: &CgroupPath, controller: &str, errno: Errno) -> Refusal {
 }
 
 fn signed<'a>(sign: char, names: impl Iterator<Item = &'a str>) -> String {
-    names
-        .map(|name| format!("{sign}{name}"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words: Vec<String> = names.map(|name| format!("{sign}{name}")).collect();
+    words.join(" ")
 }

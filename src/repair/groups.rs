@@ -13,7 +13,7 @@ use crate::host::Tree;
 use crate::host::group::populated;
 use crate::host::pods::PodGroup;
 use crate::repair::bus::Systemd;
-use crate::repair::{Effect, RepairError, change, slices, write_file};
+use crate::repair::{Effect, RepairError, change, inhabited, slices, write_file};
 use crate::root::Root;
 
 pub(super) fn make(path: &Path) -> Result<Effect, RepairError> {
@@ -50,12 +50,10 @@ pub(super) fn make_qos_group(
     group: &CgroupPath,
 ) -> Result<Effect, RepairError> {
     let kubepods = group.parent().unwrap_or_else(CgroupPath::root);
-    let has_weight = root.exists(&tree.file(&kubepods, "cpu.weight"))?;
-    if has_weight {
-        make(&group.under(&tree.mount))
-    } else {
-        Ok(Effect::Nothing)
+    if !root.exists(&tree.file(&kubepods, "cpu.weight"))? {
+        return Ok(Effect::Nothing);
     }
+    make(&group.under(&tree.mount))
 }
 
 pub(super) fn remove_qos_group(
@@ -167,26 +165,20 @@ fn remove_pod(
 /// Removes a group, unless it holds a process or another group.
 fn is_gone(path: &Path) -> Result<bool, RepairError> {
     match remove(path) {
-        Err(RepairError::Change {
-            errno: Errno::EBUSY,
-            ..
-        }) => Ok(false),
+        Err(error) if error.errno() == Some(Errno::EBUSY) => Ok(false),
         answer => answer.map(|()| true),
     }
 }
 
 fn require_empty(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), RepairError> {
     if populated(root, &tree.mount, group)? {
-        return Err(inhabited(&group.under(&tree.mount)));
+        return Err(lived_in(&group.under(&tree.mount)));
     }
     Ok(())
 }
 
-pub(super) fn inhabited(path: &Path) -> RepairError {
-    RepairError::Inhabited {
-        path: path.to_owned(),
-        reason: "a process lives in it or below by now".to_owned(),
-    }
+pub(super) fn lived_in(path: &Path) -> RepairError {
+    inhabited(path, "a process lives in it or below by now")
 }
 
 /// A group that has others below is refused, and only then worth a look.

@@ -102,10 +102,8 @@ fn with(data: &str) -> String {
 }
 
 fn answers(refusals: &[Refusal]) -> String {
-    let answers: Vec<String> = refusals
-        .iter()
-        .map(|refusal| format!("{} gives {}", refusal.controller, refusal.errno))
-        .collect();
+    let answer = |refusal: &Refusal| format!("{} gives {}", refusal.controller, refusal.errno);
+    let answers: Vec<String> = refusals.iter().map(answer).collect();
     answers.join(", ")
 }
 
@@ -121,6 +119,16 @@ pub enum Effect {
     /// It was not tried: a step before it failed that it builds on, or the time for housekeeping
     /// was over.
     Skipped,
+}
+
+impl Effect {
+    /// Done, with these details; nothing where there are none.
+    pub(crate) fn listing(details: &[String]) -> Self {
+        if details.is_empty() {
+            return Self::Nothing;
+        }
+        Self::Done(Some(details.join(", ")))
+    }
 }
 
 /// One write of all of `data` into a file that has to be there; kernel files take it whole or
@@ -146,6 +154,12 @@ pub(crate) fn write_file(path: &Path, data: &str) -> Result<(), RepairError> {
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 pub(crate) fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// A group is left as it is, since somebody lives in it.
+fn inhabited(path: &Path, reason: impl Into<String>) -> RepairError {
+    let (path, reason) = (path.to_owned(), reason.into());
+    RepairError::Inhabited { path, reason }
 }
 
 pub(crate) fn change(

@@ -6,11 +6,11 @@ use nix::errno::Errno;
 
 use crate::cgroup::CgroupPath;
 use crate::host::{Tree, group};
-use crate::repair::{Effect, RepairError, groups, write_file};
+use crate::repair::{Effect, RepairError, groups, inhabited, write_file};
 use crate::root::Root;
 
 /// A stray that forks as fast as it can is followed this many times through the list.
-const PASSES: usize = 64;
+const MAX_PASSES: usize = 64;
 
 /// Where strays go.
 pub(super) struct Refuge<'a> {
@@ -39,55 +39,39 @@ impl Refuge<'_> {
 /// Moves every process that sits directly in `from`.
 pub(super) fn move_out(root: &Root, from: &Path, to: &Refuge) -> Result<Effect, RepairError> {
     let mut moved = Vec::new();
-    for _ in 0..PASSES {
+    for _ in 0..MAX_PASSES {
         let pids = members(root, from)?;
         if pids.is_empty() {
-            return Ok(if moved.is_empty() {
-                Effect::Nothing
-            } else {
-                Effect::Done(Some(moved.join(", ")))
-            });
+            return Ok(Effect::listing(&moved));
         }
         if pids.iter().any(|pid| pid == "0") {
             // Written back, it would move this program itself.
-            let reason =
-                "a process of another pid namespace (listed as 0) is among them".to_owned();
-            return Err(RepairError::Inhabited {
-                path: from.to_owned(),
-                reason,
-            });
+            let reason = "a process of another pid namespace (listed as 0) is among them";
+            return Err(inhabited(from, reason));
         }
         let directory = to.open()?;
         for pid in pids {
             moved.extend(move_process(root, &pid, &directory)?);
         }
     }
-    let reason = format!(
-        "after {} processes were moved out, there are still new ones",
-        moved.len()
-    );
-    Err(RepairError::Inhabited {
-        path: from.to_owned(),
-        reason,
-    })
+    let number = moved.len();
+    let reason = format!("after {number} processes were moved out, there are still new ones");
+    Err(inhabited(from, reason))
 }
 
 /// Its id and name; `None` when it ended before its turn came.
 fn move_process(root: &Root, pid: &str, to: &Path) -> Result<Option<String>, RepairError> {
-    let comm = root
-        .read(Path::new(&format!("/proc/{pid}/comm")))
-        .unwrap_or_default();
+    let comm = root.read(Path::new(&format!("/proc/{pid}/comm")));
+    let comm = comm.unwrap_or_default();
     match write_file(&to.join("cgroup.procs"), pid) {
         Ok(()) => Ok(Some(format!("{pid} ({})", comm.trim_end()))),
-        Err(RepairError::Change {
-            errno: Errno::ESRCH,
-            ..
-        }) => Ok(None),
+        Err(error) if error.errno() == Some(Errno::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 fn members(root: &Root, directory: &Path) -> Result<Vec<String>, RepairError> {
-    let list = root.read(&directory.join(group::members_file(group::kind(root, directory)?)))?;
+    let file = group::members_file(group::kind(root, directory)?);
+    let list = root.read(&directory.join(file))?;
     Ok(list.lines().map(str::to_owned).collect())
 }

@@ -10,11 +10,13 @@ use crate::repair::state_files::sync_folder_of;
 use crate::repair::{RepairError, change, errno};
 
 /// Readable by everybody, whatever the umask.
-const MODE: u32 = 0o644;
+const PUBLIC_MODE: u32 = 0o644;
 
 /// Writes `text` to `new`, which lies in the folder of `place`, and renames it to `place`.
 pub(crate) fn replace(place: &Path, new: &Path, text: &str) -> Result<(), RepairError> {
-    put(place, new, MODE, |file| file.write_all(text.as_bytes()))?;
+    put(place, new, PUBLIC_MODE, |file| {
+        file.write_all(text.as_bytes())
+    })?;
     sync_folder_of(place)
 }
 
@@ -35,13 +37,12 @@ pub(super) fn put(
         write(&mut file)?;
         file.sync_all()
     });
-    let placed = match written {
-        Ok(()) => fs::rename(new, place).map_err(errno).map_err(change(
-            "rename",
-            new,
-            &place.display().to_string(),
-        )),
-        Err(error) => Err(change("write", new, "")(errno(error))),
+    let to = place.display().to_string();
+    let placed = match written.map_err(errno) {
+        Ok(()) => fs::rename(new, place)
+            .map_err(errno)
+            .map_err(change("rename", new, &to)),
+        Err(errno) => Err(change("write", new, "")(errno)),
     };
     if placed.is_err() {
         // What could not be put in place is of no use to anybody.

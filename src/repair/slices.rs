@@ -5,14 +5,14 @@ use std::path::Path;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::partitions::{Cpus, free_cpus};
 use crate::repair::RepairError;
-use crate::repair::bus::{Properties, Systemd};
+use crate::repair::bus::{Job, Properties, Systemd};
 use crate::root::Root;
 
 /// Bytes (`UNIT_NAME_MAX` in systemd's `src/basic/unit-name.h`, less its NUL).
 const LONGEST_UNIT_NAME: usize = 255;
 
 /// systemd's own default, said aloud.
-const USUAL_WEIGHT: u64 = 100;
+const DEFAULT_CPU_WEIGHT: u64 = 100;
 
 /// A slice that systemd knows already is told what is new, until the next boot, and started if it
 /// does not run. To be told anything makes systemd apply all that it believes to be in place.
@@ -27,12 +27,10 @@ pub(super) fn ask_for(
     let systemd = Systemd::connect()?;
     // It comes from settings, and so is text.
     let name = &slice.name().to_string_lossy();
-    let cpus = if keeping.contains("cpuset") {
-        free_cpus(root, mount, slice)?
-    } else {
-        None
-    };
-    let cpus = cpus.unwrap_or_default();
+    let mut cpus = Cpus::default();
+    if keeping.contains("cpuset") {
+        cpus = free_cpus(root, mount, slice)?.unwrap_or_default();
+    }
     let mut unit = identity(slice);
     unit.extend(resources(keeping, &cpus));
     let job = if let Some(job) = systemd.start_transient(name, unit)? {
@@ -41,8 +39,7 @@ pub(super) fn ask_for(
         systemd.set_until_reboot(name, resources(keeping, &cpus))?;
         systemd.start(name)?
     };
-    systemd.wait_for(&job, name)?;
-    require_active(&systemd, name)
+    require_active(&systemd, &job, name)
 }
 
 /// Starts a slice that has a unit file of its own, and sets nothing on it.
@@ -50,20 +47,19 @@ pub(super) fn start(slice: &CgroupPath) -> Result<(), RepairError> {
     let systemd = Systemd::connect()?;
     let name = &slice.name().to_string_lossy();
     let job = systemd.start(name)?;
-    systemd.wait_for(&job, name)?;
-    require_active(&systemd, name)
+    require_active(&systemd, &job, name)
 }
 
-fn require_active(systemd: &Systemd, name: &str) -> Result<(), RepairError> {
+/// Waits for the job that starts the unit.
+fn require_active(systemd: &Systemd, job: &Job, name: &str) -> Result<(), RepairError> {
+    systemd.wait_for(job, name)?;
     let state = systemd.state(name)?;
     if state == "active" {
         return Ok(());
     }
+    let call = format!("The start of {name}");
     let reason = format!("the unit is {state} all the same");
-    Err(RepairError::Bus {
-        call: format!("The start of {name}"),
-        reason,
-    })
+    Err(RepairError::Bus { call, reason })
 }
 
 /// Makes systemd forget a slice that nothing lives in. A group may have a name that no unit can
@@ -81,10 +77,8 @@ pub(super) fn let_go(systemd: &Systemd, slice: &CgroupPath) -> Result<(), Repair
 /// `None` where systemd refuses the name (`unit_name_is_valid` in `src/basic/unit-name.c`).
 fn unit_name(slice: &CgroupPath) -> Option<&str> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-    slice
-        .name()
-        .to_str()
-        .filter(|name| name.len() <= LONGEST_UNIT_NAME && name.chars().all(is_allowed))
+    let name = slice.name().to_str()?;
+    (name.len() <= LONGEST_UNIT_NAME && name.chars().all(is_allowed)).then_some(name)
 }
 
 fn identity(slice: &CgroupPath) -> Properties {
@@ -92,11 +86,9 @@ fn identity(slice: &CgroupPath) -> Properties {
     let wants = vec![parent.map_or("-.slice".to_owned(), |parent| {
         parent.name().to_string_lossy().into_owned()
     })];
+    let description = format!("libcontainer container {}", slice.name().display());
     vec![
-        (
-            "Description",
-            format!("libcontainer container {}", slice.name().display()).into(),
-        ),
+        ("Description", description.into()),
         ("Wants", wants.into()),
         ("DefaultDependencies", false.into()),
     ]
@@ -115,7 +107,7 @@ fn resources(keeping: &Controllers, cpus: &Cpus) -> Properties {
         properties.push(("AllowedCPUs", cpus.bits().into()));
     }
     if keeping.contains("cpu") {
-        properties.push(("CPUWeight", USUAL_WEIGHT.into()));
+        properties.push(("CPUWeight", DEFAULT_CPU_WEIGHT.into()));
     }
     properties
 }

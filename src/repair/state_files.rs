@@ -10,10 +10,10 @@ use nix::unistd::{linkat, unlink};
 use crate::repair::{Effect, RepairError, change, errno};
 
 /// So many files of one boot can lie side by side.
-const NAMES: usize = 100;
+const MAX_SET_ASIDE: usize = 100;
 
 pub(super) fn set_aside(file: &Path, boot_id: &str) -> Result<Effect, RepairError> {
-    for number in 1..=NAMES {
+    for number in 1..=MAX_SET_ASIDE {
         let name = new_name(file, boot_id, number);
         match rename_unless_taken(file, &name) {
             Ok(()) => {
@@ -33,13 +33,8 @@ pub(super) fn set_aside(file: &Path, boot_id: &str) -> Result<Effect, RepairErro
 /// A file system that does not know `RENAME_NOREPLACE` answers EINVAL: ZFS before 2.2
 /// (`zpl_rename2` in its `module/os/linux/zfs/zpl_inode.c`), NFS, some of FUSE.
 fn rename_unless_taken(file: &Path, name: &Path) -> Result<(), Errno> {
-    match renameat2(
-        AT_FDCWD,
-        file,
-        AT_FDCWD,
-        name,
-        RenameFlags::RENAME_NOREPLACE,
-    ) {
+    let flags = RenameFlags::RENAME_NOREPLACE;
+    match renameat2(AT_FDCWD, file, AT_FDCWD, name, flags) {
         Err(Errno::EINVAL) => link_then_unlink(file, name),
         answer => answer,
     }

@@ -132,6 +132,12 @@ pub struct StepWords {
 }
 
 impl Step {
+    /// [`Self::Enable`] of these controllers in this group.
+    pub fn enable(group: &CgroupPath, controllers: Controllers) -> Self {
+        let group = group.clone();
+        Self::Enable { group, controllers }
+    }
+
     /// When its turn comes.
     pub fn phase(&self) -> Phase {
         match self {
@@ -206,11 +212,10 @@ impl Step {
             Self::Mount { point, .. } => point.display().to_string(),
             Self::Restart { unit, .. } => unit.clone(),
             Self::SetAside { file, .. } => file.display().to_string(),
-            _ => self
-                .group()
-                .map_or(mount.to_owned(), |group| group.under(mount))
-                .display()
-                .to_string(),
+            _ => {
+                let directory = self.group().map(|group| group.under(mount));
+                directory.as_deref().unwrap_or(mount).display().to_string()
+            }
         }
     }
 
@@ -229,17 +234,13 @@ impl Step {
                 };
                 ("removed", "remove", object)
             }
-            Self::RemoveTree(group) => (
-                "removed",
-                "remove",
-                format!("{} with all below", dir(group)),
-            ),
+            Self::RemoveTree(group) => ("removed", "remove", dir(group) + " with all below"),
             Self::MoveProcesses { from, to, frozen } => {
                 let frozen = if *frozen { "frozen " } else { "" };
                 let object = format!("the {frozen}processes of {} to {}", dir(from), dir(to));
                 ("moved", "move", object)
             }
-            Self::MakeAnew(group) => ("made", "make", format!("{} anew", dir(group))),
+            Self::MakeAnew(group) => ("made", "make", dir(group) + " anew"),
             Self::Make(group) | Self::MakeQosGroup(group) => ("made", "make", dir(group)),
             Self::RemoveQosGroup(group) => ("removed", "remove", dir(group)),
             Self::StartSlice(slice) => ("started", "start", slice.name().display().to_string()),
@@ -252,22 +253,16 @@ impl Step {
             }
             Self::Enable { group, controllers } => {
                 let file = group.under(mount).join("cgroup.subtree_control");
-                (
-                    "switched on",
-                    "switch on",
-                    format!("{controllers} in {}", file.display()),
-                )
+                let object = format!("{controllers} in {}", file.display());
+                ("switched on", "switch on", object)
             }
-            Self::Mount { options, point } => (
-                "mounted",
-                "mount",
-                format!("{options} on {}", point.display()),
-            ),
+            Self::Mount { options, point } => {
+                let object = format!("{options} on {}", point.display());
+                ("mounted", "mount", object)
+            }
             Self::FillCpuset(group) => {
-                let object = format!(
-                    "the CPUs and memory nodes of {} from its parent",
-                    dir(group)
-                );
+                let group = dir(group);
+                let object = format!("the CPUs and memory nodes of {group} from its parent");
                 ("filled", "fill", object)
             }
             Self::Thaw(group) => ("thawed", "thaw", dir(group)),
@@ -313,10 +308,11 @@ impl Step {
             Self::RemoveTree(group) => groups::remove_tree(root, tree, group)?,
             Self::RemoveQosGroup(group) => groups::remove_qos_group(root, tree, group)?,
             Self::MoveProcesses { from, to, frozen } => {
+                let (group, frozen) = (to, *frozen);
                 let to = Refuge {
                     tree,
-                    group: to,
-                    frozen: *frozen,
+                    group,
+                    frozen,
                 };
                 return processes::move_out(root, &directory(from), &to);
             }

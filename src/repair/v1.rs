@@ -6,11 +6,10 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 
 use crate::cgroup::CgroupPath;
-
 use crate::host::pods::PodGroup;
 use crate::host::v1::{Hierarchies, MEMORY_LIMIT, populated};
 use crate::repair::bus::Systemd;
-use crate::repair::groups::{inhabited, remove_with_all_below};
+use crate::repair::groups::{lived_in, remove_with_all_below};
 use crate::repair::{Effect, RepairError, change, groups, slices, write_file};
 use crate::root::Root;
 
@@ -47,11 +46,10 @@ pub(super) fn make(v1: &Hierarchies, group: &CgroupPath) -> Result<Effect, Repai
             made.push(hierarchy.name());
         }
     }
-    Ok(if made.is_empty() {
-        Effect::Nothing
-    } else {
-        Effect::Done(Some(format!("in {}", made.join(" "))))
-    })
+    if made.is_empty() {
+        return Ok(Effect::Nothing);
+    }
+    Ok(Effect::Done(Some(format!("in {}", made.join(" ")))))
 }
 
 pub(super) fn fill(
@@ -71,11 +69,7 @@ pub(super) fn fill(
             filled.push(format!("{name} is {}", above.trim_end()));
         }
     }
-    Ok(if filled.is_empty() {
-        Effect::Nothing
-    } else {
-        Effect::Done(Some(filled.join(", ")))
-    })
+    Ok(Effect::listing(&filled))
 }
 
 pub(super) fn thaw(
@@ -88,7 +82,7 @@ pub(super) fn thaw(
     };
     let path = group.under(&freezer.point);
     if populated(root, &[&freezer.point], group)? {
-        return Err(inhabited(&path));
+        return Err(lived_in(&path));
     }
     write_file(&path.join("freezer.state"), "THAWED").map(|()| Effect::Done(None))
 }
@@ -117,7 +111,7 @@ pub(super) fn remove_tree(
     group: &CgroupPath,
 ) -> Result<Effect, RepairError> {
     if populated(root, points, group)? {
-        return Err(inhabited(group.as_path()));
+        return Err(lived_in(group.as_path()));
     }
     remove_everywhere(root, points, group)?;
     Ok(Effect::Done(None))

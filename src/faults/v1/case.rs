@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::cgroup::CgroupPath;
-use crate::faults::terms::{Learned, Terms};
+use crate::faults::{Learned, Terms};
 use crate::host::Host;
 use crate::host::pods::PodGroup;
 use crate::host::v1::{Hierarchies, Hierarchy};
@@ -28,14 +28,11 @@ impl V1Case<'_> {
     /// The hierarchies in which a group should be and is not.
     pub fn without<'a>(&'a self, path: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
         let by_systemd = self.layout.driver == Driver::Systemd;
-        let may_lack = move |hierarchy: &&Hierarchy| {
-            by_systemd
-                && TRIMMED
-                    .iter()
-                    .any(|name| hierarchy.controllers.contains(name))
+        let is_trimmed = |hierarchy: &Hierarchy| {
+            let mut trimmed = TRIMMED.iter();
+            trimmed.any(|name| hierarchy.controllers.contains(name))
         };
-        self.v1
-            .without(path)
-            .filter(move |hierarchy| !may_lack(hierarchy))
+        let without = self.v1.without(path);
+        without.filter(move |hierarchy| !(by_systemd && is_trimmed(hierarchy)))
     }
 }

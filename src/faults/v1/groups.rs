@@ -1,18 +1,18 @@
 //! The kubelet's groups in the hierarchies of version 1.
 
 use crate::cgroup::CgroupPath;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy, Severity};
 use crate::faults::groups::{
     CGROUP_ROOT_MISSING, QOS_GROUP_MISSING, RESERVED_GROUP_MISSING, ROOT_MISSING,
 };
 use crate::faults::leftovers::Leftover;
 use crate::faults::v1::case::V1Case;
 use crate::faults::v1::slices;
-use crate::faults::{container, driver, freezer, leftovers, limits, stale_pods};
+use crate::faults::{
+    Fault, Finding, Impact, Location, Nature, Remedy, Severity, Step, container, driver, freezer,
+    leftovers, limits, stale_pods,
+};
 use crate::host::group::{NO_MEMORY_LIMIT, Setting};
 use crate::host::v1::{Hierarchy, MEMORY_LIMIT, V1Group};
-use crate::repair::step::Step;
 
 pub(in crate::faults) const FAULTS: &[&Fault] = &[&CPUSET_EMPTY, &HIERARCHY_INCOMPLETE];
 
@@ -55,7 +55,7 @@ pub(crate) static HIERARCHY_INCOMPLETE: Fault = Fault {
 /// What stands in a file as long as nobody has written it (of a memory limit: no limit, which
 /// version 1 shows as its largest number). The kubelet never writes these, and those of pids and
 /// memory on kubepods alone.
-const USUAL: [(&str, &str); 9] = [
+const KERNEL_DEFAULTS: [(&str, &str); 9] = [
     ("cpu.cfs_quota_us", "-1"),
     ("cpu.idle", "0"),
     (MEMORY_LIMIT, "-1"),
@@ -89,9 +89,8 @@ pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
         }
     }
     for hierarchy in &v1.mounted {
-        for (path, group) in &hierarchy.groups {
-            findings.extend(empty_cpuset(hierarchy, path, group));
-        }
+        let groups = hierarchy.groups.iter();
+        findings.extend(groups.filter_map(|(path, group)| empty_cpuset(hierarchy, path, group)));
     }
     for hierarchy in &v1.mounted {
         for path in layout.own() {
@@ -102,20 +101,11 @@ pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
         }
     }
     let location = Location::Everywhere(layout.kubepods.clone());
-    findings.extend(stale_pods::diagnose(
-        &v1.pods,
-        &case.stale,
-        case.terms,
-        location,
-    ));
+    let (pods, stale, terms) = (&v1.pods, &case.stale, case.terms);
+    findings.extend(stale_pods::diagnose(pods, stale, terms, location));
     if let Some(other) = &v1.other {
         let location = Location::Everywhere(other.kubepods.clone());
-        findings.push(driver::judge_other(
-            other,
-            location,
-            layout.driver,
-            case.terms,
-        ));
+        findings.push(driver::judge_other(other, location, layout.driver, terms));
     }
     findings
 }
@@ -152,11 +142,9 @@ fn missing(case: &V1Case, path: &CgroupPath, nowhere: &'static Fault) -> Option<
     if *path == case.layout.kubepods && is_nowhere && case.v1.has_cpu_shares() {
         to_make.extend(case.layout.qos.iter().cloned());
     }
-    let steps = to_make
-        .into_iter()
-        .flat_map(|path| make(case, path))
-        .collect();
-    Some(fault.finding(impact, location, evidence, Remedy::Steps(steps)))
+    let steps = to_make.into_iter().flat_map(|path| make(case, path));
+    let remedy = Remedy::Steps(steps.collect());
+    Some(fault.finding(impact, location, evidence, remedy))
 }
 
 /// What is made in the hierarchy of cpuset has neither CPUs nor memory at first.
@@ -210,12 +198,10 @@ fn empty_cpuset(hierarchy: &Hierarchy, path: &CgroupPath, group: &V1Group) -> Op
     }
     let location = Location::CgroupFile(hierarchy.point.clone(), path.clone(), file);
     let evidence = format!("{} of {path}: empty", empty.join(" and "));
-    let impact = Impact::notice(
-        "no process can live in it or below (ENOSPC) until the kubelet's libcontainer fills it \
-         for the first pod",
-    );
-    let remedy = Remedy::Steps(vec![Step::FillCpuset(path.clone())]);
-    Some(CPUSET_EMPTY.finding(impact, location, evidence, remedy))
+    let effect = "no process can live in it or below (ENOSPC) until the kubelet's libcontainer \
+                  fills it for the first pod";
+    let remedy = Remedy::step(Step::FillCpuset(path.clone()));
+    Some(CPUSET_EMPTY.finding(Impact::notice(effect), location, evidence, remedy))
 }
 
 fn frozen(hierarchy: &Hierarchy, path: &CgroupPath, group: &V1Group) -> Option<Finding> {
@@ -233,16 +219,11 @@ fn left_over(
     let mut left: Vec<Leftover> = group.settings.iter().filter_map(is_unusual).collect();
     let above = path.parent().and_then(|above| hierarchy.groups.get(&above));
     let above = above.and_then(|above| above.cpuset.as_ref());
-    let own = group.cpuset.as_ref();
     // Its own CPUs and memory nodes are those of the group above.
-    for (own, above) in own
-        .into_iter()
-        .zip(above)
-        .flat_map(|(own, above)| own.zip(above))
-    {
-        if own.value != above.value && !own.value.is_empty() && !above.value.is_empty() {
-            let default = &above.value;
-            let setting = own;
+    let pairs = group.cpuset.as_ref().zip(above);
+    for (setting, above) in pairs.into_iter().flat_map(|(own, above)| own.zip(above)) {
+        let default = above.value.as_str();
+        if setting.value != default && !setting.value.is_empty() && !default.is_empty() {
             left.push(Leftover { setting, default });
         }
     }
@@ -250,7 +231,8 @@ fn left_over(
 }
 
 fn is_unusual(setting: &Setting) -> Option<Leftover<'_>> {
-    let (_, usual) = USUAL.into_iter().find(|(file, _)| *file == setting.file)?;
+    let mut defaults = KERNEL_DEFAULTS.into_iter();
+    let (_, usual) = defaults.find(|(file, _)| *file == setting.file)?;
     let bytes = setting.value.parse::<u64>();
     if setting.value == usual || bytes.is_ok_and(|bytes| bytes >= NO_MEMORY_LIMIT) {
         return None;

@@ -13,11 +13,11 @@ mod slices;
 
 use std::path::PathBuf;
 
-use crate::faults::fault::{Fault, Nature};
 use crate::faults::finding::hold_back;
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
-use crate::faults::terms::{Learned, Terms};
-use crate::faults::{absent, services, settings as kubelet_settings, stale_pods};
+use crate::faults::{
+    Fault, Finding, Impact, Learned, Location, Nature, Remedy, Terms, absent, services,
+    settings as kubelet_settings, stale_pods,
+};
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::mounts::CGROUP_MOUNT;
@@ -96,9 +96,8 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
         );
         (evidence, Location::Mount(PathBuf::from(CGROUP_MOUNT)))
     };
-    let impact = Impact::fatal(
-        "the kubelet says that it is configured to not run on a host using cgroup v1, and ends",
-    );
+    let effect = "the kubelet says that it is configured to not run on a host using cgroup v1, and \
+                  ends";
     let how = match &host.boot.container {
         // Its own init mounts version 1 wherever the kernel has it (microsoft/WSL#6662).
         Some(Manager::Wsl) => absent::outside(
@@ -114,5 +113,5 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
         "boot with version 2: {how}; until then: --fail-cgroupv1=false in the kubelet's args \
          file, or failCgroupV1: false in its configuration file"
     ));
-    Some(V1_REFUSED.finding(impact, location, evidence, remedy))
+    Some(V1_REFUSED.finding(Impact::fatal(effect), location, evidence, remedy))
 }

@@ -4,15 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::absent::CONTROLLER_ABSENT;
-use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
-use crate::faults::{absent, container};
+use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, absent, container};
 use crate::host::Host;
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount};
 use crate::host::v1::names::SYSTEMD_HIERARCHY;
 use crate::host::v1::unmounted::{Obstacle, Place, Unmounted};
 use crate::host::v1::{Hierarchies, Hierarchy, OtherMount};
-use crate::repair::step::Step;
 
 pub(in crate::faults) const FAULTS: &[&Fault] = &[&HIERARCHY_NOT_MOUNTED, &MOUNT_SHADOWED];
 
@@ -74,9 +71,8 @@ pub(super) fn unmounted(host: &Host, v1: &Hierarchies) -> Vec<Finding> {
         is_needed || hierarchy.place == Place::Empty
     };
     let unmounted = v1.unmounted.iter().filter(matters);
-    unmounted
-        .map(|hierarchy| not_mounted(host, hierarchy))
-        .collect()
+    let found = unmounted.map(|hierarchy| not_mounted(host, hierarchy));
+    found.collect()
 }
 
 fn has_any(controllers: &[String], list: &[&str]) -> bool {
@@ -135,9 +131,8 @@ fn not_mounted(host: &Host, hierarchy: &Unmounted) -> Finding {
         }
     };
     let location = Location::Mount(hierarchy.point.clone());
-    fault
-        .finding(impact, location, evidence, remedy)
-        .about(controllers)
+    let finding = fault.finding(impact, location, evidence, remedy);
+    finding.about(controllers)
 }
 
 /// The kubelet only notes this one down (`CPU hardcapping unsupported`).
@@ -156,12 +151,11 @@ pub(super) fn without_quota(v1: &Hierarchies) -> Option<Finding> {
 /// Neither version is seen on `/sys/fs/cgroup`. Which of them this host would use cannot be known,
 /// so nothing is mounted.
 pub(in crate::faults) fn nothing(host: &Host) -> Finding {
-    let cover = |mount: &'_ CgroupMount| Some((mount.point.clone(), mount.covered_by.clone()?));
-    let points = host
-        .mounts
-        .iter()
-        .map(|mount| mount.point.display().to_string());
-    let points: Vec<String> = points.collect();
+    let cover = |mount: &CgroupMount| Some((mount.point.clone(), mount.covered_by.clone()?));
+    let mounts = host.mounts.iter();
+    let points: Vec<String> = mounts
+        .map(|mount| mount.point.display().to_string())
+        .collect();
     let (evidence, how) = if let Some((point, cover)) = host.mounts.iter().find_map(cover) {
         let (point, cover) = (point.display(), cover.display());
         (
@@ -184,11 +178,9 @@ pub(in crate::faults) fn nothing(host: &Host) -> Finding {
                    does it, too: mount -t cgroup2 cgroup2 /sys/fs/cgroup";
         (evidence, how.to_owned())
     };
-    let impact = Impact::fatal(
-        "the kubelet takes this for version 1, finds none of its hierarchies, and ends",
-    );
+    let effect = "the kubelet takes this for version 1, finds none of its hierarchies, and ends";
     let location = Location::Mount(PathBuf::from(CGROUP_MOUNT));
-    HIERARCHY_NOT_MOUNTED.finding(impact, location, evidence, Remedy::Tell(how))
+    HIERARCHY_NOT_MOUNTED.finding(Impact::fatal(effect), location, evidence, Remedy::Tell(how))
 }
 
 /// Mounted as systemd would have, where that is possible without making or hiding anything.

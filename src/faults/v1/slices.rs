@@ -8,14 +8,13 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::faults::slices::{
     DIES_OF_LIMITS, SLICE_FOREIGN, SLICE_UNOWNED, UNOWNED, failed, masked, may_be_asked_for,
 };
 use crate::faults::v1::case::V1Case;
+use crate::faults::{Finding, Impact, Location, Remedy, Step};
 use crate::host::units::{self, SliceUnit, UnitFile};
 use crate::host::v1::names::SYSTEMD_HIERARCHY;
-use crate::repair::step::Step;
 
 /// What becomes of a slice that systemd believes in and that is not there.
 pub(super) const NEVER_MADE_AGAIN: &str = "systemd believes it to be there and does not make it \
@@ -26,10 +25,8 @@ pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
     if case.terms.occasion.precedes_pre_start() {
         return Vec::new();
     }
-    let slices = case.v1.slices.iter();
-    slices
-        .filter_map(|(path, unit)| judge(case, path, unit))
-        .collect()
+    let judged = |(path, unit)| judge(case, path, unit);
+    case.v1.slices.iter().filter_map(judged).collect()
 }
 
 fn judge(case: &V1Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
@@ -69,7 +66,7 @@ fn unowned(case: &V1Case, location: Location, path: &CgroupPath) -> Finding {
     } else {
         Impact::fatal(DIES_OF_LIMITS)
     };
-    let remedy = Remedy::Steps(vec![step(path)]);
+    let remedy = Remedy::step(step(path));
     SLICE_UNOWNED.finding(impact, location, UNOWNED, remedy)
 }
 
