@@ -184,11 +184,15 @@ fn kind(path: &str) -> Option<&'static str> {
     let is_at = |part: &str| path.contains(part);
     let last = path.rsplit('/').next().unwrap();
     Some(match path {
-        "/.errnos" | "/proc/cgroups" => return None,
+        "/.errnos" | "/.room" | "/proc/cgroups" => return None,
         _ if path.starts_with("/proc/sys/kernel/") || path.starts_with("/proc/sys/vm/") => {
             return None;
         }
-        "/sys/devices/system/cpu/possible" => return None,
+        _ if path.starts_with("/sys/devices/system/") => return None,
+        _ if path.starts_with("/proc/sys/fs/inotify/") => return None,
+        // Only looked at for whether there is anything but NUL bytes.
+        "/proc/swaps" => "swaps",
+        _ if is_at("/certs/") || is_at("/credentials/") => "key",
         _ if path.starts_with("/sys/fs/cgroup") || last == ".keep" => return None,
         _ if path.starts_with("/proc/") && ["stat", "comm", "cgroup"].contains(&last) => {
             return None;
@@ -225,7 +229,9 @@ fn kind(path: &str) -> Option<&'static str> {
         _ if last.ends_with(".conf") => "config",
         // Only asked for whether they are there.
         _ if last == "stopped.lock" || last == "containerd.sock" => return None,
-        "/.dockerenv" | "/run/.containerenv" | "/dev/lxd" | "/dev/incus" => return None,
+        "/dev/kmsg" | "/.dockerenv" | "/run/.containerenv" | "/dev/lxd" | "/dev/incus" => {
+            return None;
+        }
         _ => panic!("what may be secret in {path}? Say it here"),
     })
 }

@@ -15,6 +15,7 @@ mod claims;
 mod confinement;
 mod container;
 mod controllers;
+mod disk;
 mod driver;
 mod fault;
 mod finding;
@@ -52,6 +53,7 @@ const FAMILIES: &[Family] = &[
     confinement::FAULTS,
     container::FAULTS,
     controllers::FAULTS,
+    disk::FAULTS,
     driver::FAULTS,
     freezer::FAULTS,
     groups::FAULTS,
@@ -101,6 +103,7 @@ pub fn diagnose(
     if settings.cgroups_per_qos.value {
         findings.extend(groups::unenforceable(settings));
     }
+    findings.extend(disk::diagnose(host));
     findings.extend(node::diagnose(settings, host));
     findings.extend(state_files::diagnose(settings, host, terms, learned));
     findings.extend(confinement::diagnose(settings, host));

@@ -6,19 +6,25 @@
 //! (`getReservedCPUs`), `pkg/kubelet/cm/cpumanager/cpu_manager.go` (`NewManager`), and on MicroK8s'
 //! wrapper `run-kubelite-with-args`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::faults::fault::{Fault, Nature};
 use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::host::Host;
+use crate::host::container::Manager;
+use crate::host::node::Inotify;
 use crate::host::partitions::Cpus;
 use crate::host::sandbox::SYSCTLS;
 use crate::kubelet::Settings;
 use crate::kubelet::microk8s::{MICROK8S, Version};
+use crate::root::Filling;
 
 pub(super) const FAULTS: &[&Fault] = &[
     &FILE_EMPTIED,
+    &INOTIFY_USED_UP,
     &KERNEL_DEFAULTS_DIFFER,
+    &KERNEL_LOG_MISSING,
+    &KERNEL_PARAMETERS_READ_ONLY,
     &KUBELET_TOO_OLD,
     &RESERVED_CPUS_OFFLINE,
     &STATIC_POLICY_RESERVES_NOTHING,
@@ -34,7 +40,7 @@ pub(crate) static FILE_EMPTIED: Fault = Fault {
               defaults: another container runtime, another root directory, and it refuses a \
               machine with swap. Without its certificates, credentials or other arguments \
               kubelite ends, and the kubelet with it.",
-    signs: "The file exists and has a size of 0 bytes.",
+    signs: "The file exists, and has a size of 0 bytes or begins with 64 NUL bytes.",
     remedy: "kubepods-repair never edits MicroK8s' files.",
     by_hand: "For a file in args/: copy its default from /snap/microk8s/current/default-args/, \
               make your own changes again, and snap restart microk8s. For a certificate: microk8s \
@@ -62,6 +68,56 @@ pub(crate) static KERNEL_DEFAULTS_DIFFER: Fault = Fault {
               arguments.",
     does: "reports the parameters and the command that sets them",
     threads: &["canonical/microk8s#4177", "canonical/microk8s#3091"],
+    nature: Nature::Fault,
+};
+
+pub(crate) static INOTIFY_USED_UP: Fault = Fault {
+    name: "inotify-used-up",
+    message_id: "d301b130bde9453db34bc5e12c63f640",
+    title: "inotify has nothing left for the kubelet",
+    meaning: "The kubelet's cAdvisor asks the kernel to tell it of new cgroups. Where other \
+              programs of root's have used up all inotify instances or watches, the kubelet ends \
+              with \"Failed to start cAdvisor\".",
+    signs: "The kernel refuses root one more inotify instance (EMFILE) or watch (ENOSPC).",
+    remedy: "kubepods-repair changes no kernel parameter.",
+    by_hand: "Raise the limit: sysctl -w fs.inotify.max_user_instances=1024 \
+              fs.inotify.max_user_watches=1048576, and put both into a file in /etc/sysctl.d. Who \
+              uses them: find /proc/[0-9]*/fd -lname anon_inode:inotify | cut -d/ -f3 | sort | \
+              uniq -c | sort -n",
+    does: "reports the limit and the command that raises it",
+    threads: &["canonical/microk8s#2477"],
+    nature: Nature::Fault,
+};
+
+pub(crate) static KERNEL_LOG_MISSING: Fault = Fault {
+    name: "kernel-log-missing",
+    message_id: "53be545dd21c416ca08bdf04d5288ec4",
+    title: "This container has no /dev/kmsg",
+    meaning: "The kubelet reads the kernel's log to hear of processes that ran out of memory, and \
+              ends without: \"failed to create kubelet: open /dev/kmsg\".",
+    signs: "This is a container, and /dev/kmsg does not exist.",
+    remedy: "kubepods-repair makes no devices.",
+    by_hand: "Let the container's manager pass the device in, or link it to /dev/console at every \
+              boot: echo 'L /dev/kmsg - - - - /dev/console' >/etc/tmpfiles.d/kmsg.conf; \
+              systemd-tmpfiles --create",
+    does: "reports the command that makes it",
+    threads: &[],
+    nature: Nature::Fault,
+};
+
+pub(crate) static KERNEL_PARAMETERS_READ_ONLY: Fault = Fault {
+    name: "kernel-parameters-read-only",
+    message_id: "c539200aa92845459bec95d2e4e54b97",
+    title: "The kubelet cannot set kernel parameters",
+    meaning: "The kubelet sets six kernel parameters at its start. In a container /proc/sys is \
+              usually read-only, so that it ends where one of them is not yet as it wants.",
+    signs: "The mount that holds /proc/sys is read-only, and a parameter differs from what the \
+            kubelet wants.",
+    remedy: "kubepods-repair sets none of them.",
+    by_hand: "Set them on the machine outside, with sysctl -w and a file in its /etc/sysctl.d. \
+              keys are counted apart for each user namespace.",
+    does: "reports the parameters and the command that sets them outside",
+    threads: &["canonical/microk8s#1242"],
     nature: Nature::Fault,
 };
 
@@ -134,29 +190,30 @@ pub(super) fn diagnose(settings: &Settings, host: &Host) -> Vec<Finding> {
     findings.extend(swap(settings, host));
     findings.extend(reserved_offline(settings, host));
     findings.extend(reserves_nothing(settings));
-    findings.extend(kernel_defaults(host));
+    findings.extend(kernel_parameters(settings, host));
+    findings.extend(kernel_log(settings, host));
+    findings.extend(inotify(host));
     findings
 }
 
 fn emptied(settings: &Settings, host: &Host) -> Vec<Finding> {
-    let kubelets = settings.empty_args_file.iter().map(|file| {
-        let impact = Impact::fatal(
+    let all = settings.emptied.iter().chain(&host.node.emptied);
+    let finding = |(file, filling): &(PathBuf, Filling)| {
+        let impact = Impact::fatal(if file.ends_with(MICROK8S.kubelet_args) {
             "the kubelet runs with its built-in defaults: it looks for another container runtime \
-             and another root directory, and ends where swap is on",
-        );
-        (file, impact)
-    });
-    let others = host.node.empty_files.iter().map(|file| {
-        let impact = Impact::fatal("kubelite ends without it, and the kubelet with kubelite");
-        (file, impact)
-    });
-    let all = kubelets.chain(others);
-    all.map(|(file, impact)| {
+             and another root directory, and ends where swap is on"
+        } else {
+            "kubelite ends without it, and the kubelet with kubelite"
+        });
+        let what = match filling {
+            Filling::Zeros => "nothing but NUL bytes",
+            Filling::Nothing | Filling::Something => "nothing (0 bytes)",
+        };
+        let evidence = format!("it holds {what}, as a power cut may leave it");
         let location = Location::File(file.clone());
-        let evidence = "it holds nothing (0 bytes), as a power cut may leave it";
         FILE_EMPTIED.finding(impact, location, evidence, Remedy::Tell(restore(file)))
-    })
-    .collect()
+    };
+    all.map(finding).collect()
 }
 
 fn restore(file: &Path) -> String {
@@ -196,7 +253,7 @@ fn swap(settings: &Settings, host: &Host) -> Option<Finding> {
     }
     let impact =
         Impact::fatal("the kubelet does not start (\"running with swap on is not supported\")");
-    let evidence = format!("the machine swaps to {}", swaps.join(" "));
+    let evidence = format!("the machine swaps (to: {})", swaps.join(", "));
     let location = Location::Setting(settings.fail_swap_on.origin.clone());
     let remedy = Remedy::tell(
         "put --fail-swap-on=false into the kubelet's args file, or swapoff -a and take the swap \
@@ -250,35 +307,100 @@ fn reserves_nothing(settings: &Settings) -> Option<Finding> {
     Some(STATIC_POLICY_RESERVES_NOTHING.finding(impact, location, evidence, remedy))
 }
 
-fn kernel_defaults(host: &Host) -> Option<Finding> {
-    let mut differ = Vec::new();
-    let mut wanted_ones = Vec::new();
+/// Each parameter that is not as the kubelet wants it, with what it is and what it has to be.
+fn differing(host: &Host) -> Vec<(String, &str, &str)> {
+    let mut differing = Vec::new();
     for (file, now) in &host.node.sysctls {
         let wanted = SYSCTLS.iter().find(|(known, _)| known == file);
-        let Some((_, wanted)) = wanted.filter(|(_, wanted)| !now.is_empty() && now != wanted)
-        else {
-            continue;
-        };
-        let name = file.trim_start_matches("/proc/sys/").replace('/', ".");
-        differ.push(format!("{name} is {now} and has to be {wanted}"));
-        wanted_ones.push(format!("{name}={wanted}"));
+        let wanted = wanted.filter(|(_, wanted)| !now.is_empty() && now != wanted);
+        if let Some((_, wanted)) = wanted {
+            let name = file.trim_start_matches("/proc/sys/").replace('/', ".");
+            differing.push((name, now.as_str(), *wanted));
+        }
     }
-    let first = host.node.sysctls.first()?;
-    if differ.is_empty() {
+    differing
+}
+
+fn kernel_parameters(settings: &Settings, host: &Host) -> Option<Finding> {
+    let differing = differing(host);
+    if differing.is_empty() {
         return None;
     }
-    let impact = Impact::fatal(
-        "the kubelet is told not to set them (--protect-kernel-defaults), and does not start \
-         (\"invalid kernel flag\")",
-    );
-    let lines = wanted_ones.join(" ");
-    let remedy = Remedy::tell(format!(
+    let is = |(name, now, wanted): &_| format!("{name} is {now} and has to be {wanted}");
+    let evidence: Vec<String> = differing.iter().map(is).collect();
+    let set = |(name, _, wanted): &_| format!("{name}={wanted}");
+    let lines: Vec<String> = differing.iter().map(set).collect();
+    let (evidence, lines) = (evidence.join(", "), lines.join(" "));
+    let command = format!(
         "sysctl -w {lines}; to make it stay: printf '%s\\n' {lines} > \
          /etc/sysctl.d/90-kubelet.conf"
+    );
+    let location = Location::File(PathBuf::from("/proc/sys"));
+    if settings.protect_kernel_defaults.value {
+        let impact = Impact::fatal(
+            "the kubelet is told not to set them (--protect-kernel-defaults), and does not start \
+             (\"invalid kernel flag\")",
+        );
+        let remedy = Remedy::Tell(command);
+        return Some(KERNEL_DEFAULTS_DIFFER.finding(impact, location, evidence, remedy));
+    }
+    if is_in_user_namespace(settings) {
+        return None;
+    }
+    let impact = Impact::fatal("the kubelet sets them at its start, and ends where it cannot");
+    let evidence = format!("/proc/sys is read-only; {evidence}");
+    let remedy = Remedy::Tell(format!("on the machine outside: {command}"));
+    Some(KERNEL_PARAMETERS_READ_ONLY.finding(impact, location, evidence, remedy))
+}
+
+/// With this gate the kubelet only logs what a user namespace keeps from it.
+fn is_in_user_namespace(settings: &Settings) -> bool {
+    let gate = settings.feature_gates.get("KubeletInUserNamespace");
+    gate.is_some_and(|gate| gate.value)
+}
+
+fn kernel_log(settings: &Settings, host: &Host) -> Option<Finding> {
+    if !host.node.lacks_kernel_log || is_in_user_namespace(settings) {
+        return None;
+    }
+    let how = match host.boot.container {
+        Some(Manager::Lxc) => {
+            "add lxc.mount.entry = /dev/kmsg dev/kmsg none bind,optional,create=file to its \
+             configuration"
+        }
+        Some(Manager::Lxd) => {
+            "lxc config device add NAME kmsg unix-char source=/dev/kmsg path=/dev/kmsg (Incus: \
+             incus for lxc)"
+        }
+        Some(Manager::Docker | Manager::Podman) => "start it with --device /dev/kmsg",
+        Some(Manager::Nspawn) => "start it with --bind=/dev/kmsg",
+        Some(Manager::Wsl | Manager::Other(_)) | None => "let its manager pass it in",
+    };
+    let remedy = Remedy::Tell(format!(
+        "{how}; or in the container: echo 'L /dev/kmsg - - - - /dev/console' \
+         >/etc/tmpfiles.d/kmsg.conf; systemd-tmpfiles --create"
     ));
-    let folder = Path::new(first.0)
-        .ancestors()
-        .find(|folder| folder.ends_with("sys"))?;
-    let location = Location::File(folder.to_owned());
-    Some(KERNEL_DEFAULTS_DIFFER.finding(impact, location, differ.join(", "), remedy))
+    let impact = Impact::fatal("the kubelet ends (\"failed to create kubelet: open /dev/kmsg\")");
+    let location = Location::File(PathBuf::from("/dev/kmsg"));
+    let evidence = "this container has no such device";
+    Some(KERNEL_LOG_MISSING.finding(impact, location, evidence, remedy))
+}
+
+fn inotify(host: &Host) -> Option<Finding> {
+    let (used_up, limit) = host.node.inotify.as_ref()?;
+    let (what, enough) = match used_up {
+        Inotify::Instances => ("instances", 1024),
+        Inotify::Watches => ("watches", 1_048_576),
+    };
+    let limit = if limit.is_empty() { "its limit" } else { limit };
+    let parameter = used_up.parameter();
+    let evidence = format!("all of root's inotify {what} are in use, up to the limit of {limit}");
+    let remedy = Remedy::Tell(format!(
+        "sysctl -w {parameter}={enough}; to make it stay: echo {parameter}={enough} > \
+         /etc/sysctl.d/90-inotify.conf"
+    ));
+    let impact = Impact::fatal("the kubelet ends (\"Failed to start cAdvisor\")");
+    let file = format!("/proc/sys/{}", parameter.replace('.', "/"));
+    let location = Location::File(PathBuf::from(file));
+    Some(INOTIFY_USED_UP.finding(impact, location, evidence, remedy))
 }

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod claims;
 pub mod container;
 pub mod containers;
+pub mod disk;
 pub mod group;
 pub mod kernel;
 pub mod loader;
@@ -32,6 +33,7 @@ use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::root::{ReadError, Root};
 use boot::Boot;
 use claims::Claim;
+use disk::Disk;
 use group::Group;
 use kernel::{Kernel, Offer};
 use loader::Source;
@@ -67,6 +69,8 @@ pub struct Host {
     pub version: Option<Version>,
     /// The state files that the kubelet reads at its start, those that exist.
     pub state_files: Vec<StateFile>,
+    /// The file system of MicroK8s' data.
+    pub disk: Disk,
     /// Its CPUs, memory and swap.
     pub node: Node,
     /// What kubelite's unit confines itself with.
@@ -192,16 +196,18 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         sources = loader::observe(root);
     }
     let (revision, version) = snap.clone().unzip();
+    let boot = boot::observe(root, &kernel);
     Ok(Host {
         mode,
         mounts,
         offer,
         sources,
-        boot: boot::observe(root, &kernel),
         kernel,
         state_files: state_files::observe(root, settings)?,
         sandbox: sandbox::observe(root)?,
-        node: node::observe(root, settings, revision.as_deref())?,
+        disk: disk::observe(root, &mountinfo)?,
+        node: node::observe(root, settings, revision.as_deref(), &mountinfo, &boot)?,
+        boot,
         revision,
         version: version.flatten(),
         tree,

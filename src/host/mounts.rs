@@ -6,11 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::kubelet::microk8s::MICROK8S;
 use crate::root::keep::{BLANK, text};
 use crate::root::{ReadError, Root};
 
 /// Where the kubelet looks for cgroups, whatever else is mounted.
 pub const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
+
+/// Where the kernel's parameters are.
+pub const SYSCTLS: &str = "/proc/sys";
 
 /// One mounted cgroup hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,13 +111,47 @@ pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
     }
 }
 
+/// The file system that holds a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// `ext4`, `xfs` …
+    pub kind: String,
+    /// Major and minor number of its device, as the kernel writes them: `8:1`.
+    pub device: String,
+    /// Whether the mount or the file system refuses writes.
+    pub read_only: bool,
+}
+
+/// Options by which a file system says that it takes no more writes: ext4 from 6.14 on keeps `rw`
+/// after an error (`_ext4_show_options` in `fs/ext4/super.c`).
+const REFUSES_WRITES: [&str; 3] = ["ro", "emergency_ro", "shutdown"];
+
+/// The file system that holds `path`; `None` where no mount says so.
+pub fn file_system(mountinfo: &str, path: &Path) -> Option<FileSystem> {
+    let all = mountinfo.lines().filter_map(fields);
+    let holding = all.filter(|mount| path.starts_with(&mount.point));
+    let mount = holding.max_by_key(|mount| mount.point.components().count())?;
+    let options = [mount.mount_options, mount.options];
+    let mut options = options.iter().flat_map(|options| options.split(','));
+    Some(FileSystem {
+        kind: mount.kind.to_owned(),
+        device: mount.device.to_owned(),
+        read_only: options.any(|option| REFUSES_WRITES.contains(&option)),
+        point: mount.point,
+    })
+}
+
 /// What a capture keeps of a `mountinfo`: the cgroup mounts, and of the others those that they
 /// stand on or that may cover them, without source and options.
 fn keep(mountinfo: &str) -> String {
     let all: Vec<Fields> = mountinfo.lines().filter_map(fields).collect();
     let by_id: BTreeMap<&str, &Fields> = all.iter().map(|mount| (mount.id, mount)).collect();
     let of_cgroups = all.iter().filter(|mount| mount.version().is_some());
-    let mut points = vec![Path::new(CGROUP_MOUNT)];
+    let mut points = [CGROUP_MOUNT, MICROK8S.common, SYSCTLS]
+        .map(Path::new)
+        .to_vec();
     let mut below = BTreeSet::new();
     for mount in of_cgroups {
         points.push(&mount.point);
@@ -136,6 +174,7 @@ fn keep(mountinfo: &str) -> String {
 struct Fields<'a> {
     id: &'a str,
     parent: &'a str,
+    device: &'a str,
     root: &'a str,
     escaped_point: &'a str,
     point: PathBuf,
@@ -148,13 +187,14 @@ struct Fields<'a> {
 fn fields(line: &str) -> Option<Fields<'_>> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut mount = mount.split(' ');
-    let (id, parent, _device, root) = (mount.next()?, mount.next()?, mount.next()?, mount.next()?);
+    let (id, parent, device, root) = (mount.next()?, mount.next()?, mount.next()?, mount.next()?);
     let (escaped_point, mount_options) = (mount.next()?, mount.next()?);
     let mut filesystem = filesystem.split(' ');
     let (kind, _source, options) = (filesystem.next()?, filesystem.next()?, filesystem.next()?);
     Some(Fields {
         id,
         parent,
+        device,
         root,
         escaped_point,
         point: PathBuf::from(unescape(escaped_point)),
@@ -185,14 +225,17 @@ impl Fields<'_> {
         };
         // `fuse.` is followed by a name that somebody chose.
         let kind = self.kind.split('.').next().unwrap_or_default();
-        let (mut root, mut options) = ("/", "rw".to_owned());
-        if is_cgroup {
-            root = self.root;
-            let kept: Vec<String> = self.options.split(',').map(keep_option).collect();
-            options = kept.join(",");
-        }
+        let root = if is_cgroup { self.root } else { "/" };
+        let device = if is_seen { self.device } else { "0:0" };
+        let options = self.options.split(',');
+        let kept = if is_cgroup {
+            options.map(keep_option).collect::<Vec<_>>().join(",")
+        } else {
+            let refuses = |option: &&str| REFUSES_WRITES.contains(option);
+            options.clone().find(refuses).unwrap_or("rw").to_owned()
+        };
         let (id, parent, mount_options) = (self.id, self.parent, self.mount_options);
-        format!("{id} {parent} 0:0 {root} {point} {mount_options} - {kind} none {options}\n")
+        format!("{id} {parent} {device} {root} {point} {mount_options} - {kind} none {kept}\n")
     }
 }
 
@@ -329,16 +372,35 @@ mod tests {
     }
 
     #[test]
+    fn the_file_system_of_a_path() {
+        let tree = "20 1 8:1 / / rw - ext4 /dev/sda1 rw,errors=remount-ro\n\
+                    21 20 8:2 / /var rw - ext4 /dev/sda2 rw,emergency_ro\n\
+                    22 20 8:3 / /variable rw - xfs /dev/sda3 rw\n";
+        let at = |path: &str| file_system(tree, Path::new(path)).unwrap();
+        assert_eq!(
+            (at("/var/snap").device.as_str(), at("/var/snap").read_only),
+            ("8:2", true)
+        );
+        assert_eq!(
+            (at("/varied").device.as_str(), at("/varied").read_only),
+            ("8:1", false)
+        );
+        let over = format!("{tree}23 21 8:4 / /var ro - ext4 /dev/sda4 rw\n");
+        assert_eq!(file_system(&over, Path::new("/var")).unwrap().device, "8:4");
+        assert_eq!(file_system("", Path::new("/var")), None);
+    }
+
+    #[test]
     fn a_capture_keeps_cgroups_and_what_may_cover_them() {
         let text = "20 1 8:1 /S / rw - ext4 /dev/S rw,S\n21 20 0:20 / /sys rw - sysfs S rw\n22 20 \
                     0:20 / /home/S rw - fuse.S S rw\n23 20 0:21 / /home/T rw - tmpfs S rw\n31 21 \
                     0:27 / /sys/fs/cgroup ro shared:1 - tmpfs S rw\n32 31 0:28 /a\\040b \
                     /sys/fs/cgroup/cpuset rw - cgroup S rw,cpuset,release_agent=/S,name=a\n33 22 \
                     0:29 / /opt/c rw - cgroup2 S rw\n";
-        let kept = "20 1 0:0 / / rw - ext4 none rw\n21 20 0:0 / /sys rw - sysfs none rw\n22 20 0:0 \
-                    / /BLANKED rw - fuse none rw\n31 21 0:0 / /sys/fs/cgroup ro - tmpfs none \
-                    rw\n32 31 0:0 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup none \
-                    rw,cpuset,release_agent=BLANKED,name=a\n33 22 0:0 / /opt/c rw - cgroup2 none \
+        let kept = "20 1 8:1 / / rw - ext4 none rw\n21 20 0:20 / /sys rw - sysfs none rw\n22 20 0:0 \
+                    / /BLANKED rw - fuse none rw\n31 21 0:27 / /sys/fs/cgroup ro - tmpfs none \
+                    rw\n32 31 0:28 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup none \
+                    rw,cpuset,release_agent=BLANKED,name=a\n33 22 0:29 / /opt/c rw - cgroup2 none \
                     rw\n";
         assert_eq!(keep(text), kept);
         assert_eq!(keep(kept), kept);

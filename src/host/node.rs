@@ -1,26 +1,32 @@
-//! What the kubelet's managers of CPUs and memory hold their state files against, and what it
-//! refuses to start with: each only read where the settings make the kubelet look at it.
+//! What the kubelet's managers of CPUs and memory hold their state files against, and what else it
+//! does not start without: each only read where it matters to the kubelet.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
+use crate::host::boot::Boot;
+use crate::host::container::Manager;
+use crate::host::kernel;
+use crate::host::mounts::{self, CGROUP_MOUNT};
 use crate::host::partitions::Cpus;
 use crate::host::sandbox::sysctls;
 use crate::kubelet::Settings;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::keep::{BLANK, text};
-use crate::root::{ReadError, Root};
+use crate::root::{Filling, ReadError, Root};
 
 const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";
 const NUMA_NODES: &str = "/sys/devices/system/node";
 const SWAPS: &str = "/proc/swaps";
+const KERNEL_LOG: &str = "/dev/kmsg";
 
 /// Without one of these kubelite ends, and the kubelet with it (canonical/microk8s#4089, #3912,
 /// #4296). None of them is empty by design.
-const FILES: [&str; 7] = [
+const FILES: [&str; 6] = [
     "args/containerd",
     "args/kube-apiserver",
-    "args/kubelite",
     "certs/ca.crt",
     "certs/server.crt",
     "certs/serviceaccount.key",
@@ -35,14 +41,39 @@ pub struct Node {
     pub online_cpus: Option<Cpus>,
     /// Bytes of memory by NUMA node; only read with the memory manager's Static policy.
     pub memory: BTreeMap<i64, u64>,
-    /// What is swapped to; only read where the kubelet refuses swap.
+    /// Of what kind that is that is swapped to; only read where the kubelet refuses swap.
     pub swaps: Vec<String>,
     /// Of [`SYSCTLS`](crate::host::sandbox::SYSCTLS), what they are now; only read with
-    /// `--protect-kernel-defaults`.
+    /// `--protect-kernel-defaults`, or where nothing can set them.
     pub sysctls: Vec<(&'static str, String)>,
+    /// Whether they lie on a mount that refuses writes, as in a container.
+    pub sysctls_read_only: bool,
     /// Of MicroK8s' own files that the kubelet's process does not start without, those that hold
-    /// nothing.
-    pub empty_files: Vec<PathBuf>,
+    /// nothing, or only NUL bytes.
+    pub emptied: Vec<(PathBuf, Filling)>,
+    /// Whether this is a container that was given no kernel log.
+    pub lacks_kernel_log: bool,
+    /// What inotify has used up, and how many of it there may be.
+    pub inotify: Option<(Inotify, String)>,
+}
+
+/// What the kernel counts for each user of inotify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inotify {
+    /// Open files by which changes are told.
+    Instances,
+    /// Folders and files that are watched.
+    Watches,
+}
+
+impl Inotify {
+    /// The parameter that limits it.
+    pub fn parameter(self) -> &'static str {
+        match self {
+            Self::Instances => "fs.inotify.max_user_instances",
+            Self::Watches => "fs.inotify.max_user_watches",
+        }
+    }
 }
 
 /// Looks at the machine.
@@ -53,8 +84,17 @@ pub fn observe(
     root: &Root,
     settings: &Settings,
     revision: Option<&str>,
+    mountinfo: &str,
+    boot: &Boot,
 ) -> Result<Node, ReadError> {
-    let mut node = Node::default();
+    let sysctl_mount = mounts::file_system(mountinfo, Path::new(mounts::SYSCTLS));
+    let mut node = Node {
+        sysctls_read_only: sysctl_mount.is_some_and(|mount| mount.read_only),
+        emptied: emptied(root, revision)?,
+        lacks_kernel_log: lacks_kernel_log(root, boot)?,
+        inotify: inotify(root),
+        ..Node::default()
+    };
     let is_static = settings.cpu_manager_policy.value == "static";
     if is_static || settings.reserved_cpus.value.is_some() {
         let online = root.read_value(Path::new(ONLINE_CPUS))?;
@@ -69,18 +109,47 @@ pub fn observe(
         let list = list.unwrap_or_default();
         node.swaps = swaps(&list).map(str::to_owned).collect();
     }
-    if settings.protect_kernel_defaults.value {
+    if settings.protect_kernel_defaults.value || node.sysctls_read_only {
         node.sysctls = sysctls(root);
     }
-    if let Some(revision) = revision {
-        for name in FILES {
-            let path = MICROK8S.data(revision).join(name);
-            if root.is_empty_file(&path)? == Some(true) {
-                node.empty_files.push(path);
-            }
+    Ok(node)
+}
+
+/// Everywhere but in a container the kernel makes it. A capture that did not look shows neither
+/// this device nor the one that every system has.
+fn lacks_kernel_log(root: &Root, boot: &Boot) -> Result<bool, ReadError> {
+    let is_container = !matches!(boot.container, None | Some(Manager::Wsl));
+    let is_there = |path: &str| root.exists(Path::new(path));
+    Ok(is_container && !is_there(KERNEL_LOG)? && is_there("/dev/null")?)
+}
+
+/// Keys may be readable for nobody but their owner: of such a file nothing is known.
+fn emptied(root: &Root, revision: Option<&str>) -> Result<Vec<(PathBuf, Filling)>, ReadError> {
+    let mut emptied = Vec::new();
+    for (revision, name) in revision
+        .iter()
+        .flat_map(|one| FILES.map(|name| (one, name)))
+    {
+        let path = MICROK8S.data(revision).join(name);
+        match root.filling(&path) {
+            Ok(None | Some(Filling::Something)) => {}
+            Ok(Some(filling)) => emptied.push((path, filling)),
+            Err(error) if error.errno == Errno::EACCES => {}
+            Err(error) => return Err(error),
         }
     }
-    Ok(node)
+    Ok(emptied)
+}
+
+/// cAdvisor watches every cgroup.
+fn inotify(root: &Root) -> Option<(Inotify, String)> {
+    let used_up = match root.inotify(Path::new(CGROUP_MOUNT)) {
+        Err(Errno::EMFILE) => Inotify::Instances,
+        Err(_) => Inotify::Watches,
+        Ok(()) => return None,
+    };
+    let file = format!("/proc/sys/{}", used_up.parameter().replace('.', "/"));
+    Some((used_up, kernel::value(root, &file)))
 }
 
 /// `Node 0 MemTotal: 16777216 kB` in each node's `meminfo`, as cAdvisor reads it.
@@ -105,21 +174,14 @@ fn total(meminfo: &str) -> Option<u64> {
     total.split_whitespace().next()?.parse().ok()
 }
 
-/// The first word of each line but the first.
+/// The second word of each line but the first.
 fn swaps(list: &str) -> impl Iterator<Item = &str> {
     let lines = list.lines().skip(1);
-    lines.filter_map(|line| line.split_whitespace().next())
+    lines.filter_map(|line| line.split_whitespace().nth(1))
 }
 
 /// What a capture keeps of the list: how many there are, and of what kind.
 fn keep_swaps(list: &str) -> String {
-    let mut kept = String::from("Filename Type\n");
-    for line in list.lines().skip(1) {
-        let mut words = line.split_whitespace();
-        let is_device = words.next().is_some_and(|name| name.starts_with("/dev/"));
-        let folder = if is_device { "/dev" } else { "" };
-        let kind = words.next().unwrap_or_default();
-        kept += &format!("{folder}/{BLANK} {kind}\n");
-    }
-    kept
+    let kinds = swaps(list).map(|kind| format!("/{BLANK} {kind}\n"));
+    format!("Filename Type\n{}", kinds.collect::<String>())
 }

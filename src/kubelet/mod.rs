@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::root::Root;
 use crate::root::keep::{self, valid_text};
+use crate::root::{Filling, Root};
 use arg_shape::Reading;
 use errors::LineError;
 pub use errors::{ErrorKind, SettingsError};
@@ -73,7 +73,7 @@ pub fn read(root: &Root) -> Configured {
     let mut args_file = MICROK8S.data(&revision).join(MICROK8S.kubelet_args);
     let settings = match args_file_of_kubelite(root, &revision) {
         Err(error) => Err(error),
-        Ok(named) => {
+        Ok((named, filling)) => {
             args_file = named.unwrap_or(args_file);
             let variables = |name: &str| MICROK8S.variable(name, &revision);
             let keep = keep::checked_text(|text| args::keep(text, &variables, &flags::reading));
@@ -82,7 +82,17 @@ pub fn read(root: &Root) -> Configured {
                     return Configured::Inactive(format!("there is no {}", args_file.display()));
                 }
                 Err(error) => Err(error.into()),
-                Ok(content) => read_settings(root, &revision, version, &args_file, &content),
+                Ok(content) => {
+                    let kubelite = MICROK8S.data(&revision).join(MICROK8S.kubelite_args);
+                    let mut emptied = vec![(kubelite, filling)];
+                    emptied.push((args_file.clone(), Filling::of(&content)));
+                    emptied.retain(|(_, filling)| *filling != Filling::Something);
+                    let settings = read_settings(root, &revision, version, &args_file, &content);
+                    settings.map(|settings| Settings {
+                        emptied,
+                        ..settings
+                    })
+                }
             }
         }
     };
@@ -94,17 +104,21 @@ pub fn read(root: &Root) -> Configured {
     }
 }
 
-/// The args file that `args/kubelite` names with `--kubelet-args-file`, if it does.
-fn args_file_of_kubelite(root: &Root, revision: &str) -> Result<Option<PathBuf>, SettingsError> {
+/// The args file that `args/kubelite` names with `--kubelet-args-file`, if it does; and with what
+/// that file itself is filled.
+fn args_file_of_kubelite(
+    root: &Root,
+    revision: &str,
+) -> Result<(Option<PathBuf>, Filling), SettingsError> {
     let path = MICROK8S.data(revision).join(MICROK8S.kubelite_args);
     let variables = |name: &str| MICROK8S.variable(name, revision);
     let reading = |name: &str| (name == MICROK8S.kubelet_args_flag).then_some(Reading::Valued);
-    let keep = keep::text(|text| args::keep(text, &variables, &reading));
-    let text = root
-        .keeping(&keep)
-        .read_if_there(&path)?
-        .unwrap_or_default();
-    let args = args::parse(&text, &variables);
+    let keep = keep::checked_text(|text| args::keep(text, &variables, &reading));
+    let content = match root.keeping(&keep).read_bytes(&path) {
+        Err(error) if error.errno == Errno::ENOENT => return Ok((None, Filling::Something)),
+        answer => answer?,
+    };
+    let args = args::parse(valid_text(&content).unwrap_or_default(), &variables);
     let flag = format!("--{}", MICROK8S.kubelet_args_flag);
     let mut named = None;
     for (index, arg) in args.iter().enumerate() {
@@ -123,7 +137,7 @@ fn args_file_of_kubelite(root: &Root, revision: &str) -> Result<Option<PathBuf>,
         }
         named = Some(PathBuf::from(value));
     }
-    Ok(named)
+    Ok((named, Filling::of(&content)))
 }
 
 /// The settings by the args file at `path`, which has this `content`, and all that it leads to.
@@ -134,13 +148,19 @@ fn read_settings(
     path: &Path,
     content: &[u8],
 ) -> Result<Settings, SettingsError> {
-    let Some(text) = valid_text(content) else {
-        let message = format!(
-            "{} is no text (NUL bytes, or not UTF-8), as a power cut may leave it: compare it with \
-             another node's",
-            path.display()
-        );
-        return Err(SettingsError::invalid(ErrorKind::Unknown, path, message));
+    let text = match valid_text(content) {
+        Some(text) => text,
+        // As an empty one.
+        None if Filling::of(content) == Filling::Zeros => "",
+        None => {
+            let message = format!(
+                "{} is no text (NUL bytes, or not UTF-8), as a power cut may leave it: compare it \
+                 with its default in {}/current/default-args/",
+                path.display(),
+                MICROK8S.snap
+            );
+            return Err(SettingsError::invalid(ErrorKind::Unknown, path, message));
+        }
     };
     let in_file = |error: LineError| error.in_file(path, ", ");
     let variables = |name: &str| MICROK8S.variable(name, revision);
@@ -157,8 +177,7 @@ fn read_settings(
     let config = named_file(&flags, "config", &data).map_err(in_file)?;
     let (config, dropins) = (config.map(|(path, _)| path), dropins.map(|(path, _)| path));
     let settings = config::read(root, config.as_deref(), dropins.as_deref())?;
-    let mut settings = settings.with_flags(&flags, path).map_err(in_file)?;
-    settings.empty_args_file = content.is_empty().then(|| path.to_owned());
+    let settings = settings.with_flags(&flags, path).map_err(in_file)?;
     if let Some((origin, words)) = reservations::refusal(&settings, version) {
         let message = format!("{origin}: the kubelet refuses this: {words}");
         let path = origin.file().unwrap_or(Path::new("/"));

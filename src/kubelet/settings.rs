@@ -12,6 +12,7 @@ use crate::kubelet::containerd::Containerd;
 use crate::kubelet::layout::Layout;
 use crate::kubelet::microk8s::Version;
 use crate::kubelet::setting::{Driver, Sourced};
+use crate::root::Filling;
 
 /// The kubelet's own default for `--root-dir`.
 const DEFAULT_ROOT_DIR: &str = "/var/lib/kubelet";
@@ -66,8 +67,9 @@ pub struct Settings {
     pub protect_kernel_defaults: Sourced<bool>,
     /// `--fail-swap-on`.
     pub fail_swap_on: Sourced<bool>,
-    /// The args file, where it holds nothing at all, as a power cut may leave it.
-    pub empty_args_file: Option<PathBuf>,
+    /// Of the args files that were read, those that hold nothing or only NUL bytes, as a power cut
+    /// may leave them.
+    pub emptied: Vec<(PathBuf, Filling)>,
     /// `--container-runtime-endpoint`, where it is given.
     pub runtime_endpoint: Sourced<Option<String>>,
     /// `--reserved-cpus`.
@@ -97,7 +99,7 @@ impl Default for Settings {
             memory_manager_policy: Sourced::default("None".to_owned()),
             protect_kernel_defaults: Sourced::default(false),
             fail_swap_on: Sourced::default(true),
-            empty_args_file: None,
+            emptied: Vec::new(),
             runtime_endpoint: Sourced::default(None),
             reserved_cpus: Sourced::default(None),
             kube_reservation: BTreeMap::new(),

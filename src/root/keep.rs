@@ -7,6 +7,8 @@
 
 use std::path::Path;
 
+use crate::root::Filling;
+
 /// Of the content of a file, what is kept: all that a judgement rests on, and in the same place.
 pub type Keep<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
 
@@ -41,6 +43,7 @@ fn is_kernels_own(path: &Path) -> bool {
     match parts.as_slice() {
         ["cgroups"] | ["sys", "kernel", "keys", _] | ["sys", "kernel", "random", "boot_id"] => true,
         ["sys", "kernel", name] => ["osrelease", "panic", "panic_on_oops"].contains(name),
+        ["sys", "fs", "inotify", _] => true,
         ["sys", "vm", name] => ["overcommit_memory", "panic_on_oom"].contains(name),
         [pid, name] | [pid, "task", _, name] => {
             pid.bytes().all(|digit| digit.is_ascii_digit())
@@ -55,10 +58,14 @@ pub fn text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
     move |content| keep(&String::from_utf8_lossy(content)).into_bytes()
 }
 
-/// [`Keep`] for a file that is refused with NUL bytes in it, or when it is not UTF-8: that it is so
-/// is all that is read then.
+/// [`Keep`] for a file that is refused with NUL bytes in it, or when it is not UTF-8: all that is
+/// read then is that it is so, and whether there is anything but NUL bytes.
 pub fn checked_text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
-    move |content| valid_text(content).map_or(vec![0], |text| keep(text).into_bytes())
+    move |content| match valid_text(content) {
+        Some(text) => keep(text).into_bytes(),
+        None if Filling::of(content) == Filling::Zeros => vec![0],
+        None => vec![0xff],
+    }
 }
 
 /// The content of a file as text; `None` for one with NUL bytes in it or that is not UTF-8, as a

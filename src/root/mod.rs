@@ -21,9 +21,12 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
 use nix::fcntl::{open, openat, openat2, readlink, readlinkat};
-use nix::sys::stat::{Mode, SFlag, fstat, stat};
-use nix::unistd::{AccessFlags, access};
-use record::{ERRNO_FILE, Found, Record};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access, geteuid};
+pub use record::Room;
+use record::{ERRNO_FILE, Found, ROOM_FILE, Record};
 
 /// No file of the kernel's is read further than this: a busy node's mountinfo is some megabytes.
 const LARGEST_OF_KERNEL: u64 = 16 << 20;
@@ -38,6 +41,33 @@ const LARGEST_VALUE: usize = 4096;
 /// What the kernel answers where nothing is, or nothing any longer: `ENODEV` for a file of a cgroup
 /// that was removed in between, `ESRCH` for one of a task that ended.
 const ABSENT: [Errno; 4] = [Errno::ENOENT, Errno::ENOTDIR, Errno::ENODEV, Errno::ESRCH];
+
+/// What stands in a captured tree's list of errnos for root's instances and watches of inotify.
+const INOTIFY: &str = "/inotify";
+
+/// What is in a file, as far as a power cut can spoil it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// It has a size of 0 bytes.
+    Nothing,
+    /// There are only NUL bytes at its beginning.
+    Zeros,
+    /// Anything else.
+    Something,
+}
+
+impl Filling {
+    /// The filling of a file that begins with `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            Self::Nothing
+        } else if bytes.iter().all(|byte| *byte == 0) {
+            Self::Zeros
+        } else {
+            Self::Something
+        }
+    }
+}
 
 /// A read of the host that failed: what was tried, where, and the kernel's answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +88,8 @@ pub struct Root {
     captured: Option<OwnedFd>,
     /// What a captured tree answers instead of what is in it.
     errnos: BTreeMap<PathBuf, Errno>,
+    /// What the file systems of a captured tree have room for.
+    rooms: BTreeMap<PathBuf, Room>,
     record: Option<RefCell<Record>>,
 }
 
@@ -80,6 +112,8 @@ impl Root {
         };
         let list = root.read_if_there(Path::new(ERRNO_FILE))?;
         root.errnos = record::parse_errnos(&list.unwrap_or_default());
+        let list = root.read_if_there(Path::new(ROOM_FILE))?;
+        root.rooms = record::parse_rooms(&list.unwrap_or_default());
         Ok(root)
     }
 
@@ -253,26 +287,71 @@ impl Root {
         Ok(absent_is_none(answer.map_err(failed("look for", path)))?.is_some())
     }
 
-    /// Whether the file at `path` holds nothing; `None` where there is none, or something other
-    /// than a file. A capture keeps that much of it.
+    /// What the file at `path` is filled with, as far as a power cut can spoil it; `None` where
+    /// there is none, or something other than a file. A capture keeps that much of it.
     ///
     /// # Errors
-    /// When the kernel does not let us know.
-    pub fn is_empty_file(&self, path: &Path) -> Result<Option<bool>, ReadError> {
-        let answer = if self.captured.is_some() {
-            self.open(path, OFlag::O_PATH).and_then(fstat)
-        } else {
-            retry(|| stat(path))
-        };
-        self.note(path, &answer, |stat| {
-            let kept: &[u8] = if stat.st_size == 0 { b"" } else { b"BLANKED\n" };
-            Found::File(kept.to_vec())
+    /// When it cannot be read.
+    pub fn filling(&self, path: &Path) -> Result<Option<Filling>, ReadError> {
+        let answer = self.open(path, OFlag::O_RDONLY).and_then(filling_of);
+        self.note(path, &answer, |filling| {
+            Found::File(match filling {
+                Filling::Nothing => Vec::new(),
+                Filling::Zeros => vec![0],
+                Filling::Something => format!("{}\n", keep::BLANK).into_bytes(),
+            })
         });
-        let Some(stat) = absent_is_none(answer.map_err(failed("look for", path)))? else {
-            return Ok(None);
+        match answer {
+            Err(Errno::EISDIR | Errno::EOPNOTSUPP) => Ok(None),
+            answer => absent_is_none(answer.map_err(failed("read", path))),
+        }
+    }
+
+    /// What the file system at `path` has room for; `None` where there is none, or a capture does
+    /// not say it.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn room(&self, path: &Path) -> Result<Option<Room>, ReadError> {
+        if self.captured.is_some() {
+            return Ok(self.rooms.get(path).copied());
+        }
+        let answer = retry(|| statvfs(path)).map(|room| Room {
+            bytes: room.blocks_free().saturating_mul(room.fragment_size()),
+            inodes: (room.files() > 0).then(|| room.files_free()),
+        });
+        if let (Some(record), Ok(room)) = (&self.record, &answer) {
+            record.borrow_mut().add_room(path, *room);
+        }
+        absent_is_none(answer.map_err(failed("look for room in", path)))
+    }
+
+    /// Asks the kernel for one inotify(7) watch on `folder`, which is given back at once: there is no
+    /// other way to know whether there is one left for root.
+    ///
+    /// # Errors
+    /// `EMFILE` where all of root's instances are in use, `ENOSPC` where all of its watches are.
+    pub fn inotify(&self, folder: &Path) -> Result<(), Errno> {
+        let answer = if self.captured.is_some() {
+            self.errnos
+                .get(Path::new(INOTIFY))
+                .map_or(Ok(()), |errno| Err(*errno))
+        } else if geteuid().is_root() {
+            let watched = |inotify: Inotify| inotify.add_watch(folder, AddWatchFlags::IN_CREATE);
+            Inotify::init(InitFlags::IN_CLOEXEC)
+                .and_then(watched)
+                .map(drop)
+        } else {
+            Ok(())
         };
-        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        Ok((kind == SFlag::S_IFREG).then_some(stat.st_size == 0))
+        let answer = answer.or_else(|errno| match errno {
+            Errno::EMFILE | Errno::ENOSPC => Err(errno),
+            _ => Ok(()),
+        });
+        if let (Some(record), Err(errno)) = (&self.record, &answer) {
+            record.borrow_mut().add_failure(Path::new(INOTIFY), *errno);
+        }
+        answer
     }
 
     /// Names, and whether each is a directory, sorted.
@@ -383,6 +462,17 @@ impl Reader<'_> {
             .note(path, &answer, |bytes| Found::File((self.keep)(bytes)));
         answer.map_err(failed("read", path))
     }
+}
+
+/// Reads no more than the beginning.
+fn filling_of(file: OwnedFd) -> Result<Filling, Errno> {
+    let mut bytes = [0; 64];
+    let length = retry(|| nix::unistd::read(&file, &mut bytes))?;
+    if length == 0 && !File::from(file).metadata().is_ok_and(|file| file.is_file()) {
+        // A pipe without a writer looks like an empty file.
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok(Filling::of(bytes.get(..length).unwrap_or_default()))
 }
 
 /// Calls again what a signal interrupted.

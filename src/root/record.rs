@@ -11,6 +11,19 @@ use nix::errno::Errno;
 /// /sys/fs/cgroup/x`.
 pub const ERRNO_FILE: &str = ".errnos";
 
+/// The list of file systems in a captured tree, a line for each path that was asked about: bytes and
+/// inodes that are free, `-` where the file system has no fixed number of these.
+pub const ROOM_FILE: &str = ".room";
+
+/// What a file system has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that root may still write.
+    pub bytes: u64,
+    /// Files that may still be made; `None` where the file system has no fixed number.
+    pub inodes: Option<u64>,
+}
+
 /// Something that was found at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -29,6 +42,7 @@ pub enum Found {
 pub struct Record {
     found: BTreeMap<PathBuf, Found>,
     errnos: BTreeMap<PathBuf, Errno>,
+    rooms: BTreeMap<PathBuf, Room>,
 }
 
 impl Record {
@@ -51,8 +65,13 @@ impl Record {
         }
     }
 
+    /// Adds what the file system at `path` has room for.
+    pub(super) fn add_room(&mut self, path: &Path, room: Room) {
+        self.rooms.insert(path.to_owned(), room);
+    }
+
     /// Everything, the directory above before what lies in it, each at the place that the recorded
-    /// links lead to; last the list of errnos.
+    /// links lead to; last the lists of errnos and of room.
     pub fn entries(&self) -> Vec<(PathBuf, Found)> {
         let mut entries = Vec::new();
         for (path, found) in &self.found {
@@ -64,6 +83,13 @@ impl Record {
         }
         let list = Found::File(errnos.into_bytes());
         entries.push((Path::new("/").join(ERRNO_FILE), list));
+        let mut rooms = String::new();
+        for (path, Room { bytes, inodes }) in &self.rooms {
+            let inodes = inodes.map_or("-".to_owned(), |count| count.to_string());
+            rooms += &format!("{bytes} {inodes} {}\n", path.display());
+        }
+        let list = Found::File(rooms.into_bytes());
+        entries.push((Path::new("/").join(ROOM_FILE), list));
         entries
     }
 
@@ -92,6 +118,20 @@ pub(super) fn parse_errnos(list: &str) -> BTreeMap<PathBuf, Errno> {
     errnos
 }
 
+/// Reads a list of room; a line that does not say how many bytes says nothing.
+pub(super) fn parse_rooms(list: &str) -> BTreeMap<PathBuf, Room> {
+    let mut rooms = BTreeMap::new();
+    for line in list.lines() {
+        let mut words = line.splitn(3, ' ');
+        let bytes = words.next().and_then(|word| word.parse().ok());
+        let inodes = words.next().and_then(|word| word.parse().ok());
+        if let (Some(bytes), Some(path)) = (bytes, words.next()) {
+            rooms.insert(PathBuf::from(path), Room { bytes, inodes });
+        }
+    }
+    rooms
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +152,19 @@ mod tests {
         assert_eq!(
             entries[2],
             ("/.errnos".into(), Found::File(b"EACCES /secret\n".to_vec()))
+        );
+        let room = Room {
+            bytes: 4096,
+            inodes: None,
+        };
+        record.add_room(Path::new("/a b"), room);
+        assert_eq!(
+            record.entries().pop(),
+            Some(("/.room".into(), Found::File(b"4096 - /a b\n".to_vec())))
+        );
+        assert_eq!(
+            parse_rooms("4096 - /a b\nx 1 /c\n")[Path::new("/a b")],
+            room
         );
         assert_eq!(
             parse_errnos("EACCES /secret\nENODEV /a b\n").get(Path::new("/a b")),

@@ -20,12 +20,13 @@ use crate::faults::{
 };
 use crate::host::Host;
 use crate::host::container::Manager;
-use crate::host::mounts::CGROUP_MOUNT;
+use crate::host::mounts::{CGROUP_MOUNT, point_of};
 use crate::host::v1::Hierarchies;
 use crate::kubelet::Settings;
+use crate::kubelet::microk8s::Version;
 use case::V1Case;
 
-pub(super) const FAULTS: &[&Fault] = &[&V1_REFUSED];
+pub(super) const FAULTS: &[&Fault] = &[&KERNEL_MEMORY_REFUSED, &V1_REFUSED];
 
 pub(crate) static V1_REFUSED: Fault = Fault {
     name: "v1-refused",
@@ -44,6 +45,40 @@ pub(crate) static V1_REFUSED: Fault = Fault {
     does: "reports the way to version 2",
     nature: Nature::Fault,
 };
+
+pub(crate) static KERNEL_MEMORY_REFUSED: Fault = Fault {
+    name: "kernel-memory-refused",
+    message_id: "a37370edb2114dc1bde383d65415ea2b",
+    title: "The kernel no longer limits kernel memory, and this runc insists",
+    meaning: "From Linux 5.16 on, memory.kmem.limit_in_bytes takes no value. The runc of MicroK8s \
+              up to 1.21 writes it for each container with a memory limit, and such containers do \
+              not start (\"operation not supported\").",
+    signs: "MicroK8s is 1.21 or older, the kernel is 5.16 or newer, and memory is a hierarchy of \
+            version 1.",
+    remedy: "kubepods-repair cannot help: the program that insists is part of the snap.",
+    by_hand: "Refresh MicroK8s to 1.22 or newer (snap refresh microk8s --channel=…), or boot a \
+              kernel older than 5.16.",
+    does: "reports it",
+    threads: &["canonical/microk8s#3028", "canonical/microk8s#3777"],
+    nature: Nature::Fault,
+};
+
+/// The first MicroK8s whose runc does without.
+const KNOWS_NO_KERNEL_MEMORY: Version = Version(1, 22);
+
+fn kernel_memory(host: &Host) -> Option<Finding> {
+    let version = host
+        .version
+        .filter(|version| *version < KNOWS_NO_KERNEL_MEMORY)?;
+    let mount = point_of(&host.mounts, "memory").filter(|_| host.kernel.is_at_least(5, 16))?;
+    let impact = Impact::degraded("containers with a memory limit do not start");
+    let evidence = format!(
+        "Linux {} refuses memory.kmem.limit_in_bytes, which the runc of MicroK8s {version} writes",
+        host.kernel.release
+    );
+    let remedy = Remedy::tell("snap refresh microk8s to 1.22 or newer, or boot an older kernel");
+    Some(KERNEL_MEMORY_REFUSED.finding(impact, Location::Mount(mount), evidence, remedy))
+}
 
 pub(super) fn diagnose(
     settings: &Settings,
@@ -75,6 +110,7 @@ pub(super) fn diagnose(
         return findings;
     }
     findings.extend(of_groups);
+    findings.extend(kernel_memory(host));
     hold_back(&mut findings);
     findings
 }
