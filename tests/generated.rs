@@ -244,28 +244,3 @@ fn the_manual_names_fields_outcomes_and_files() {
         assert!(manual.contains(&file), "{name}");
     }
 }
-
-/// The Chinese README has the same commands and output, and names only faults that exist.
-#[test]
-fn the_chinese_readme_keeps_step() {
-    let (english, chinese) = (text("README.md"), text("README.zh-CN.md"));
-    assert_eq!(blocks(&chinese), blocks(&english));
-    let is_name = |word: &&str| {
-        let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        word.contains('-') && !word.starts_with('-') && word.chars().all(is_part)
-    };
-    let mut named = 0;
-    for row in chinese.lines().filter(|line| line.starts_with("| `")) {
-        let first = row.split(" | ").next().unwrap_or_default();
-        for name in first.split('`').skip(1).step_by(2).filter(is_name) {
-            assert!(Fault::named(name).is_some(), "{name}");
-            named += 1;
-        }
-    }
-    assert!(named > 30, "only {named} faults are named");
-}
-
-/// What stands between ``` and ```.
-fn blocks(text: &str) -> Vec<&str> {
-    text.split("\n```").skip(1).step_by(2).collect()
-}
