@@ -1,6 +1,6 @@
 //! What is made from the program's own tables: the journal's catalog, the manual page's lists of
-//! options and faults, README's table of faults, and the completions. `tests/generate` writes them;
-//! this test fails where one of them differs from what it would write.
+//! options and faults, the table of faults in docs/troubleshooting.md, and the completions.
+//! `tests/generate` writes them; this test fails where one of them differs from what it would write.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +24,7 @@ const FILES: [(&str, Maker); 6] = [
     ("packaging/completions/kubepods-repair.bash", |_| bash()),
     ("packaging/completions/kubepods-repair.fish", |_| fish()),
     ("packaging/completions/kubepods-repair.zsh", |_| zsh()),
-    ("README.md", readme),
+    ("docs/troubleshooting.md", troubleshooting),
 ];
 
 fn path(name: &str) -> PathBuf {
@@ -98,7 +98,7 @@ fn dashed(name: &str) -> String {
     name.replace('-', "\\-")
 }
 
-fn readme(page: &str) -> String {
+fn troubleshooting(page: &str) -> String {
     let mut table = String::from("| fault | kubepods-repair |\n|---|---|\n");
     for fault in Fault::all() {
         let _ = writeln!(table, "| `{}` | {} |", fault.name, fault.does);
@@ -207,7 +207,7 @@ fn exit_statuses_are_the_same_everywhere() {
         assert!(help().contains(&format!("\n  {status}  ")));
         assert!(section.contains(&format!("\n.B {status}\n")), "{status}");
         let row = format!("\n| {status} | ");
-        assert!(text("README.md").contains(&row), "{status}");
+        assert!(text("docs/troubleshooting.md").contains(&row), "{status}");
     }
 }
 
