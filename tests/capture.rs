@@ -189,6 +189,7 @@ fn kind(path: &str) -> Option<&'static str> {
             return None;
         }
         _ if path.starts_with("/sys/devices/system/") => return None,
+        _ if path.starts_with("/sys/fs/ext4/") => return None,
         _ if path.starts_with("/proc/sys/fs/inotify/") => return None,
         // Only looked at for whether there is anything but NUL bytes.
         "/proc/swaps" => "swaps",
@@ -299,6 +300,9 @@ fn plant(kind: &str, text: &str) -> String {
              \"{SECRET}\"\n",
             "planted"
         ),
+        // Nothing but NUL bytes: anything else would make it another file.
+        "arguments" if text.trim_matches('\0').is_empty() => text.to_owned(),
+        "key" if !text.trim_matches('\0').is_empty() => format!("{SECRET}\n{text}"),
         // Lines are counted.
         "arguments" => format!(
             "{text}\n# {SECRET}\n--a={SECRET}\n--b \

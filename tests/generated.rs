@@ -1,6 +1,6 @@
 //! What is made from the program's own tables: the journal's catalog, the manual page's lists of
-//! options and faults, README's table of faults, and the completions. `tests/generate` writes them;
-//! this test fails where one of them differs from what it would write.
+//! options and faults, the table of faults in docs/troubleshooting.md, and the completions.
+//! `tests/generate` writes them; this test fails where one of them differs from what it would write.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +24,7 @@ const FILES: [(&str, Maker); 6] = [
     ("packaging/completions/kubepods-repair.bash", |_| bash()),
     ("packaging/completions/kubepods-repair.fish", |_| fish()),
     ("packaging/completions/kubepods-repair.zsh", |_| zsh()),
-    ("README.md", readme),
+    ("docs/troubleshooting.md", troubleshooting),
 ];
 
 fn path(name: &str) -> PathBuf {
@@ -98,7 +98,7 @@ fn dashed(name: &str) -> String {
     name.replace('-', "\\-")
 }
 
-fn readme(page: &str) -> String {
+fn troubleshooting(page: &str) -> String {
     let mut table = String::from("| fault | kubepods-repair |\n|---|---|\n");
     for fault in Fault::all() {
         let _ = writeln!(table, "| `{}` | {} |", fault.name, fault.does);
@@ -207,7 +207,7 @@ fn exit_statuses_are_the_same_everywhere() {
         assert!(help().contains(&format!("\n  {status}  ")));
         assert!(section.contains(&format!("\n.B {status}\n")), "{status}");
         let row = format!("\n| {status} | ");
-        assert!(text("README.md").contains(&row), "{status}");
+        assert!(text("docs/troubleshooting.md").contains(&row), "{status}");
     }
 }
 
@@ -243,29 +243,4 @@ fn the_manual_names_fields_outcomes_and_files() {
         let file = format!("/usr/lib/systemd/system/{named}");
         assert!(manual.contains(&file), "{name}");
     }
-}
-
-/// The Chinese README has the same commands and output, and names only faults that exist.
-#[test]
-fn the_chinese_readme_keeps_step() {
-    let (english, chinese) = (text("README.md"), text("README.zh-CN.md"));
-    assert_eq!(blocks(&chinese), blocks(&english));
-    let is_name = |word: &&str| {
-        let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        word.contains('-') && !word.starts_with('-') && word.chars().all(is_part)
-    };
-    let mut named = 0;
-    for row in chinese.lines().filter(|line| line.starts_with("| `")) {
-        let first = row.split(" | ").next().unwrap_or_default();
-        for name in first.split('`').skip(1).step_by(2).filter(is_name) {
-            assert!(Fault::named(name).is_some(), "{name}");
-            named += 1;
-        }
-    }
-    assert!(named > 30, "only {named} faults are named");
-}
-
-/// What stands between ``` and ```.
-fn blocks(text: &str) -> Vec<&str> {
-    text.split("\n```").skip(1).step_by(2).collect()
 }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034  # the lists are for those that source this
 # What the tests need of this machine. Each entry is COMMAND-OR-FILE:PACKAGE of Debian and Ubuntu.
-TOOLS=(strace:strace cc:gcc git:git shellcheck:shellcheck /usr/include/linux/io_uring.h:libc6-dev)
+TOOLS=(strace:strace cc:gcc git:git jq:jq shellcheck:shellcheck
+  /usr/include/linux/io_uring.h:libc6-dev)
 PACKAGE_TOOLS=(lintian:lintian man:man-db mandoc:mandoc zsh:zsh fish:fish readelf:binutils)
 GUEST_TOOLS=(qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs cpio:cpio
   busybox:busybox-static xz:xz-utils zstd:zstd lz4:lz4 python3:python3 depmod:kmod

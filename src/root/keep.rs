@@ -36,6 +36,9 @@ fn is_kernels_own(path: &Path) -> bool {
     if below("/sys/fs/cgroup") || below("/sys/devices/system") {
         return true;
     }
+    if below("/sys/fs/ext4") {
+        return path.ends_with("errors_count") || path.ends_with("first_error_func");
+    }
     let Ok(inside) = path.strip_prefix("/proc") else {
         return false;
     };

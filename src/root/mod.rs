@@ -313,13 +313,14 @@ impl Root {
     /// # Errors
     /// When the kernel does not tell.
     pub fn room(&self, path: &Path) -> Result<Option<Room>, ReadError> {
-        if self.captured.is_some() {
-            return Ok(self.rooms.get(path).copied());
-        }
-        let answer = retry(|| statvfs(path)).map(|room| Room {
-            bytes: room.blocks_free().saturating_mul(room.fragment_size()),
-            inodes: (room.files() > 0).then(|| room.files_free()),
-        });
+        let answer = if self.captured.is_some() {
+            self.rooms.get(path).copied().ok_or(Errno::ENOENT)
+        } else {
+            retry(|| statvfs(path)).map(|room| Room {
+                bytes: room.blocks_free().saturating_mul(room.fragment_size()),
+                inodes: (room.files() > 0).then(|| room.files_free()),
+            })
+        };
         if let (Some(record), Ok(room)) = (&self.record, &answer) {
             record.borrow_mut().add_room(path, *room);
         }
