@@ -17,8 +17,8 @@ use crate::faults::terms::{Learned, Occasion, Terms};
 use crate::host::Host;
 use crate::host::partitions::Cpus;
 use crate::host::state_files::{CPU_MANAGER, MEMORY_MANAGER, POD_STATUS, StateFile};
-use crate::kubelet::{Settings, flag_values};
 use crate::kubelet::microk8s::Version;
+use crate::kubelet::{Settings, flag_values};
 use crate::repair::step::Step;
 use crate::root::keep;
 
@@ -232,7 +232,8 @@ fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Troub
     let reserved = settings.reserved_cpus.value.as_deref().unwrap_or_default();
     let reserved = Cpus::parse(reserved);
     let strict = settings.cpu_manager_options.get("strict-cpu-reservation");
-    let is_strict = strict.is_some_and(|option| flag_values::parse_bool(&option.value) == Some(true));
+    let is_strict =
+        strict.is_some_and(|option| flag_values::parse_bool(&option.value) == Some(true));
     // Of an amount that is reserved, only the kubelet knows on which CPUs.
     if is_strict && reserved.is_empty() {
         return None;
