@@ -136,8 +136,8 @@ pub const OPTIONS: &[OptionWords] = &[
         long: "explain",
         value: Some(Operand::Fault),
         title: "explain a fault",
-        help: "explain one fault, or list them all",
-        manual: "Explain one fault, or list them all.",
+        help: "explain one fault, or list all of them by area",
+        manual: "Explain one fault, or list all of them by area.",
     },
     OptionWords {
         short: None,

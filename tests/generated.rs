@@ -114,7 +114,7 @@ fn readme(page: &str) -> String {
 const HEAD: &str = "Made by tests/generate from src/cli.rs.";
 
 /// The names of all faults, from the installed program.
-const FAULTS: &str = "kubepods-repair --explain 2>/dev/null | sed '/^$/,$d; s/ .*//'";
+const FAULTS: &str = "kubepods-repair --explain 2>/dev/null | awk '/^  [a-z]/ {print $1}'";
 
 /// The options that take this value, as the shells see them.
 fn with_value(value: Operand) -> Vec<String> {
