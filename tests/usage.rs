@@ -1,4 +1,5 @@
-//! What the program answers where it examines no host.
+//! What the program answers where it examines no host: the list of faults, and an error with the
+//! nearest word that it knows.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,4 +37,30 @@ fn explain_lists_faults_by_area() {
     }
     assert_eq!(paragraphs.len(), AREAS.len() + 1);
     assert!(list.ends_with("\n\nkubepods-repair --explain FAULT explains one of them.\n"));
+}
+
+#[test]
+fn a_misspelt_word_gets_the_nearest() {
+    for (args, complaint) in [
+        (
+            &["--josn"][..],
+            "invalid option '--josn' (did you mean --json?)",
+        ),
+        (
+            &["--dryrun"],
+            "invalid option '--dryrun' (did you mean --dry-run?)",
+        ),
+        (&["--xyzzy"], "invalid option '--xyzzy'"),
+        (
+            &["--explain", "frozn"],
+            "no fault is called \"frozn\" (did you mean frozen?); --explain alone lists them all",
+        ),
+        (
+            &["--explain", "xyzzy"],
+            "no fault is called \"xyzzy\"; --explain alone lists them all",
+        ),
+    ] {
+        let complaint = format!("kubepods-repair: {complaint}; see kubepods-repair --help\n");
+        assert_eq!(run(args), (Some(2), String::new(), complaint));
+    }
 }
