@@ -129,7 +129,8 @@ pub const OPTIONS: &[OptionWords] = &[
         value: None,
         title: "report as JSON",
         help: "report as JSON",
-        manual: "Report as JSON.",
+        manual: "Report as JSON.\nIts fields are described in\n.IR \
+                 /usr/share/doc/kubepods\\-repair/report.schema.json .",
     },
     OptionWords {
         short: None,
