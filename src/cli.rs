@@ -129,15 +129,16 @@ pub const OPTIONS: &[OptionWords] = &[
         value: None,
         title: "report as JSON",
         help: "report as JSON",
-        manual: "Report as JSON.",
+        manual: "Report as JSON.\nIts fields are described in\n.IR \
+                 /usr/share/doc/kubepods\\-repair/report.schema.json .",
     },
     OptionWords {
         short: None,
         long: "explain",
         value: Some(Operand::Fault),
         title: "explain a fault",
-        help: "explain one fault, or list them all",
-        manual: "Explain one fault, or list them all.",
+        help: "explain one fault, or list all of them by area",
+        manual: "Explain one fault, or list all of them by area.",
     },
     OptionWords {
         short: None,
@@ -327,6 +328,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
             Long("textfile") => options.textfile = Some(parser.value()?.into()),
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
+            Long(name) => return Err(unknown_option(name)),
             _ => return Err(arg.unexpected()),
         }
     }
@@ -342,11 +344,46 @@ fn explained(parser: &mut lexopt::Parser) -> Result<Option<&'static Fault>, lexo
         return Ok(None);
     };
     let unknown = || {
-        lexopt::Error::from(format!(
-            "no fault is called {word:?}; --explain alone names them all"
-        ))
+        let faults = Fault::all().into_iter();
+        let hint = did_you_mean(&word, faults.map(|fault| fault.name.to_owned()));
+        format!("no fault is called {word:?}{hint}; --explain alone lists them all").into()
     };
     Fault::named(&word).map(Some).ok_or_else(unknown)
+}
+
+fn unknown_option(name: &str) -> lexopt::Error {
+    let word = format!("--{name}");
+    let known = OPTIONS.iter().map(|option| format!("--{}", option.long));
+    format!("invalid option '{word}'{}", did_you_mean(&word, known)).into()
+}
+
+/// The known word that takes the fewest edits, in parentheses; nothing if those are more than a
+/// third of the characters.
+fn did_you_mean(word: &str, known: impl Iterator<Item = String>) -> String {
+    let counted = known.map(|known| (edits(word, &known), known));
+    match counted.min() {
+        Some((edits, nearest)) if edits <= word.chars().count() / 3 => {
+            format!(" (did you mean {nearest}?)")
+        }
+        _ => String::new(),
+    }
+}
+
+/// How many characters have to be added, removed or replaced to make one word of the other
+/// (Levenshtein's distance).
+fn edits(from: &str, to: &str) -> usize {
+    // For the part of `from` read so far: the edits to each beginning of `to`.
+    let mut row: Vec<usize> = (1..=to.chars().count()).collect();
+    for (read, a) in from.chars().enumerate() {
+        let (mut diagonal, mut left) = (read, read + 1);
+        for (b, cell) in to.chars().zip(&mut row) {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = *cell;
+            left = replaced.min(diagonal + 1).min(left + 1);
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or(from.chars().count())
 }
 
 #[cfg(test)]
@@ -389,6 +426,33 @@ mod tests {
         assert_eq!(parsed("--explain"), Some(Command::Explain(None)));
         for one in ["--explain frozen", "--explain=frozen"] {
             assert_eq!(parsed(one), Some(Command::Explain(Fault::named("frozen"))));
+        }
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        for (from, to, count) in [
+            ("frozen", "frozen", 0),
+            ("frozn", "frozen", 1),
+            ("--josn", "--json", 2),
+            ("kitten", "sitting", 3),
+            ("", "boot", 4),
+            ("boot", "", 4),
+        ] {
+            assert_eq!(edits(from, to), count, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn only_a_word_that_is_close_is_suggested() {
+        let suggested = |word| {
+            let known = ["--json", "--boot", "--root"];
+            did_you_mean(word, known.into_iter().map(str::to_owned))
+        };
+        assert_eq!(suggested("--josn"), " (did you mean --json?)");
+        assert_eq!(suggested("--rot"), " (did you mean --root?)");
+        for far in ["", "--", "--nope", "--version"] {
+            assert_eq!(suggested(far), "", "{far}");
         }
     }
 }

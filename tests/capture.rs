@@ -230,7 +230,8 @@ fn kind(path: &str) -> Option<&'static str> {
         _ if last.ends_with(".conf") => "config",
         // Only asked for whether they are there.
         _ if last == "stopped.lock" || last == "containerd.sock" => return None,
-        "/dev/kmsg" | "/.dockerenv" | "/run/.containerenv" | "/dev/lxd" | "/dev/incus" => {
+        "/dev/null" | "/dev/kmsg" | "/.dockerenv" | "/run/.containerenv" | "/dev/lxd"
+        | "/dev/incus" => {
             return None;
         }
         _ => panic!("what may be secret in {path}? Say it here"),
@@ -501,6 +502,7 @@ fn what_is_not_read_is_not_kept() {
         "configuration",
         "environment",
         "extlinux",
+        "key",
         "marker",
         "mounts",
         "next command line",
@@ -510,6 +512,7 @@ fn what_is_not_read_is_not_kept() {
         "snap.yaml",
         "stamp",
         "state",
+        "swaps",
         "toml",
         "unit",
         "version",

@@ -10,7 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
 mod captured;
+mod schema;
 
 use captured::{Case, Cases};
 
@@ -64,6 +67,8 @@ fn json_says_the_same_as_text() {
         let (text, exit) = run(case, &[]);
         let (json, json_exit) = run(case, &["--json"]);
         let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let violations = schema::violations(&document);
+        assert!(violations.is_empty(), "{}: {violations:#?}", case.name);
         assert_eq!(exit, json_exit, "{}", case.name);
         assert_eq!(document["schema"], 1);
         assert_eq!(document["exit"].to_string(), exit, "{}", case.name);
@@ -75,6 +80,30 @@ fn json_says_the_same_as_text() {
             );
         }
     }
+}
+
+/// Else the schema would let through what it does not describe.
+#[test]
+fn the_schema_refuses_what_it_does_not_describe() {
+    let case = &Cases::only("05-stray-in-kubepods").all[0];
+    let report: serde_json::Value = serde_json::from_str(&run(case, &["--json"]).0).unwrap();
+    assert_eq!(schema::violations(&report), [""; 0]);
+    for (place, name, value) in [
+        ("", "new", json!(1)),
+        ("", "exit", json!(2)),
+        ("", "host", json!([])),
+        ("/host", "mounts", json!([1])),
+        ("/findings/0", "new", json!(null)),
+        ("/findings/0", "fault", json!("no-such-fault")),
+        ("/steps/0", "faults", json!(["no-such-fault"])),
+    ] {
+        let mut changed = report.clone();
+        changed.pointer_mut(place).unwrap()[name] = value;
+        assert_eq!(schema::violations(&changed).len(), 1, "{place}/{name}");
+    }
+    let mut incomplete = report;
+    incomplete.as_object_mut().unwrap().remove("exit");
+    assert_eq!(schema::violations(&incomplete).len(), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is made from the program's own tables: the journal's catalog, the manual page's lists of
-//! options and faults, the table of faults in docs/troubleshooting.md, and the completions.
-//! `tests/generate` writes them; this test fails where one of them differs from what it would write.
+//! options and faults, the table of faults in docs/troubleshooting.md, the faults and outcomes in the
+//! schema of the JSON report, and the completions. `tests/generate` writes them; this test fails
+//! where one of them differs from what it would write.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +17,7 @@ use kubepods_repair::report::catalog::journal_catalog;
 /// Makes a file whole from what it holds now.
 type Maker = fn(&str) -> String;
 
-const FILES: [(&str, Maker); 6] = [
+const FILES: [(&str, Maker); 7] = [
     ("systemd/catalog/kubepods-repair.catalog", |_| {
         journal_catalog()
     }),
@@ -25,6 +26,7 @@ const FILES: [(&str, Maker); 6] = [
     ("packaging/completions/kubepods-repair.fish", |_| fish()),
     ("packaging/completions/kubepods-repair.zsh", |_| zsh()),
     ("docs/troubleshooting.md", troubleshooting),
+    ("docs/report.schema.json", schema),
 ];
 
 fn path(name: &str) -> PathBuf {
@@ -111,10 +113,26 @@ fn troubleshooting(page: &str) -> String {
     )
 }
 
+fn schema(text: &str) -> String {
+    let faults: Vec<&str> = Fault::all().iter().map(|fault| fault.name).collect();
+    let text = enumerated(text, "faults", &faults);
+    enumerated(&text, "outcomes", &Outcome::ALL.map(Outcome::name))
+}
+
+/// With these names in the enum whose comment says what they are.
+fn enumerated(text: &str, what: &str, names: &[&str]) -> String {
+    let begin = format!("\"$comment\": \"{what}, made by tests/generate\",\n      \"enum\": [");
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| format!("\n        \"{name}\""))
+        .collect();
+    between(text, &begin, "\n      ]", &names.join(","))
+}
+
 const HEAD: &str = "Made by tests/generate from src/cli.rs.";
 
 /// The names of all faults, from the installed program.
-const FAULTS: &str = "kubepods-repair --explain 2>/dev/null | sed '/^$/,$d; s/ .*//'";
+const FAULTS: &str = "kubepods-repair --explain 2>/dev/null | awk '/^  [a-z]/ {print $1}'";
 
 /// The options that take this value, as the shells see them.
 fn with_value(value: Operand) -> Vec<String> {

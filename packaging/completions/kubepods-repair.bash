@@ -5,7 +5,7 @@ _kubepods_repair() {
   COMPREPLY=()
   case $before in
     --explain)
-      faults=$(kubepods-repair --explain 2>/dev/null | sed '/^$/,$d; s/ .*//')
+      faults=$(kubepods-repair --explain 2>/dev/null | awk '/^  [a-z]/ {print $1}')
       mapfile -t COMPREPLY < <(compgen -W "$faults" -- "$word") ;;
     --root|--textfile)
       compopt -o filenames

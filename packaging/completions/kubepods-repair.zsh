@@ -2,7 +2,7 @@
 # Made by tests/generate from src/cli.rs.
 _kubepods_repair_faults() {
   local -a faults
-  faults=(${(f)"$(kubepods-repair --explain 2>/dev/null | sed '/^$/,$d; s/ .*//')"})
+  faults=(${(f)"$(kubepods-repair --explain 2>/dev/null | awk '/^  [a-z]/ {print $1}')"})
   _describe fault faults
 }
 _arguments \

@@ -49,3 +49,18 @@ impl Eq for Fault {}
 
 /// The faults of one file.
 pub type Family = &'static [&'static Fault];
+
+/// Families that `--explain` lists under one heading.
+#[derive(Debug)]
+pub struct Area {
+    /// The heading.
+    pub title: &'static str,
+    pub(super) families: &'static [Family],
+}
+
+impl Area {
+    /// Its faults, family by family.
+    pub fn faults(&self) -> impl Iterator<Item = &'static Fault> {
+        self.families.iter().copied().flatten().copied()
+    }
+}

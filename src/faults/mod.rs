@@ -39,43 +39,67 @@ use crate::kubelet::Settings;
 pub use crate::repair::step::Step;
 use crate::state::Notes;
 use case::Case;
-pub use fault::{Family, Fault, Nature};
+pub use fault::{Area, Family, Fault, Nature};
 use finding::hold_back;
 pub use finding::{Finding, Impact, Location, Remedy, Severity};
 pub use terms::{Learned, Occasion, Terms};
 
-/// Every family. A new file of faults is added here and in [`judge`].
-const FAMILIES: &[Family] = &[
-    absent::FAULTS,
-    blockers::FAULTS,
-    boot::FAULTS,
-    claims::FAULTS,
-    confinement::FAULTS,
-    container::FAULTS,
-    controllers::FAULTS,
-    disk::FAULTS,
-    driver::FAULTS,
-    freezer::FAULTS,
-    groups::FAULTS,
-    leftovers::FAULTS,
-    limits::FAULTS,
-    node::FAULTS,
-    services::FAULTS,
-    settings::FAULTS,
-    slices::FAULTS,
-    stale_pods::FAULTS,
-    state_files::FAULTS,
-    strays::FAULTS,
-    threaded::FAULTS,
-    v1::FAULTS,
-    v1::groups::FAULTS,
-    v1::mounts::FAULTS,
+/// Every family, by area. A new file of faults is added here and in `judge`.
+pub const AREAS: &[Area] = &[
+    Area {
+        title: "Controllers",
+        families: &[
+            absent::FAULTS,
+            blockers::FAULTS,
+            claims::FAULTS,
+            controllers::FAULTS,
+        ],
+    },
+    Area {
+        title: "kubepods and its groups",
+        families: &[
+            groups::FAULTS,
+            services::FAULTS,
+            strays::FAULTS,
+            stale_pods::FAULTS,
+            threaded::FAULTS,
+            freezer::FAULTS,
+        ],
+    },
+    Area {
+        title: "Limits",
+        families: &[limits::FAULTS, leftovers::FAULTS],
+    },
+    Area {
+        title: "Cgroup driver and slices",
+        families: &[driver::FAULTS, slices::FAULTS],
+    },
+    Area {
+        title: "The kubelet's settings and service",
+        families: &[settings::FAULTS, confinement::FAULTS],
+    },
+    Area {
+        title: "The kubelet's state files",
+        families: &[state_files::FAULTS],
+    },
+    Area {
+        title: "The node and its boot",
+        families: &[node::FAULTS, disk::FAULTS, boot::FAULTS],
+    },
+    Area {
+        title: "Containers",
+        families: &[container::FAULTS],
+    },
+    Area {
+        title: "Version 1 of cgroups",
+        families: &[v1::FAULTS, v1::groups::FAULTS, v1::mounts::FAULTS],
+    },
 ];
 
 impl Fault {
     /// All faults, by name.
     pub fn all() -> Vec<&'static Self> {
-        let mut all: Vec<&Self> = FAMILIES.iter().copied().flatten().copied().collect();
+        let mut all: Vec<&Self> = AREAS.iter().flat_map(Area::faults).collect();
         all.sort_by_key(|fault| fault.name);
         all
     }

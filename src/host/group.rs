@@ -116,8 +116,7 @@ pub struct Group {
     pub max_depth: Option<u64>,
     /// `nr_descendants` of `cgroup.stat`; only read where there is a limit on it.
     pub descendants: u64,
-    /// `memory.max`, where it is a number; only looked up where something has to be made below, see
-    /// [`memory_limit`].
+    /// `memory.max`, where it is a number; only looked up where something has to be made below.
     pub memory: Option<MemoryLimit>,
     /// What the kubelet never sets back, where the group has it; only read of its own groups.
     pub settings: Vec<Setting>,

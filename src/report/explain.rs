@@ -1,22 +1,30 @@
 //! `--explain`: each fault's meaning, signs, repair and discussions.
 
 use super::lines::fill;
-use crate::faults::Fault;
+use crate::cli;
+use crate::faults::{AREAS, Area, Fault};
 
-/// All that is known of one fault, or a line for each of them.
+/// All that is known of one fault, or the titles of all faults by area.
 pub fn explain(fault: Option<&Fault>) -> String {
     fault.map_or_else(all, one)
 }
 
 fn all() -> String {
-    let faults = Fault::all();
-    let width = faults.iter().map(|fault| fault.name.len()).max();
-    let width = width.unwrap_or(0);
+    let lengths = AREAS.iter().flat_map(Area::faults);
+    let width = lengths.map(|fault| fault.name.len()).max().unwrap_or(0);
     let mut text = String::new();
-    for fault in faults {
-        text += &format!("{:width$}  {}\n", fault.name, fault.title);
+    for area in AREAS {
+        text += &format!("{}\n", area.title);
+        for fault in area.faults() {
+            let mut name = fault.name;
+            for line in cli::fill(fault.title, 80 - width - 4).lines() {
+                text += &format!("  {name:width$}  {line}\n");
+                name = "";
+            }
+        }
+        text.push('\n');
     }
-    text + "\nkubepods-repair --explain FAULT tells all about one of them.\n"
+    text + "kubepods-repair --explain FAULT explains one of them.\n"
 }
 
 fn one(fault: &Fault) -> String {
@@ -37,4 +45,27 @@ fn one(fault: &Fault) -> String {
         text += &format!("https://github.com/{address}\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_names_each_fault_once_and_fits_a_terminal() {
+        let text = all();
+        let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+        let rows = text.lines().filter(is_name);
+        let mut names: Vec<&str> = rows
+            .filter_map(|row| row.split_whitespace().next())
+            .collect();
+        names.sort_unstable();
+        let known: Vec<&str> = Fault::all().iter().map(|fault| fault.name).collect();
+        assert_eq!(names, known);
+        let wide: Vec<&str> = text
+            .lines()
+            .filter(|line| line.chars().count() > 80)
+            .collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
 }

@@ -1,5 +1,5 @@
 //! For programs. `schema` grows by one whenever a field changes its meaning or goes away; new
-//! fields may come at any time.
+//! fields may come at any time. docs/report.schema.json describes each.
 
 use std::path::Path;
 
