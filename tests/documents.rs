@@ -1,5 +1,5 @@
-//! What the documents name exists: options, faults, units, files of this project, and the targets of
-//! links.
+//! What the documents name exists: options, faults, units, files of this project, and the targets
+//! of links.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,7 +1,7 @@
 //! What is made from the program's own tables: the journal's catalog, the manual page's lists of
-//! options and faults, the table of faults in docs/troubleshooting.md, the faults and outcomes in the
-//! schema of the JSON report, and the completions. `tests/generate` writes them; this test fails
-//! where one of them differs from what it would write.
+//! options and faults, the table of faults in docs/troubleshooting.md, the faults and outcomes in
+//! the schema of the JSON report, and the completions. `tests/generate` writes them; this test
+//! fails where one of them differs from what it would write.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,8 +1,8 @@
-//! The file system of MicroK8s' data, where nothing can be written any longer: reported, since only a
-//! check of the file system, or somebody who knows what may go, can help.
+//! The file system of MicroK8s' data, where nothing can be written any longer. This is reported:
+//! only a check of the file system helps, or somebody who knows which files may go.
 //!
-//! Rests on MicroK8s' wrapper `run-kubelite-with-args`, which rewrites args/kubelite at every start,
-//! and on the kubelet's state files, which it writes at its first start.
+//! Rests on MicroK8s' wrapper `run-kubelite-with-args`, which rewrites args/kubelite at every
+//! start, and on the kubelet's state files, which it writes at its first start.
 
 use crate::faults::fault::{Fault, Nature};
 use crate::faults::finding::{Finding, Impact, Location, Remedy};

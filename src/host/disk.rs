@@ -1,7 +1,7 @@
 //! The file system that MicroK8s keeps its data on.
 //!
-//! Rests on `errors=remount-ro` of ext4(5), and on the kernel's `Documentation/ABI/testing/sysfs-fs-ext4`
-//! for what made it so.
+//! Rests on `errors=remount-ro` of ext4(5). What made it so is in sysfs
+//! (`Documentation/ABI/testing/sysfs-fs-ext4`).
 
 use std::path::Path;
 

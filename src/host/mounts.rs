@@ -397,9 +397,9 @@ mod tests {
                     0:27 / /sys/fs/cgroup ro shared:1 - tmpfs S rw\n32 31 0:28 /a\\040b \
                     /sys/fs/cgroup/cpuset rw - cgroup S rw,cpuset,release_agent=/S,name=a\n33 22 \
                     0:29 / /opt/c rw - cgroup2 S rw\n";
-        let kept = "20 1 8:1 / / rw - ext4 none rw\n21 20 0:20 / /sys rw - sysfs none rw\n22 20 0:0 \
-                    / /BLANKED rw - fuse none rw\n31 21 0:27 / /sys/fs/cgroup ro - tmpfs none \
-                    rw\n32 31 0:28 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup none \
+        let kept = "20 1 8:1 / / rw - ext4 none rw\n21 20 0:20 / /sys rw - sysfs none rw\n\
+                    22 20 0:0 / /BLANKED rw - fuse none rw\n31 21 0:27 / /sys/fs/cgroup ro - tmpfs \
+                    none rw\n32 31 0:28 /a\\040b /sys/fs/cgroup/cpuset rw - cgroup none \
                     rw,cpuset,release_agent=BLANKED,name=a\n33 22 0:29 / /opt/c rw - cgroup2 none \
                     rw\n";
         assert_eq!(keep(text), kept);

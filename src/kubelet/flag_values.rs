@@ -104,7 +104,8 @@ fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, LineError> {
     group(flag).map(Some)
 }
 
-/// `name=value,name=value`: in place of what the configuration file says, or behind an earlier flag.
+/// `name=value,name=value`: in place of what the configuration file says, or added to an earlier
+/// flag.
 fn merge(
     map: &mut BTreeMap<String, Sourced<String>>,
     flag: &Flag,

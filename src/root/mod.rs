@@ -327,8 +327,8 @@ impl Root {
         absent_is_none(answer.map_err(failed("look for room in", path)))
     }
 
-    /// Asks the kernel for one inotify(7) watch on `folder`, which is given back at once: there is no
-    /// other way to know whether there is one left for root.
+    /// Asks the kernel for one inotify(7) watch on `folder`, which is given back at once. There is
+    /// no other way to know whether one is left for root.
     ///
     /// # Errors
     /// `EMFILE` where all of root's instances are in use, `ENOSPC` where all of its watches are.

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 /// /sys/fs/cgroup/x`.
 pub const ERRNO_FILE: &str = ".errnos";
 
-/// The list of file systems in a captured tree, a line for each path that was asked about: bytes and
-/// inodes that are free, `-` where the file system has no fixed number of these.
+/// The list of file systems in a captured tree, a line for each path that was asked about: free
+/// bytes, and free inodes, or `-` where the file system has no fixed number of these.
 pub const ROOM_FILE: &str = ".room";
 
 /// What a file system has room for.
