@@ -1,6 +1,6 @@
 //! What a fault is called, and what is said of it wherever it is named.
 //!
-//! `--explain`, the journal's catalog, the manual page and README's table are made from these
+//! `--explain`, the journal's catalog, the manual page and the table of faults are made from these
 //! words (`tests/generate`). A fault's words stand in the file of its rule.
 
 /// A fault, by what is wrong. Names and ids never change: alerts and scripts rely on them.
@@ -20,7 +20,7 @@ pub struct Fault {
     pub remedy: &'static str,
     /// What is left to the administrator, or can be done without this program.
     pub by_hand: &'static str,
-    /// [`Self::remedy`] in a few words, for README's table.
+    /// [`Self::remedy`] in a few words, for the table in docs/troubleshooting.md.
     pub does: &'static str,
     /// Public issues in which others met it: `owner/repository#number`.
     pub threads: &'static [&'static str],

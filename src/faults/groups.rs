@@ -139,15 +139,32 @@ fn cgroup_root_missing(case: &Case) -> Option<Finding> {
         "the kubelet demands it and never makes it, and cgroups made by hand are gone after every \
          boot",
     );
-    let evidence = "the cgroup that --cgroup-root names does not exist";
+    let evidence = "the cgroup that --cgroup-root names does not exist".to_owned();
+    let evidence = evidence + &renamed(path);
     Some(CGROUP_ROOT_MISSING.finding(impact, case.at(path), evidence, Remedy::Steps(steps)))
 }
 
 fn reserved_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let steps = make_demanded(case, path)?;
     let impact = Impact::fatal("the kubelet demands it and never makes it");
-    let evidence = "the reserved cgroup that the kubelet has to enforce does not exist";
+    let evidence = "the reserved cgroup that the kubelet has to enforce does not exist".to_owned();
+    let evidence = evidence + &renamed(path);
     Some(RESERVED_GROUP_MISSING.finding(impact, case.at(path), evidence, Remedy::Steps(steps)))
+}
+
+/// What the systemd driver makes of a name that is a unit's already: one more suffix. Empty for any
+/// other name.
+fn renamed(path: &CgroupPath) -> String {
+    let name = path.name().to_string_lossy();
+    let given = name.strip_suffix(".slice").unwrap_or_default();
+    let is_unit = [".service", ".slice", ".scope"]
+        .iter()
+        .any(|suffix| given.ends_with(suffix));
+    if is_unit {
+        format!("; with the systemd driver the kubelet takes the name {given} for the slice {name}")
+    } else {
+        String::new()
+    }
 }
 
 /// A reserved group that is there and that the kubelet refuses: its parent passes controllers on
