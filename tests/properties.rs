@@ -583,7 +583,7 @@ fn nothing_is_built_in_vain(findings: &[Finding], steps: &[&Step], what: &str) {
         "{what}: {steps:#?}"
     );
     for finding in findings {
-        let told = matches!(&finding.remedy, Remedy::Tell(how) if !how.is_empty());
+        let told = matches!(&finding.remedy, Remedy::Tell(how) if !how.words.is_empty());
         let is_there = |fault| findings.iter().any(|other| other.fault == fault);
         let waits_for_one_that_is_there =
             matches!(finding.remedy, Remedy::Waits(fault) if is_there(fault));

@@ -146,7 +146,7 @@ fn pinned(case: &Case, blockers: &Blockers, is_alone: bool) -> Option<Finding> {
     let blocked = Blocked::find(case, blockers, "cpuset", |task| task.pinned)?;
     let remedy = match restart(case, &blocked.tasks, is_alone) {
         Ok(step) => Remedy::step(step),
-        Err(why_not) => Remedy::Tell(by_hand(&blocked, &why_not)),
+        Err(why_not) => Remedy::tell(by_hand(&blocked, &why_not)),
     };
     let effect = "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs \
                   lives outside the root cgroup, and the kubelet then says that kubepods doesn't \

@@ -63,7 +63,7 @@ fn on_v1(case: &Case, claim: &Claim) -> Finding {
         "version 2 no longer has it: the kubelet starts without it and cannot enforce the limits \
          that need it",
     );
-    let finding = CONTROLLER_ON_V1.finding(impact, location, evidence, Remedy::Tell(how));
+    let finding = CONTROLLER_ON_V1.finding(impact, location, evidence, Remedy::tell(how));
     finding.about(Controllers::parse(controller))
 }
 

@@ -48,7 +48,7 @@ pub(super) fn read_only(host: &Host, mount: &Path) -> Finding {
     let impact = Impact::fatal("the kubelet can neither make a group nor set a limit");
     let location = Location::Mount(mount.to_owned());
     let evidence = "the cgroup file system is mounted read-only";
-    let remedy = Remedy::Tell(make_writable(host.boot.container.as_ref(), mount));
+    let remedy = Remedy::tell(make_writable(host.boot.container.as_ref(), mount));
     READ_ONLY_CGROUPFS.finding(impact, location, evidence, remedy)
 }
 

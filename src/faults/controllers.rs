@@ -172,13 +172,13 @@ fn cannot_pass_on(case: &Case, group: &Group, lacking: &Controllers) -> Finding 
     let location = case.at_file(path, "cgroup.procs");
     if path.is_root() {
         let how = container::vacate(case.host.boot.container.as_ref());
-        return NESTED_ROOT_BUSY.finding(impact, location, evidence, Remedy::Tell(how));
+        return NESTED_ROOT_BUSY.finding(impact, location, evidence, Remedy::tell(how));
     }
     let how = format!(
         "this group is not the kubelet's: move its processes into a group of their own below or \
          beside {path}"
     );
-    STRAY_PROCESSES.finding(impact, location, evidence, Remedy::Tell(how))
+    STRAY_PROCESSES.finding(impact, location, evidence, Remedy::tell(how))
 }
 
 fn refused(case: &Case, refusal: &Refusal, lacking: &Controllers) -> Finding {

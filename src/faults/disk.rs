@@ -104,6 +104,6 @@ fn full(system: &FileSystem, room: Room) -> Option<Finding> {
     };
     let impact = Impact::fatal(ENDS);
     let location = Location::Mount(system.point.clone());
-    let remedy = Remedy::Tell(format!("{remedy}; make room, then: snap restart microk8s"));
+    let remedy = Remedy::tell(format!("{remedy}; make room, then: snap restart microk8s"));
     Some(FILE_SYSTEM_FULL.finding(impact, location, evidence, remedy))
 }

@@ -122,10 +122,19 @@ impl fmt::Display for Location {
 pub enum Remedy {
     /// This program does it.
     Steps(Vec<Step>),
-    /// The administrator has to: what, without a full stop.
-    Tell(String),
+    /// The administrator has to.
+    Tell(Advice),
     /// It would be done, but this other fault has to be cured first.
     Waits(&'static Fault),
+}
+
+/// What the administrator has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// A sentence or two, without the last full stop. Where there are commands, they follow it.
+    pub words: String,
+    /// What can be pasted into a root shell, line by line.
+    pub commands: Vec<String>,
 }
 
 impl Remedy {
@@ -134,9 +143,24 @@ impl Remedy {
         Self::Steps(vec![step])
     }
 
-    /// What the administrator has to do, without a full stop.
-    pub fn tell(how: impl Into<String>) -> Self {
-        Self::Tell(how.into())
+    /// What the administrator has to do where no command does it, without the last full stop.
+    pub fn tell(words: impl Into<String>) -> Self {
+        Self::Tell(Advice {
+            words: words.into(),
+            commands: Vec::new(),
+        })
+    }
+
+    /// What the administrator has to do, without the last full stop, and the commands that do it,
+    /// line by line.
+    pub fn run<C: Into<String>>(
+        words: impl Into<String>,
+        commands: impl IntoIterator<Item = C>,
+    ) -> Self {
+        Self::Tell(Advice {
+            words: words.into(),
+            commands: commands.into_iter().map(Into::into).collect(),
+        })
     }
 }
 

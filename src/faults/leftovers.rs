@@ -114,5 +114,5 @@ pub(super) fn finding(
     };
     let how = format!("unless it was set on purpose: {}", undo.join("; "));
     let location = Location::Cgroup(mount.to_owned(), group.clone());
-    Some(LEFTOVER_LIMITS.finding(impact, location, found.join(", "), Remedy::Tell(how)))
+    Some(LEFTOVER_LIMITS.finding(impact, location, found.join(", "), Remedy::tell(how)))
 }

@@ -41,7 +41,7 @@ use crate::state::Notes;
 use case::Case;
 pub use fault::{Area, Family, Fault, Nature};
 use finding::hold_back;
-pub use finding::{Finding, Impact, Location, Remedy, Severity};
+pub use finding::{Advice, Finding, Impact, Location, Remedy, Severity};
 pub use terms::{Learned, Occasion, Terms};
 
 /// Every family, by area. A new file of faults is added here and in `judge`.

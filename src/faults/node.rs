@@ -211,7 +211,7 @@ fn emptied(settings: &Settings, host: &Host) -> Vec<Finding> {
         };
         let evidence = format!("it holds {what}, as a power cut may leave it");
         let location = Location::File(file.clone());
-        FILE_EMPTIED.finding(impact, location, evidence, Remedy::Tell(restore(file)))
+        FILE_EMPTIED.finding(impact, location, evidence, Remedy::tell(restore(file)))
     };
     all.map(finding).collect()
 }
@@ -341,7 +341,7 @@ fn kernel_parameters(settings: &Settings, host: &Host) -> Option<Finding> {
             "the kubelet is told not to set them (--protect-kernel-defaults), and does not start \
              (\"invalid kernel flag\")",
         );
-        let remedy = Remedy::Tell(command);
+        let remedy = Remedy::tell(command);
         return Some(KERNEL_DEFAULTS_DIFFER.finding(impact, location, evidence, remedy));
     }
     if is_in_user_namespace(settings) {
@@ -349,7 +349,7 @@ fn kernel_parameters(settings: &Settings, host: &Host) -> Option<Finding> {
     }
     let impact = Impact::fatal("the kubelet sets them at its start, and ends where it cannot");
     let evidence = format!("/proc/sys is read-only; {evidence}");
-    let remedy = Remedy::Tell(format!("on the machine outside: {command}"));
+    let remedy = Remedy::tell(format!("on the machine outside: {command}"));
     Some(KERNEL_PARAMETERS_READ_ONLY.finding(impact, location, evidence, remedy))
 }
 
@@ -376,7 +376,7 @@ fn kernel_log(settings: &Settings, host: &Host) -> Option<Finding> {
         Some(Manager::Nspawn) => "start it with --bind=/dev/kmsg",
         Some(Manager::Wsl | Manager::Other(_)) | None => "let its manager pass it in",
     };
-    let remedy = Remedy::Tell(format!(
+    let remedy = Remedy::tell(format!(
         "{how}; or in the container: echo 'L /dev/kmsg - - - - /dev/console' \
          >/etc/tmpfiles.d/kmsg.conf; systemd-tmpfiles --create"
     ));
@@ -395,7 +395,7 @@ fn inotify(host: &Host) -> Option<Finding> {
     let limit = if limit.is_empty() { "its limit" } else { limit };
     let parameter = used_up.parameter();
     let evidence = format!("all of root's inotify {what} are in use, up to the limit of {limit}");
-    let remedy = Remedy::Tell(format!(
+    let remedy = Remedy::tell(format!(
         "sysctl -w {parameter}={enough}; to make it stay: echo {parameter}={enough} > \
          /etc/sysctl.d/90-inotify.conf"
     ));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cgroup::CgroupPath;
-use crate::faults::{Finding, Remedy};
+use crate::faults::{Advice, Finding, Remedy};
 use crate::host::Host;
 use crate::host::mounts::Mode;
 use crate::kubelet::{Settings, Sourced};
@@ -42,7 +42,10 @@ pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
         Remedy::Steps(_) if report.dry_run => "kubepods-repair would repair it",
         _ if report.remains(finding).is_none() => "repaired",
         Remedy::Steps(_) => "not repaired, see the steps",
-        Remedy::Tell(how) => how,
+        Remedy::Tell(advice) if advice.commands.is_empty() => &advice.words,
+        Remedy::Tell(Advice { words, commands }) => {
+            return format!("{words}: {}", commands.join("; "));
+        }
         Remedy::Waits(fault) => return format!("blocked by {}", fault.name),
     };
     words.to_owned()

@@ -108,14 +108,14 @@ fn not_mounted(host: &Host, hierarchy: &Unmounted) -> Finding {
         Some(Obstacle::Barred(word)) => {
             let evidence =
                 format!("{names}: not mounted, and the kernel's command line says {word}");
-            let remedy = Remedy::Tell(absent::without_word(host, false, word, &controllers));
+            let remedy = Remedy::tell(absent::without_word(host, false, word, &controllers));
             (&CONTROLLER_ABSENT, evidence, remedy)
         }
         Some(Obstacle::Disabled) => {
             let evidence = format!("{names}: switched off in this kernel");
             let disabled = host.kernel.disabled_controllers();
             let word = disabled.iter().find(|(name, _)| controllers.contains(name));
-            let remedy = Remedy::Tell(match word {
+            let remedy = Remedy::tell(match word {
                 Some((_, word)) => absent::without_word(host, false, word, &controllers),
                 None => absent::with_words(host, false, &controllers),
             });
@@ -180,7 +180,7 @@ pub(in crate::faults) fn nothing(host: &Host) -> Finding {
     };
     let effect = "the kubelet takes this for version 1, finds none of its hierarchies, and ends";
     let location = Location::Mount(PathBuf::from(CGROUP_MOUNT));
-    HIERARCHY_NOT_MOUNTED.finding(Impact::fatal(effect), location, evidence, Remedy::Tell(how))
+    HIERARCHY_NOT_MOUNTED.finding(Impact::fatal(effect), location, evidence, Remedy::tell(how))
 }
 
 /// Mounted as systemd would have, where that is possible without making or hiding anything.
