@@ -56,6 +56,14 @@ pub const OPTIONS: &[OptionWords] = &[
         manual: "Say what is wrong and what would be done; change nothing.",
     },
     OptionWords {
+        short: Some('v'),
+        long: "verbose",
+        value: None,
+        title: "show settings and controllers",
+        help: "also show every setting with its origin and every controller",
+        manual: "Also show every setting with its origin and every controller.",
+    },
+    OptionWords {
         short: None,
         long: "pre-start",
         value: None,
@@ -240,9 +248,12 @@ pub enum Command {
 
 /// How to look, and what may be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub struct Options {
     /// `--dry-run`
     pub dry_run: bool,
+    /// `--verbose`
+    pub verbose: bool,
     /// `--pre-start` or not.
     pub occasion: Occasion,
     /// `--root`
@@ -299,6 +310,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
 
     let mut options = Options {
         dry_run: false,
+        verbose: false,
         occasion: Occasion::ByHand,
         root: None,
         capture: None,
@@ -310,6 +322,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
     while let Some(arg) = parser.next()? {
         match arg {
             Short('n') | Long("dry-run") => options.dry_run = true,
+            Short('v') | Long("verbose") => options.verbose = true,
             Long("pre-start") => options.occasion = Occasion::PreStart,
             Long("early") => options.occasion = Occasion::Early,
             Long("boot") => options.occasion = Occasion::Boot,
@@ -420,6 +433,19 @@ mod tests {
             "--explain --json",
         ] {
             assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+        for (line, verbose) in [
+            ("-v", true),
+            ("--verbose --json", true),
+            ("-nv", true),
+            ("--boot -v --textfile /x", true),
+            ("-n", false),
+        ] {
+            let Some(Command::Run(options)) = parsed(line) else {
+                panic!("no run: {line}")
+            };
+            assert_eq!(options.verbose, verbose, "{line}");
+            assert_eq!(options.dry_run, line.contains("-n"), "{line}");
         }
         assert_eq!(parsed("-n -V"), Some(Command::Version));
         assert_eq!(parsed("--json --help"), Some(Command::Help));

@@ -14,8 +14,9 @@ _kubepods_repair() {
       compopt -o filenames
       mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
     *)
-      options+=" -n --dry-run --pre-start --early --boot --shutdown --no-restart --root"
-      options+=" --capture --json --explain --textfile -h --help -V --version"
+      options+=" -n --dry-run -v --verbose --pre-start --early --boot --shutdown"
+      options+=" --no-restart --root --capture --json --explain --textfile -h --help"
+      options+=" -V --version"
       mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word") ;;
   esac
 }

@@ -1,6 +1,7 @@
 # fish completion for kubepods-repair. Made by tests/generate from src/cli.rs.
 complete -c kubepods-repair -f
 complete -c kubepods-repair -s n -l dry-run -d 'change nothing'
+complete -c kubepods-repair -s v -l verbose -d 'show settings and controllers'
 complete -c kubepods-repair -l pre-start -d 'as before kubelite'
 complete -c kubepods-repair -l early -d 'as before k8s-dqlite'
 complete -c kubepods-repair -l boot -d 'as at boot'

@@ -7,6 +7,7 @@ _kubepods_repair_faults() {
 }
 _arguments \
   '(-n --dry-run)'{-n,--dry-run}'[change nothing]' \
+  '(-v --verbose)'{-v,--verbose}'[show settings and controllers]' \
   '--pre-start[as before kubelite]' \
   '--early[as before k8s-dqlite]' \
   '--boot[as at boot]' \
