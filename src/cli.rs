@@ -212,23 +212,37 @@ Exit status:
 "
 }
 
-/// Breaks a paragraph into lines of at most `width` characters.
+/// Breaks a paragraph into lines of at most `width` characters. A word that is longer is broken
+/// after a `/`, if it has one.
 pub fn fill(paragraph: &str, width: usize) -> String {
     let mut filled = String::new();
     let mut used = 0;
     for word in paragraph.split(' ') {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > width {
+        if used > 0 && used + 1 + word.chars().count() > width {
             filled.push('\n');
             used = 0;
         } else if used > 0 {
             filled.push(' ');
             used += 1;
         }
-        filled.push_str(word);
-        used += length;
+        let mut rest = word;
+        while let Some((head, tail)) = broken(rest, width) {
+            filled.push_str(head);
+            filled.push('\n');
+            rest = tail;
+        }
+        filled.push_str(rest);
+        used += rest.chars().count();
     }
     filled
+}
+
+/// A word in two parts, the first of which fits; `None` where the whole word does.
+fn broken(word: &str, width: usize) -> Option<(&str, &str)> {
+    let (end, _) = word.char_indices().nth(width)?;
+    let slash = word.get(..end)?.rfind('/').filter(|index| *index > 0);
+    word.split_at_checked(slash.map_or(end, |index| index + 1))
+        .filter(|(head, _)| !head.is_empty())
 }
 
 /// What the program was asked to do.

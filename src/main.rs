@@ -1,6 +1,6 @@
 //! Arguments in, exit status out; everything else is the library's.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -63,9 +63,10 @@ fn examine(options: &Options) -> Exit {
     if options.json {
         print(&report::json::render(&report));
     } else if !(to_journal && report::journal::is_stream_of(&io::stdout())) {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour = io::stdout().is_terminal() && !no_colour;
-        print(&report::text::render(&report, colour));
+        print(&report::text::render(
+            &report,
+            report::terminal::view(options.verbose),
+        ));
     }
     report.exit()
 }

@@ -214,6 +214,7 @@ impl Run<'_> {
                 return Ok(Some((host, restarts)));
             }
             if planned.is_empty() || planned == in_vain {
+                report.host_after = Some(host);
                 return Ok(None);
             }
             let taken = self.take(&host, planned.clone(), until);

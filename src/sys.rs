@@ -1,7 +1,8 @@
 //! The one module with `unsafe`: a deadline that holds whatever the rest of the program waits for,
-//! and that says what that was.
+//! and that says what that was; and the width of a terminal.
 
 use std::borrow::Cow;
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -54,6 +55,22 @@ pub fn doing(activity: impl Into<Words>) {
 
 fn keep(place: &AtomicPtr<Words>, words: Words) {
     place.store(Box::leak(Box::new(words)), Ordering::Release);
+}
+
+/// How wide this terminal is; `None` where it is none or does not know.
+pub fn columns(terminal: &impl AsFd) -> Option<usize> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let descriptor = terminal.as_fd().as_raw_fd();
+    #[expect(unsafe_code, reason = "nothing else asks a terminal for its size")]
+    // SAFETY: the kernel writes one `winsize` to the pointer, which is that of one, and the
+    // descriptor is open for as long as `terminal` is borrowed (ioctl_tty(2)).
+    let answer = unsafe { libc::ioctl(descriptor, libc::TIOCGWINSZ, &raw mut size) };
+    (answer == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 extern "C" fn give_up(_: libc::c_int) {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Exit, Options};
-use crate::faults::{Finding, Occasion, Remedy};
+use crate::faults::{Finding, Nature, Occasion, Remedy, Severity};
 use crate::host::Host;
 use crate::host::v1::Hierarchy;
 use crate::kubelet::layout;
@@ -39,6 +39,8 @@ pub struct Report {
     pub settings: Option<Settings>,
     /// What the host has, once it has been looked at.
     pub host: Option<Host>,
+    /// What it has after the repair, where something was repaired.
+    pub host_after: Option<Host>,
     /// What the first look found.
     pub findings: Vec<Finding>,
     /// What was done, or would be.
@@ -92,6 +94,7 @@ impl Report {
             disabled: None,
             settings: None,
             host: None,
+            host_after: None,
             findings: Vec::new(),
             steps: Vec::new(),
             remaining: Vec::new(),
@@ -227,64 +230,76 @@ impl Report {
         }
     }
 
-    /// The verdict in one sentence, without a full stop.
-    pub fn verdict(&self) -> String {
+    /// The verdict: the first thing that a reader wants to know.
+    pub fn verdict(&self) -> Verdict<'_> {
         if let Some(reason) = &self.unknown {
-            return format!("this host could not be judged: {reason}");
+            return Verdict::new(format!("this host could not be examined: {reason}"));
         }
         if let (Some(reason), false) = (&self.inactive, self.dry_run) {
-            return format!("MicroK8s is not active ({reason}), so there is nothing to do");
+            let sentence = format!("MicroK8s is not active ({reason}); there is nothing to do");
+            return Verdict::new(sentence);
         }
         if let Some(reason) = &self.disabled {
-            let mut verdict = format!("{reason}; nothing is changed until it is started");
-            if self.dry_run {
-                verdict += &format!(", and {}", self.when_started());
+            let unchanged = format!("{reason}; nothing is changed until it is started");
+            if !self.dry_run {
+                return Verdict::new(unchanged);
             }
-            return verdict;
+            let then = self.when_started();
+            return then.after(&format!("{unchanged}, and "));
         }
         let judgement = self.judgement();
-        let Some(reason) = &self.inactive else {
-            return judgement;
-        };
-        format!("MicroK8s is not active ({reason}), so nothing is done; otherwise: {judgement}")
+        match &self.inactive {
+            None => judgement,
+            Some(reason) => {
+                judgement.after(&format!("MicroK8s is not active ({reason}); otherwise, "))
+            }
+        }
     }
 
     /// What the start of a kubelite that is disabled would come to.
-    fn when_started(&self) -> String {
+    fn when_started(&self) -> Verdict<'_> {
         match self.remaining.iter().find(|finding| finding.is_fatal()) {
-            None => "nothing that was found would keep the kubelet from starting then".to_owned(),
+            None => Verdict::new("nothing found here would then prevent it from starting"),
             Some(_) if self.is_beyond_repair() => self.judgement(),
-            Some(finding) => format!("its pre-start would then repair {}", at(finding)),
+            Some(finding) => Verdict::about("its pre-start would then fix this", finding),
         }
     }
 
-    fn judgement(&self) -> String {
-        let fatal = self.remaining.iter().filter(|finding| finding.is_fatal());
-        let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) =
-            fatal.partition(|finding| !finding.is_beyond_repair());
-        let waits = |finding: &Finding| matches!(finding.remedy, Remedy::Waits(_));
+    fn judgement(&self) -> Verdict<'_> {
+        let (curable, beyond): (Vec<&Finding>, Vec<&Finding>) = self
+            .remaining
+            .iter()
+            .filter(|finding| finding.is_fatal())
+            .partition(|finding| !finding.is_beyond_repair());
+        let waits = |finding: &&&Finding| matches!(finding.remedy, Remedy::Waits(_));
         let own = beyond.iter().find(|finding| !waits(finding));
-        let first = own.or(beyond.first());
-        let is_unknown = self.unusable == Some(ErrorKind::Unknown);
-        match (first, curable.first()) {
-            (Some(finding), _) if is_unknown => {
-                let at = at(finding);
-                format!("whether the kubelet would start cannot be known: {at}")
+        let would_act = self.dry_run && !self.steps.is_empty();
+        if let Some(finding) = own.or(beyond.first()) {
+            if self.unusable == Some(ErrorKind::Unknown) {
+                return Verdict::about("it is not known whether the kubelet will start", finding);
             }
-            (None, Some(finding)) if self.dry_run => {
-                let at = at(finding);
-                format!("the kubelet would not start as it is ({at}); after these steps {READY}")
-            }
-            (Some(finding), _) | (None, Some(finding)) => {
-                format!("the kubelet would not start: {}", at(finding))
-            }
-            (None, None) if !self.dry_run && self.is_unfinished() => {
-                "whether the kubelet starts is not certain: not everything that was planned could \
-                 be done, see the steps"
-                    .to_owned()
-            }
-            (None, None) => READY.to_owned(),
+            return Verdict::about("the kubelet will not start", finding);
         }
+        if let Some(finding) = curable.first() {
+            let verdict = Verdict::about("the kubelet will not start", finding);
+            return verdict.fixable(would_act);
+        }
+        if !self.dry_run && self.is_unfinished() {
+            return Verdict::new(
+                "it is not certain that the kubelet will start: not every step succeeded",
+            );
+        }
+        let is_degraded = |finding: &&Finding| finding.severity() == Severity::Degraded;
+        if let Some(finding) = self.remaining.iter().find(is_degraded) {
+            let is_ours = would_act && !finding.steps().is_empty();
+            let verdict = Verdict::about(format!("{READY}, but pods will suffer"), finding);
+            return verdict.fixable(is_ours);
+        }
+        let is_healed = |finding: &Finding| finding.fault.nature != Nature::Fault;
+        if would_act && self.findings.iter().all(is_healed) {
+            return Verdict::new(format!("{READY}, which creates what is missing itself"));
+        }
+        Verdict::new(READY)
     }
 
     /// Whether a finding remains that a step of this program would repair. Housekeeping that ran
@@ -301,7 +316,7 @@ impl Report {
         })
     }
 
-    /// The healthy tree in one line.
+    /// The healthy tree in one sentence, without a full stop.
     pub fn healthy(&self) -> Option<String> {
         let layout = self.settings.as_ref()?.layout();
         let host = self.host.as_ref()?;
@@ -321,25 +336,71 @@ impl Report {
         Some(format!("{state}; {READY}"))
     }
 
-    /// Where to look next, after a run by hand that found nothing to repair.
-    pub fn elsewhere(&self) -> Option<String> {
-        let is_ready = self.outcome() == Outcome::Healthy && self.occasion == Occasion::ByHand;
-        let line = "If kubelite fails all the same: journalctl -u 'snap.microk8s.daemon-*'";
-        is_ready.then(|| line.to_owned())
-    }
-
-    /// What to type after a repair by hand, when the service had given up.
-    pub fn afterwards(&self) -> Option<String> {
-        let healed = self.outcome() == Outcome::Repaired && self.occasion == Occasion::ByHand;
-        if !(self.was_fatal() && healed) {
+    /// What to do next, and the command that does it: where to look after a run by hand that found
+    /// nothing to repair, or how to start a service that had given up.
+    pub fn next(&self) -> Option<(&'static str, String)> {
+        if self.occasion != Occasion::ByHand {
             return None;
         }
-        let (unit, service) = (MICROK8S.kubelet_unit, MICROK8S.kubelet_service);
-        let commands = format!("systemctl reset-failed {unit} && snap start {service}");
-        Some(format!("if kubelite has given up: {commands}"))
+        match self.outcome() {
+            Outcome::Healthy => {
+                let command = "journalctl -u 'snap.microk8s.daemon-*'".to_owned();
+                Some(("If kubelite still fails, read its journal", command))
+            }
+            Outcome::Repaired if self.was_fatal() => {
+                let (unit, service) = (MICROK8S.kubelet_unit, MICROK8S.kubelet_service);
+                let command = format!("systemctl reset-failed {unit} && snap start {service}");
+                Some(("If kubelite has stopped restarting, start it", command))
+            }
+            _ => None,
+        }
     }
 }
 
-fn at(finding: &Finding) -> String {
-    format!("{} at {}", finding.fault.name, finding.location)
+/// What a run came to, in one sentence, and the finding that decides it.
+#[derive(Clone, Debug)]
+pub struct Verdict<'a> {
+    /// The sentence, which begins with a small letter and has no full stop.
+    pub sentence: String,
+    /// The finding that it is about, if it is about one.
+    pub finding: Option<&'a Finding>,
+}
+
+impl<'a> Verdict<'a> {
+    fn new(sentence: impl Into<String>) -> Self {
+        Self {
+            sentence: sentence.into(),
+            finding: None,
+        }
+    }
+
+    fn about(sentence: impl fmt::Display, finding: &'a Finding) -> Self {
+        Self {
+            sentence: format!("{sentence}: {}", finding.fault.clause()),
+            finding: Some(finding),
+        }
+    }
+
+    fn after(mut self, words: &str) -> Self {
+        self.sentence.insert_str(0, words);
+        self
+    }
+
+    fn fixable(mut self, is_fixable: bool) -> Self {
+        if is_fixable {
+            self.sentence += "; kubepods-repair can fix this";
+        }
+        self
+    }
+}
+
+/// With the fault and its place, for readers that see no more than this sentence.
+impl fmt::Display for Verdict<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)?;
+        match self.finding {
+            Some(finding) => write!(f, " ({} at {})", finding.fault.name, finding.location),
+            None => Ok(()),
+        }
+    }
 }

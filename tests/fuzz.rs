@@ -420,7 +420,7 @@ fn options(root: &Path, how: &[&str]) -> Options {
 }
 
 fn check(report: &Report, options: &Options, what: &str) {
-    let told = text::render(report, false);
+    let told = text::render(report, text::View::PLAIN);
     let json = json::render(report);
     let is_deceptive = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
     assert!(

@@ -39,6 +39,23 @@ pub enum Nature {
     Note,
 }
 
+impl Fault {
+    /// [`Self::title`] as part of a sentence: with a small first letter, unless its first word is a
+    /// name.
+    pub fn clause(&self) -> String {
+        let (first, rest) = self.title.split_at(1);
+        let word = rest.split(' ').next().unwrap_or_default();
+        let is_plain = word
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c == '-' || c == '\'');
+        if is_plain {
+            format!("{}{rest}", first.to_ascii_lowercase())
+        } else {
+            self.title.to_owned()
+        }
+    }
+}
+
 impl PartialEq for Fault {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

@@ -241,6 +241,15 @@ impl Finding {
         }
     }
 
+    /// The commands with which the administrator fixes it; none where there are none, or where it is
+    /// not the administrator's to fix.
+    pub fn commands(&self) -> &[String] {
+        match &self.remedy {
+            Remedy::Tell(advice) => &advice.commands,
+            Remedy::Steps(_) | Remedy::Waits(_) => &[],
+        }
+    }
+
     /// Whether its cure adds to the tree.
     pub fn builds(&self) -> bool {
         self.steps().iter().any(Step::builds)

@@ -154,7 +154,7 @@ fn remaining(report: &Report, finding: &Finding) -> JournalEntry {
 
 fn summary(report: &Report) -> JournalEntry {
     let outcome = report.outcome();
-    let mut message = report.verdict();
+    let mut message = report.verdict().to_string();
     if outcome == Outcome::Repaired {
         message = format!("{}, {message}", changes(report));
     } else if outcome == Outcome::Healthy && report.findings.is_empty() {

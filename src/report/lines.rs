@@ -8,6 +8,7 @@ use crate::cgroup::CgroupPath;
 use crate::faults::{Advice, Finding, Remedy};
 use crate::host::Host;
 use crate::host::mounts::Mode;
+use crate::kubelet::microk8s::MICROK8S;
 use crate::kubelet::{Settings, Sourced};
 use crate::plan::Taken;
 use crate::repair::Effect;
@@ -37,11 +38,11 @@ pub(super) fn step(taken: &Taken, mount: &Path) -> String {
 /// What was done about a finding, would be, or is left to the reader.
 pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
     let words = match &finding.remedy {
-        Remedy::Steps(_) if report.inactive.is_some() => "nothing is done: see the verdict",
-        Remedy::Steps(_) if report.disabled.is_some() => "kubelite's pre-start would repair it",
-        Remedy::Steps(_) if report.dry_run => "kubepods-repair would repair it",
+        Remedy::Steps(_) if report.inactive.is_some() => "none while MicroK8s is not active",
+        Remedy::Steps(_) if report.disabled.is_some() => "automatic at kubelite's next start",
+        Remedy::Steps(_) if report.dry_run => "kubepods-repair repairs it",
         _ if report.remains(finding).is_none() => "repaired",
-        Remedy::Steps(_) => "not repaired, see the steps",
+        Remedy::Steps(_) => "not repaired; see the steps",
         Remedy::Tell(advice) if advice.commands.is_empty() => &advice.words,
         Remedy::Tell(Advice { words, commands }) => {
             return format!("{words}: {}", commands.join("; "));
@@ -69,6 +70,11 @@ impl Row {
             origin,
         }
     }
+}
+
+/// Whether a setting is what MicroK8s itself makes of it.
+pub(super) fn is_usual(row: &Row) -> bool {
+    row.name == "root-dir" && row.value == format!("{}/var/lib/kubelet", MICROK8S.common)
 }
 
 /// The settings that decide about cgroups.

@@ -6,4 +6,7 @@ pub mod journal;
 pub mod json;
 mod lines;
 pub mod metrics;
+mod page;
+mod picture;
+pub mod terminal;
 pub mod text;

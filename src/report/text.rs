@@ -1,85 +1,343 @@
-//! For a person at a terminal.
+//! For a person at a terminal, who has one question: will it start, and if not, what do I do? So
+//! the verdict comes first, then what is wrong with its fix, the picture, the steps, and last what
+//! was only noticed.
 
 use std::fmt::Display;
 
 use super::lines::{self, Row};
-use crate::faults::{Finding, Nature, Severity};
+pub use super::page::View;
+use super::page::{Page, Paint};
+use super::picture;
+use crate::faults::{Advice, Fault, Finding, Nature, Occasion, Remedy, Severity};
+use crate::kubelet::Settings;
 use crate::outcome::Outcome;
+use crate::plan::Taken;
 use crate::repair::Effect;
 use crate::verdict::Report;
 
-/// The whole report; one line when there is nothing to say.
-pub fn render(report: &Report, colour: bool) -> String {
-    if report.outcome() == Outcome::Healthy
-        && let (Some(line), Some(notes)) = (report.healthy(), notes(report))
-    {
-        let elsewhere = report.elsewhere().map(|line| line + "\n");
-        return format!("healthy: {line}\n{notes}{}", elsewhere.unwrap_or_default());
-    }
+/// The whole report; a line or two when there is nothing to say.
+pub fn render(report: &Report, view: View) -> String {
+    let mut text = Text {
+        page: Page::new(view),
+        report,
+        shown: shown(report),
+    };
+    text.verdict();
     let is_left_alone = report.inactive.is_some() || report.disabled.is_some();
     if is_left_alone && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
-        return format!("{}\n", lines::printable(&report.verdict()));
+        return text.page.text;
     }
-    let text = String::new();
-    let mut out = Out { text, colour };
-    out.host(report);
-    out.settings(report);
-    out.findings(report);
-    out.steps(report);
-    out.heading(&format!("Verdict: {}.", report.verdict()));
-    if let Some(afterwards) = report.afterwards() {
-        out.line(&afterwards);
+    let (blocks, brief) = text.findings();
+    for finding in blocks {
+        text.finding(finding);
     }
-    out.text
+    text.waiting(&brief);
+    text.picture();
+    text.steps();
+    text.noticed(&brief);
+    text.next();
+    text.node();
+    text.page.text
 }
 
-/// What was only noticed, a line each; `None` if there is more to say.
-fn notes(report: &Report) -> Option<String> {
-    let mut notes = String::new();
-    for finding in &report.findings {
-        if finding.severity() != Severity::Notice || finding.fault.nature != Nature::Note {
-            return None;
-        }
-        let (name, evidence) = (finding.fault.name, &finding.evidence);
-        let remedy = lines::remedy(finding, report);
-        let line = format!("note: {name}: {evidence}; {remedy}.");
-        notes += &(lines::printable(&line) + "\n");
-    }
-    Some(notes)
-}
-
-struct Out {
-    text: String,
-    colour: bool,
-}
-
-impl Out {
-    /// A line, with control characters in it escaped: they come from names on the host.
-    fn line(&mut self, line: &str) {
-        self.text += &lines::printable(line);
-        self.text.push('\n');
-    }
-
-    /// A line after a blank one.
-    fn heading(&mut self, line: &str) {
-        self.text.push('\n');
-        self.line(line);
-    }
-
-    fn rows(&mut self, rows: &[Row]) {
-        let width = |column: fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or(0);
-        let names = width(|row| row.name.len());
-        let values = width(|row| row.value.chars().count());
-        for row in rows {
-            let (name, value) = (row.name, &row.value);
-            let line = format!("  {name:names$}  {value:values$}  {}", row.origin);
-            self.line(line.trim_end());
+/// All that was found, first and last, in its last state, the worst first.
+fn shown(report: &Report) -> Vec<&Finding> {
+    let mut all: Vec<&Finding> = report.findings.iter().collect();
+    for finding in &report.remaining {
+        if !all.iter().any(|first| first.is_same_as(finding)) {
+            all.push(finding);
         }
     }
+    all.sort_by_key(|finding| finding.rank());
+    let last = all.into_iter();
+    last.map(|finding| report.remains(finding).unwrap_or(finding))
+        .collect()
+}
 
-    fn host(&mut self, report: &Report) {
+struct Text<'a> {
+    page: Page,
+    report: &'a Report,
+    shown: Vec<&'a Finding>,
+}
+
+impl<'a> Text<'a> {
+    /// A healthy host is told in a line.
+    fn verdict(&mut self) {
+        let report = self.report;
+        let outcome = report.outcome();
+        let is_listed = !self.shown.is_empty();
+        let verdict = report.verdict();
+        let sentence = if is_listed {
+            verdict.sentence
+        } else {
+            verdict.to_string()
+        };
+        let is_fine = outcome == Outcome::Healthy && self.has_only_notices();
+        let sentence = match outcome {
+            Outcome::Healthy if is_fine => format!("healthy: {sentence}."),
+            Outcome::Repaired => format!("repaired: {sentence}."),
+            _ => capitalized(&sentence) + ".",
+        };
+        let (mark, paint) = match outcome {
+            Outcome::Healthy if !is_fine => ("! ", Paint::Yellow),
+            Outcome::Healthy | Outcome::Repaired => ("✓ ", Paint::Green),
+            Outcome::Broken | Outcome::Unknown => ("✗ ", Paint::Red),
+            Outcome::WouldRepair if report.was_fatal() => ("✗ ", Paint::Red),
+            Outcome::WouldRepair => ("✓ ", Paint::Green),
+            Outcome::Inactive => ("- ", Paint::Cyan),
+        };
+        let mark = if self.page.view.glyphs { mark } else { "" };
+        self.page.column(
+            mark,
+            "  ".get(..mark.chars().count()).unwrap_or(""),
+            Some(paint),
+            &sentence,
+        );
+    }
+
+    /// Those with a block of their own, and those that are told in brief.
+    fn findings(&self) -> (Vec<&'a Finding>, Vec<&'a Finding>) {
+        let is_brief = |finding: &&Finding| {
+            finding.severity() == Severity::Notice || matches!(finding.remedy, Remedy::Waits(_))
+        };
+        let all = self.shown.iter().copied();
+        if self.page.view.verbose {
+            return (all.collect(), Vec::new());
+        }
+        let (brief, blocks) = all.partition(is_brief);
+        (blocks, brief)
+    }
+
+    /// ```text
+    /// fatal: root-missing at /sys/fs/cgroup/kubepods
+    ///   What was found. What it means for the kubelet.
+    ///   Fix: What to do:
+    ///     a command
+    ///   More: kubepods-repair --explain root-missing
+    /// ```
+    fn finding(&mut self, finding: &Finding) {
+        let page = &mut self.page;
+        let remains = self.report.remains(finding).is_some();
+        let severity = finding.severity();
+        let (head, paint) = if remains {
+            (severity.to_string(), severity.into())
+        } else {
+            (format!("repaired, was {severity}"), Paint::Green)
+        };
+        let name = finding.fault.name;
+        let place = format!("at {}", finding.location);
+        page.gap();
+        let head = format!("{head}: {name}");
+        let painted = page.painted(&head, paint);
+        if head.chars().count() + 1 + place.chars().count() <= page.view.width {
+            page.line(&format!("{painted} {}", lines::printable(&place)));
+        } else {
+            page.line(&painted);
+            page.paragraph("  ", &place);
+        }
+        let (evidence, impact) = (&finding.evidence, finding.impact.sentence());
+        page.paragraph("  ", &format!("{evidence}. {impact}."));
+        let fix = self.fix(finding);
+        self.advice("  ", "Fix: ", &fix);
+        let more = format!("More: kubepods-repair --explain {name}");
+        self.page.paragraph("  ", &more);
+    }
+
+    /// What was done about a finding, would be, or is left to the reader.
+    fn fix(&self, finding: &Finding) -> Advice {
+        let report = self.report;
+        let Remedy::Steps(_) = finding.remedy else {
+            return match &finding.remedy {
+                Remedy::Tell(advice) => advice.clone(),
+                _ => words(lines::remedy(finding, report)),
+            };
+        };
+        let numbers = self.numbers(finding.fault, |_| true);
+        if report.inactive.is_some() || report.disabled.is_some() {
+            words(capitalized(&lines::remedy(finding, report)))
+        } else if report.remains(finding).is_none() {
+            words(format!("Done in {numbers}"))
+        } else if !report.dry_run {
+            let failed = self.numbers(finding.fault, |taken| taken.result.is_err());
+            words(match failed.as_str() {
+                "" => "Not done: see the steps below".to_owned(),
+                failed => format!("Failed in {failed} below"),
+            })
+        } else if report.occasion == Occasion::ByHand {
+            Advice {
+                words: format!("Run kubepods-repair as root, which takes {numbers} below"),
+                commands: vec!["kubepods-repair".to_owned()],
+            }
+        } else {
+            words(format!("Automatic, in {numbers} below"))
+        }
+    }
+
+    /// `step 1`, `steps 1 and 3`: those that a fault has, under the numbers they are listed with.
+    fn numbers(&self, fault: &Fault, is_meant: impl Fn(&Taken) -> bool) -> String {
+        let mut numbers = Vec::new();
+        for (index, taken) in self.steps_taken().enumerate() {
+            let is_its_own = taken.faults.iter().any(|known| **known == *fault);
+            if is_its_own && is_meant(taken) {
+                numbers.push((index + 1).to_string());
+            }
+        }
+        match numbers.split_last() {
+            None => String::new(),
+            Some((only, [])) => format!("step {only}"),
+            Some((last, before)) => format!("steps {} and {last}", before.join(", ")),
+        }
+    }
+
+    fn advice(&mut self, indent: &str, label: &str, advice: &Advice) {
+        let colon = if advice.commands.is_empty() { "." } else { ":" };
+        let text = format!("{label}{}{colon}", advice.words);
+        self.page.paragraph(indent, &text);
+        for command in &advice.commands {
+            self.page.command(indent.len() + 2, command);
+        }
+    }
+
+    /// What only waits until another fault is fixed.
+    fn waiting(&mut self, brief: &[&Finding]) {
+        let mut causes: Vec<(&str, Vec<&str>)> = Vec::new();
+        for finding in brief {
+            let Remedy::Waits(cause) = finding.remedy else {
+                continue;
+            };
+            let name = finding.fault.name;
+            match causes.iter_mut().find(|(known, _)| *known == cause.name) {
+                Some((_, names)) if names.contains(&name) => {}
+                Some((_, names)) => names.push(name),
+                None => causes.push((cause.name, vec![name])),
+            }
+        }
+        for (cause, names) in causes {
+            self.page.gap();
+            let names = names.join(", ");
+            let text = format!("Blocked by {cause}, and repaired once it is fixed: {names}.");
+            self.page.paragraph("", &text);
+        }
+    }
+
+    fn picture(&mut self) {
+        let report = self.report;
+        let host = report.host_after.as_ref().or(report.host.as_ref());
+        let (Some(host), Some(settings)) = (host, &report.settings) else {
+            return;
+        };
+        let is_healthy = report.outcome() == Outcome::Healthy;
+        let is_wanted = settings.cgroups_per_qos.value && !(is_healthy && self.has_only_notices());
+        if is_wanted || self.page.view.verbose {
+            picture::draw(&mut self.page, host, &settings.layout(), &report.remaining);
+        }
+    }
+
+    fn has_only_notices(&self) -> bool {
+        let is_notice = |finding: &&Finding| finding.severity() == Severity::Notice;
+        self.shown.iter().all(is_notice)
+    }
+
+    fn steps_taken(&self) -> impl Iterator<Item = &'a Taken> + use<'a> {
+        let steps = self.report.steps.iter();
+        steps.filter(|taken| taken.result != Ok(Effect::Nothing))
+    }
+
+    fn steps(&mut self) {
+        for (index, taken) in self.steps_taken().enumerate() {
+            if index == 0 {
+                self.page.gap();
+                let heading = if self.report.dry_run {
+                    "Would do:"
+                } else {
+                    "Steps:"
+                };
+                self.page.line(heading);
+            }
+            let step = if taken.result == Ok(Effect::Would) {
+                let words = taken.step.words(self.report.mount());
+                format!("{} {}", words.plain, words.object)
+            } else {
+                lines::step(taken, self.report.mount())
+            };
+            self.page.paragraph(&format!("{:>3}. ", index + 1), &step);
+        }
+    }
+
+    /// A paragraph each. What the kubelet or a step sees to needs no advice.
+    fn noticed(&mut self, brief: &[&Finding]) {
+        let is_noticed = |finding: &&&Finding| !matches!(finding.remedy, Remedy::Waits(_));
+        for (index, finding) in brief.iter().filter(is_noticed).enumerate() {
+            if index == 0 {
+                self.page.gap();
+                self.page.line("Noticed:");
+            }
+            let (name, evidence) = (finding.fault.name, &finding.evidence);
+            let mut text = format!("{name}: {evidence}.");
+            if finding.fault.nature == Nature::Fault {
+                text += &format!(" {}.", finding.impact.sentence());
+            }
+            match &finding.remedy {
+                Remedy::Tell(advice) if !advice.words.is_empty() => {
+                    self.page.paragraph("  ", &text);
+                    self.advice("    ", "", advice);
+                }
+                _ => self.page.paragraph("  ", &text),
+            }
+        }
+    }
+
+    fn next(&mut self) {
+        if let Some((words, command)) = self.report.next() {
+            let is_brief = self.report.outcome() == Outcome::Healthy && self.shown.is_empty();
+            if !is_brief || self.page.view.verbose {
+                self.page.gap();
+            }
+            self.page.paragraph("", &format!("{words}:"));
+            self.page.command(2, &command);
+        }
+    }
+
+    /// The node and its settings, in a line each unless all is asked for.
+    fn node(&mut self) {
+        let report = self.report;
+        if self.page.view.verbose {
+            self.all_of_host();
+            if let Some(settings) = &report.settings {
+                self.heading("The kubelet's settings:");
+                self.rows(&lines::settings(settings));
+            }
+            return;
+        }
         let Some(host) = &report.host else { return };
-        self.line("Host");
+        if report.outcome() == Outcome::Healthy && self.has_only_notices() {
+            return;
+        }
+        let mut words = vec![
+            format!("kernel {}", host.kernel.release),
+            format!("cgroup {}", lines::mode(host)),
+        ];
+        if let Some(manager) = &host.boot.container {
+            words.push(format!("{manager} container"));
+        }
+        if let Some(active) = &report.active {
+            words.push(format!("MicroK8s {active}"));
+        }
+        words.push(format!(
+            "previous shutdown {}",
+            report.notes.previous_shutdown()
+        ));
+        self.page.gap();
+        self.page
+            .paragraph("", &format!("Node: {}.", words.join(", ")));
+        if let Some(settings) = &report.settings {
+            self.page.paragraph("", &changed(settings));
+        }
+    }
+
+    fn all_of_host(&mut self) {
+        let report = self.report;
+        let Some(host) = &report.host else { return };
         let mut rows = Vec::new();
         let mut row = |name, value: &dyn Display| rows.push(Row::new(name, value.to_string()));
         row("kernel", &host.kernel.release);
@@ -107,63 +365,62 @@ impl Out {
             row("kernel before", before);
         }
         row("previous shutdown", &report.notes.previous_shutdown());
+        self.heading("Node:");
         self.rows(&rows);
     }
 
-    fn settings(&mut self, report: &Report) {
-        if let Some(settings) = &report.settings {
-            self.heading("The kubelet's settings");
-            self.rows(&lines::settings(settings));
-        }
+    fn heading(&mut self, heading: &str) {
+        self.page.gap();
+        self.page.line(heading);
     }
 
-    fn findings(&mut self, report: &Report) {
-        let mut all: Vec<&Finding> = report.findings.iter().collect();
-        for finding in &report.remaining {
-            let mut first = report.findings.iter();
-            if !first.any(|first| first.is_same_as(finding)) {
-                all.push(finding);
+    fn rows(&mut self, rows: &[Row]) {
+        let names = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        for row in rows {
+            let mut value = row.value.clone();
+            if !row.origin.is_empty() {
+                value += &format!(" ({})", row.origin);
             }
-        }
-        all.sort_by_key(|finding| finding.rank());
-        if !all.is_empty() {
-            self.heading("Findings");
-        }
-        for finding in all {
-            self.finding(report.remains(finding).unwrap_or(finding), report);
+            self.page
+                .paragraph(&format!("  {:names$}  ", row.name), &value);
         }
     }
+}
 
-    fn finding(&mut self, finding: &Finding, report: &Report) {
-        let (on, off) = self.paint(finding.severity());
-        let severity = finding.severity().to_string();
-        // Written past `line`, which would escape the colour.
-        self.text += &format!("  {on}{severity:8}{off}");
-        self.line(&format!("  {}  {}", finding.fault.name, finding.location));
-        let (impact, fix) = (finding.impact.sentence(), lines::remedy(finding, report));
-        self.line(&format!("            Found: {}.", finding.evidence));
-        self.line(&format!("            Impact: {impact}."));
-        self.line(&format!("            Fix: {fix}."));
-    }
-
-    fn steps(&mut self, report: &Report) {
-        let steps = report.steps.iter();
-        let steps = steps.filter(|taken| taken.result != Ok(Effect::Nothing));
-        for (index, taken) in steps.enumerate() {
-            if index == 0 {
-                self.heading("Steps");
-            }
-            let step = lines::step(taken, report.mount());
-            self.line(&format!("  {}. {step}", index + 1));
+/// The settings that are not the kubelet's default.
+fn changed(settings: &Settings) -> String {
+    let mut changed = Vec::new();
+    for row in lines::settings(settings) {
+        if row.origin != "default" && !lines::is_usual(&row) {
+            changed.push(format!("{}={} ({})", row.name, row.value, row.origin));
         }
     }
+    if changed.is_empty() {
+        "The kubelet's settings for cgroups are the defaults (-v lists them).".to_owned()
+    } else {
+        let changed = changed.join("; ");
+        format!("Settings: {changed}. All others are defaults (-v lists them).")
+    }
+}
 
-    fn paint(&self, severity: Severity) -> (&'static str, &'static str) {
-        match (self.colour, severity) {
-            (false, _) => ("", ""),
-            (true, Severity::Fatal) => ("\x1b[1;31m", "\x1b[0m"),
-            (true, Severity::Degraded) => ("\x1b[33m", "\x1b[0m"),
-            (true, Severity::Notice) => ("\x1b[36m", "\x1b[0m"),
+fn words(words: impl Into<String>) -> Advice {
+    Advice {
+        words: words.into(),
+        commands: Vec::new(),
+    }
+}
+
+/// With a capital letter at its beginning, unless that is a program's name or a path.
+fn capitalized(sentence: &str) -> String {
+    let word = sentence.split(' ').next().unwrap_or_default();
+    let is_plain = word
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || "',;:".contains(c));
+    match sentence.get(..1) {
+        Some(first) if is_plain => {
+            let rest = sentence.get(1..).unwrap_or_default();
+            first.to_ascii_uppercase() + rest
         }
+        _ => sentence.to_owned(),
     }
 }

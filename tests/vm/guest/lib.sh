@@ -394,8 +394,12 @@ round_trip() {
   diff -U 3 $copy/stdout $copy/again || fail "the captured copy gives another report"
   [ $rc = $again ] || fail "the captured copy ends with $again, the host with $rc"
 }
-says() { grep -Eq -- "$1" "$WORK/said" || { cat "$WORK/said"; fail "it did not say: $1"; }; }
-says_not() { if grep -Eq -- "$1" "$WORK/said"; then cat "$WORK/said"; fail "it said: $1"; fi; }
+# says PATTERN, says_not PATTERN: in a line, or in the whole text as if it were one line
+said() {
+  grep -Eq -- "$1" "$WORK/said" || tr -s ' \n' ' ' <"$WORK/said" | grep -Eq -- "$1"
+}
+says() { said "$1" || { cat "$WORK/said"; fail "it did not say: $1"; }; }
+says_not() { if said "$1"; then cat "$WORK/said"; fail "it said: $1"; fi; }
 
 # Without a program the scenario ends here: passed, if there was anything to see before; else
 # skipped.
@@ -471,6 +475,8 @@ ln -sfn /opt/vm /run/vm; cd /run/vm; mkdir -p "$WORK"
 [ -e /dev/kmsg ] || ln -s null /dev/kmsg      # the kubelet opens it
 export PATH=/run/vm/guest/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LC_ALL=C.UTF-8
+# a report line is then as long as it has to be
+export COLUMNS=10000
 export PART=$part SCENARIO=$SCENARIO WORK=$WORK KUBELET_VERSION=$KUBELET_VERSION
 bash -c '. guest/lib.sh; . "scenarios/\$SCENARIO"; inside' >said 2>&1; echo \$? >ended
 INSIDE

@@ -1,0 +1,294 @@
+//! The picture of the tree: the cgroups that the kubelet needs, and what each of them lacks.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::page::{Page, Paint};
+use crate::cgroup::{CgroupPath, Controllers};
+use crate::faults::{Finding, Remedy, Severity};
+use crate::host::group::{Group, Kind};
+use crate::host::mounts::CGROUP_MOUNT;
+use crate::host::pods::{PodGroup, PodGroups};
+use crate::host::v1::{Hierarchies, Hierarchy};
+use crate::host::{Host, Tree};
+use crate::kubelet::layout::{self, Layout};
+
+/// The column at which a cgroup's state is shown; longer names have a line of their own.
+const COLUMN: usize = 22;
+
+/// A cgroup, as far as it is drawn.
+#[derive(Default)]
+struct State {
+    exists: bool,
+    /// Controllers; on version 1, hierarchies. What the cgroup has of what the kubelet needs.
+    has: Vec<String>,
+    /// What it could have and does not.
+    lacks: Vec<String>,
+    /// What it cannot have: controllers that the kernel does not offer, hierarchies that are not
+    /// mounted.
+    absent: Vec<String>,
+    /// Pods, strays, and whether it is frozen or threaded.
+    remarks: Vec<String>,
+    /// The faults found here that matter, and the worst of their severities.
+    faults: Vec<&'static str>,
+    severity: Option<Severity>,
+}
+
+impl State {
+    fn is_complete(&self) -> bool {
+        self.exists && self.lacks.is_empty() && self.absent.is_empty() && self.faults.is_empty()
+    }
+
+    fn words(&self, glyphs: bool) -> String {
+        let (yes, no) = if glyphs {
+            ("✓ ", "✗ ")
+        } else {
+            ("has ", "lacks ")
+        };
+        let mut words = Vec::new();
+        if !self.exists {
+            words.push("missing".to_owned());
+        }
+        for (mark, names) in [
+            (yes, &self.has),
+            (no, &self.lacks),
+            ("absent: ", &self.absent),
+        ] {
+            if !names.is_empty() {
+                words.push(format!("{mark}{}", names.join(" ")));
+            }
+        }
+        words.extend(self.remarks.iter().cloned());
+        words.join("; ")
+    }
+
+    fn mark(&self, glyphs: bool) -> Option<String> {
+        let arrow = if glyphs { "←" } else { "<--" };
+        let faults = self.faults.join(", ");
+        (!faults.is_empty()).then(|| format!("{arrow} {faults}"))
+    }
+}
+
+/// Draws the tree of this host with a mark at each fault that matters, unless there is nothing
+/// wrong with it and the reader did not ask for everything.
+pub(super) fn draw(page: &mut Page, host: &Host, layout: &Layout, findings: &[Finding]) {
+    let picture = Picture {
+        host,
+        layout,
+        findings,
+    };
+    let title = match (&host.tree, &host.v1) {
+        (Some(_), _) => "Cgroups, and the controllers that they enable for their children:",
+        (None, Some(_)) => "Cgroups, and the hierarchies of cgroup v1 that have them:",
+        (None, None) => return,
+    };
+    let paths = picture.paths();
+    let states: Vec<State> = paths.iter().map(|path| picture.state(path)).collect();
+    if !page.view.verbose && states.iter().all(State::is_complete) {
+        return;
+    }
+    page.gap();
+    page.paragraph("", title);
+    for (path, state) in paths.iter().zip(&states) {
+        let (stem, below) = branch(&paths, path, page.view.glyphs);
+        picture.row(page, (&stem, &below), path, state);
+    }
+}
+
+/// What is drawn before a cgroup's name, and before the lines that follow it.
+fn branch(paths: &BTreeSet<CgroupPath>, path: &CgroupPath, glyphs: bool) -> (String, String) {
+    let (fork, corner, trunk) = if glyphs {
+        ("├─ ", "└─ ", "│  ")
+    } else {
+        ("|- ", "`- ", "|  ")
+    };
+    let is_last = |path: &CgroupPath| {
+        let parent = path.parent();
+        let mut siblings = paths.iter().filter(|other| other.parent() == parent);
+        siblings.next_back() == Some(path)
+    };
+    let mut below = String::new();
+    for above in path.ancestors().iter().skip(1) {
+        below += if is_last(above) { "   " } else { trunk };
+    }
+    if path.is_root() {
+        return (below.clone(), below);
+    }
+    if is_last(path) {
+        (format!("{below}{corner}"), below + "   ")
+    } else {
+        (format!("{below}{fork}"), below + trunk)
+    }
+}
+
+struct Picture<'a> {
+    host: &'a Host,
+    layout: &'a Layout,
+    findings: &'a [Finding],
+}
+
+impl Picture<'_> {
+    /// The cgroups that the kubelet needs, those above them, and the one for strays where it
+    /// exists.
+    fn paths(&self) -> BTreeSet<CgroupPath> {
+        let layout = self.layout;
+        let mut paths = BTreeSet::from([CgroupPath::root()]);
+        for path in layout.own().chain(&layout.reserved) {
+            paths.extend(path.ancestors());
+            paths.insert(path.clone());
+        }
+        let tree = self.host.tree.as_ref();
+        if tree.is_some_and(|tree| tree.group(&layout.strays).is_some()) {
+            paths.insert(layout.strays.clone());
+        }
+        paths
+    }
+
+    fn state(&self, path: &CgroupPath) -> State {
+        let mut state = match (&self.host.tree, &self.host.v1) {
+            (Some(tree), _) => tree.group(path).map(|group| self.on_tree(tree, group)),
+            (None, Some(v1)) => Some(self.on_hierarchies(v1, path)),
+            (None, None) => None,
+        }
+        .unwrap_or_default();
+        let directories = self.directories(path);
+        for finding in self.findings {
+            let is_here = |directory: PathBuf| directories.contains(&directory);
+            let matters = finding.severity() > Severity::Notice
+                && !matches!(finding.remedy, Remedy::Waits(_));
+            if matters && finding.location.directory().is_some_and(is_here) {
+                if !state.faults.contains(&finding.fault.name) {
+                    state.faults.push(finding.fault.name);
+                }
+                state.severity = state.severity.max(Some(finding.severity()));
+            }
+        }
+        state
+    }
+
+    /// Under which names a finding may have this cgroup.
+    fn directories(&self, path: &CgroupPath) -> Vec<PathBuf> {
+        let points = self.host.mount_points();
+        let mut directories: Vec<PathBuf> = points.iter().map(|point| path.under(point)).collect();
+        directories.push(path.under(Path::new("/")));
+        directories
+    }
+
+    fn on_tree(&self, tree: &Tree, group: &Group) -> State {
+        let offered = tree.offered();
+        let (path, needed) = (&group.path, layout::needed(&offered));
+        let layout = self.layout;
+        let mut state = State {
+            exists: true,
+            ..State::default()
+        };
+        let is_leaf = layout.qos.contains(path) || layout.reserved.contains(path);
+        let enabled = if is_leaf {
+            &group.controllers
+        } else {
+            &group.subtree_control
+        };
+        if *path != layout.strays {
+            state.has = names(&needed.and(enabled));
+            state.lacks = names(&needed.minus(enabled));
+        }
+        if path.is_root() {
+            let absent = layout::desirable().minus(&offered);
+            state.absent = names(&absent);
+        }
+        let remarks = &mut state.remarks;
+        if !matches!(group.kind, Kind::Root | Kind::Domain) {
+            remarks.push(group.kind.as_str().to_owned());
+        }
+        if group.frozen {
+            remarks.push("frozen".to_owned());
+        }
+        let processes = group.processes.len();
+        if processes > 0 && (layout.is_own(path) || *path == layout.strays) {
+            remarks.push(counted(processes, "stray process", "stray processes"));
+        }
+        remarks.extend(pods(&tree.pods, path));
+        state
+    }
+
+    fn on_hierarchies(&self, v1: &Hierarchies, path: &CgroupPath) -> State {
+        let has = |hierarchy: &&Hierarchy| path.is_root() || hierarchy.groups.contains_key(path);
+        let (with, without): (Vec<&Hierarchy>, Vec<&Hierarchy>) = v1.mounted.iter().partition(has);
+        let mut state = State {
+            exists: !with.is_empty(),
+            has: with.into_iter().map(Hierarchy::name).collect(),
+            ..State::default()
+        };
+        if state.exists && self.layout.slices().is_empty() {
+            state.lacks = without.into_iter().map(Hierarchy::name).collect();
+        }
+        if path.is_root() {
+            let unmounted = v1.unmounted.iter();
+            let unmounted = unmounted.map(|one| one.controllers.join(","));
+            state.absent = unmounted.collect();
+        }
+        let groups = v1.mounted.iter().filter_map(|one| one.groups.get(path));
+        if groups.into_iter().any(|group| group.frozen) {
+            state.remarks.push("frozen".to_owned());
+        }
+        state.remarks.extend(pods(&v1.pods, path));
+        state
+    }
+
+    fn row(&self, page: &mut Page, branch: (&str, &str), path: &CgroupPath, state: &State) {
+        let (stem, below) = branch;
+        let name = if path.is_root() {
+            let tree = self.host.tree.as_ref();
+            let mount = tree.map_or(Path::new(CGROUP_MOUNT), |tree| &tree.mount);
+            mount.display().to_string()
+        } else {
+            path.name().display().to_string()
+        };
+        let indent = format!("{below:COLUMN$}");
+        let mut head = format!("{stem}{name}");
+        if head.chars().count() >= COLUMN {
+            page.paragraph(stem, &name);
+            head.clone_from(&indent);
+        }
+        let paint = match state.severity {
+            Some(severity) => Some(severity.into()),
+            None if state.is_complete() => Some(Paint::Green),
+            None => None,
+        };
+        let head = format!("{head:COLUMN$}");
+        let (words, mark) = (state.words(page.view.glyphs), state.mark(page.view.glyphs));
+        let Some(mark) = mark else {
+            return page.column(&head, &indent, paint, &words);
+        };
+        let both = format!("{words}  {mark}");
+        if both.chars().count() <= page.room(COLUMN) {
+            return page.column(&head, &indent, paint, &both);
+        }
+        page.column(&head, &indent, paint, &words);
+        page.column(&indent, &indent, paint, &mark);
+    }
+}
+
+fn names(controllers: &Controllers) -> Vec<String> {
+    controllers.iter().map(str::to_owned).collect()
+}
+
+/// How many pods have their cgroup directly in this one.
+fn pods(pods: &PodGroups, path: &CgroupPath) -> Option<String> {
+    let is_here = |pod: &&PodGroup| pod.group.parent().as_ref() == Some(path);
+    let here: Vec<&PodGroup> = pods.groups.iter().filter(is_here).collect();
+    if here.is_empty() {
+        return None;
+    }
+    let stale = here.iter().filter(|pod| pod.is_empty()).count();
+    let mut words = counted(here.len(), "pod", "pods");
+    if stale > 0 {
+        words += &format!(" ({stale} stale)");
+    }
+    Some(words)
+}
+
+fn counted(number: usize, one: &str, many: &str) -> String {
+    let noun = if number == 1 { one } else { many };
+    format!("{number} {noun}")
+}
