@@ -1,6 +1,7 @@
 //! The picture of the tree: the cgroups that the kubelet needs, and what each of them lacks.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::page::{Page, Paint};
@@ -13,8 +14,8 @@ use crate::host::v1::{Hierarchies, Hierarchy};
 use crate::host::{Host, Tree};
 use crate::kubelet::layout::{self, Layout};
 
-/// The column at which a cgroup's state is shown; longer names have a line of their own.
-const COLUMN: usize = 22;
+/// The columns at which a cgroup's state may be shown; longer names have a line of their own.
+const COLUMNS: RangeInclusive<usize> = 22..=44;
 
 /// A cgroup, as far as it is drawn.
 #[derive(Default)]
@@ -89,36 +90,55 @@ pub(super) fn draw(page: &mut Page, host: &Host, layout: &Layout, findings: &[Fi
     }
     page.gap();
     page.paragraph("", title);
-    for (path, state) in paths.iter().zip(&states) {
-        let (stem, below) = branch(&paths, path, page.view.glyphs);
-        picture.row(page, (&stem, &below), path, state);
+    let branches = paths
+        .iter()
+        .map(|path| picture.branch(&paths, path, page.view.glyphs));
+    let branches: Vec<Branch> = branches.collect();
+    let widest = branches.iter().map(Branch::width).max().unwrap_or(0);
+    let column = (widest + 2).clamp(*COLUMNS.start(), *COLUMNS.end());
+    for (branch, state) in branches.iter().zip(&states) {
+        row(page, branch, column, state);
     }
 }
 
-/// What is drawn before a cgroup's name, and before the lines that follow it.
-fn branch(paths: &BTreeSet<CgroupPath>, path: &CgroupPath, glyphs: bool) -> (String, String) {
-    let (fork, corner, trunk) = if glyphs {
-        ("├─ ", "└─ ", "│  ")
+/// A cgroup's name with the lines that lead to it.
+struct Branch {
+    stem: String,
+    name: String,
+    /// What is drawn before the lines that follow.
+    below: String,
+}
+
+impl Branch {
+    fn width(&self) -> usize {
+        self.stem.chars().count() + self.name.chars().count()
+    }
+}
+
+fn row(page: &mut Page, branch: &Branch, column: usize, state: &State) {
+    let Branch { stem, name, below } = branch;
+    let indent = format!("{below:column$}");
+    let head = if branch.width() + 2 > column {
+        page.paragraph(stem, name);
+        indent.clone()
     } else {
-        ("|- ", "`- ", "|  ")
+        format!("{:column$}", format!("{stem}{name}"))
     };
-    let is_last = |path: &CgroupPath| {
-        let parent = path.parent();
-        let mut siblings = paths.iter().filter(|other| other.parent() == parent);
-        siblings.next_back() == Some(path)
+    let paint = match state.severity {
+        Some(severity) => Some(severity.into()),
+        None if state.is_complete() => Some(Paint::Green),
+        None => None,
     };
-    let mut below = String::new();
-    for above in path.ancestors().iter().skip(1) {
-        below += if is_last(above) { "   " } else { trunk };
+    let words = state.words(page.view.glyphs);
+    let Some(mark) = state.mark(page.view.glyphs) else {
+        return page.column(&head, &indent, paint, &words);
+    };
+    let both = format!("{words}  {mark}");
+    if both.chars().count() <= page.room(column) {
+        return page.column(&head, &indent, paint, &both);
     }
-    if path.is_root() {
-        return (below.clone(), below);
-    }
-    if is_last(path) {
-        (format!("{below}{corner}"), below + "   ")
-    } else {
-        (format!("{below}{fork}"), below + trunk)
-    }
+    page.column(&head, &indent, paint, &words);
+    page.column(&indent, &indent, paint, &mark);
 }
 
 struct Picture<'a> {
@@ -235,37 +255,40 @@ impl Picture<'_> {
         state
     }
 
-    fn row(&self, page: &mut Page, branch: (&str, &str), path: &CgroupPath, state: &State) {
-        let (stem, below) = branch;
-        let name = if path.is_root() {
+    fn branch(&self, paths: &BTreeSet<CgroupPath>, path: &CgroupPath, glyphs: bool) -> Branch {
+        let (fork, corner, trunk) = if glyphs {
+            ("├─ ", "└─ ", "│  ")
+        } else {
+            ("|- ", "`- ", "|  ")
+        };
+        let is_last = |path: &CgroupPath| {
+            let parent = path.parent();
+            let mut siblings = paths.iter().filter(|other| other.parent() == parent);
+            siblings.next_back() == Some(path)
+        };
+        let mut above = String::new();
+        for path in path.ancestors().iter().skip(1) {
+            above += if is_last(path) { "   " } else { trunk };
+        }
+        if path.is_root() {
             let tree = self.host.tree.as_ref();
             let mount = tree.map_or(Path::new(CGROUP_MOUNT), |tree| &tree.mount);
-            mount.display().to_string()
+            return Branch {
+                stem: String::new(),
+                name: mount.display().to_string(),
+                below: String::new(),
+            };
+        }
+        let (joint, beside) = if is_last(path) {
+            (corner, "   ")
         } else {
-            path.name().display().to_string()
+            (fork, trunk)
         };
-        let indent = format!("{below:COLUMN$}");
-        let mut head = format!("{stem}{name}");
-        if head.chars().count() >= COLUMN {
-            page.paragraph(stem, &name);
-            head.clone_from(&indent);
+        Branch {
+            stem: format!("{above}{joint}"),
+            name: path.name().display().to_string(),
+            below: format!("{above}{beside}"),
         }
-        let paint = match state.severity {
-            Some(severity) => Some(severity.into()),
-            None if state.is_complete() => Some(Paint::Green),
-            None => None,
-        };
-        let head = format!("{head:COLUMN$}");
-        let (words, mark) = (state.words(page.view.glyphs), state.mark(page.view.glyphs));
-        let Some(mark) = mark else {
-            return page.column(&head, &indent, paint, &words);
-        };
-        let both = format!("{words}  {mark}");
-        if both.chars().count() <= page.room(COLUMN) {
-            return page.column(&head, &indent, paint, &both);
-        }
-        page.column(&head, &indent, paint, &words);
-        page.column(&indent, &indent, paint, &mark);
     }
 }
 

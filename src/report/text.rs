@@ -266,17 +266,24 @@ impl<'a> Text<'a> {
 
     /// A paragraph each. What the kubelet or a step sees to needs no advice.
     fn noticed(&mut self, brief: &[&Finding]) {
-        let is_noticed = |finding: &&&Finding| !matches!(finding.remedy, Remedy::Waits(_));
-        for (index, finding) in brief.iter().filter(is_noticed).enumerate() {
-            if index == 0 {
-                self.page.gap();
-                self.page.line("Noticed:");
+        let mut said: Vec<String> = Vec::new();
+        for finding in brief {
+            if matches!(finding.remedy, Remedy::Waits(_)) {
+                continue;
             }
             let (name, evidence) = (finding.fault.name, &finding.evidence);
             let mut text = format!("{name}: {evidence}.");
             if finding.fault.nature == Nature::Fault {
                 text += &format!(" {}.", finding.impact.sentence());
             }
+            if said.contains(&text) {
+                continue;
+            }
+            if said.is_empty() {
+                self.page.gap();
+                self.page.line("Noticed:");
+            }
+            said.push(text.clone());
             match &finding.remedy {
                 Remedy::Tell(advice) if !advice.words.is_empty() => {
                     self.page.paragraph("  ", &text);
