@@ -25,7 +25,8 @@ fn run(case: &Case, more: &[&str]) -> (String, String) {
         .args(["--root", "root"])
         .args(&case.args)
         .args(more);
-    let output = command.env_remove("JOURNAL_STREAM").output().unwrap();
+    command.env_remove("COLUMNS").env_remove("JOURNAL_STREAM");
+    let output = command.output().unwrap();
     let code = output.status.code();
     let exit = code.map_or("killed".to_owned(), |code| code.to_string());
     (String::from_utf8(output.stdout).unwrap(), exit)
@@ -80,6 +81,38 @@ fn json_says_the_same_as_text() {
             );
         }
     }
+}
+
+/// A tired reader looks at one screen.
+#[test]
+fn reports_fit_a_terminal_and_begin_with_what_to_do() {
+    for case in &Cases::unpack().all {
+        for (columns, more) in [(80, None), (80, Some("--verbose")), (60, None)] {
+            let text = run_at(case, columns, more);
+            let is_command = |line: &str| line.starts_with("    ") && !line.contains(". ");
+            let too_long = |line: &&str| line.chars().count() > columns && !is_command(line);
+            let long: Vec<&str> = text.lines().filter(too_long).collect();
+            assert!(long.is_empty(), "{} at {columns}: {long:#?}", case.name);
+        }
+        let text = run_at(case, 80, None);
+        let top: Vec<&str> = text.lines().take(12).collect();
+        if text.contains("\nfatal: ") {
+            let says_fix = top.iter().any(|line| line.starts_with("  Fix: "));
+            assert!(says_fix, "{}: no fix at the top of\n{text}", case.name);
+        }
+    }
+}
+
+fn run_at(case: &Case, columns: usize, more: Option<&str>) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
+    command
+        .current_dir(&case.folder)
+        .env("COLUMNS", columns.to_string())
+        .args(["--root", "root"])
+        .args(&case.args)
+        .args(more);
+    command.env_remove("JOURNAL_STREAM");
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
 /// Else the schema would let through what it does not describe.

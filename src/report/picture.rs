@@ -1,7 +1,6 @@
 //! The picture of the tree: the cgroups that the kubelet needs, and what each of them lacks.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::page::{Page, Paint};
@@ -14,8 +13,8 @@ use crate::host::v1::{Hierarchies, Hierarchy};
 use crate::host::{Host, Tree};
 use crate::kubelet::layout::{self, Layout};
 
-/// The columns at which a cgroup's state may be shown; longer names have a line of their own.
-const COLUMNS: RangeInclusive<usize> = 22..=44;
+/// The column at which a cgroup's state is shown, at least.
+const FIRST_COLUMN: usize = 22;
 
 /// A cgroup, as far as it is drawn.
 #[derive(Default)]
@@ -95,7 +94,9 @@ pub(super) fn draw(page: &mut Page, host: &Host, layout: &Layout, findings: &[Fi
         .map(|path| picture.branch(&paths, path, page.view.glyphs));
     let branches: Vec<Branch> = branches.collect();
     let widest = branches.iter().map(Branch::width).max().unwrap_or(0);
-    let column = (widest + 2).clamp(*COLUMNS.start(), *COLUMNS.end());
+    // Longer names have a line of their own.
+    let last_column = (page.view.width * 11 / 20).max(FIRST_COLUMN);
+    let column = (widest + 2).clamp(FIRST_COLUMN, last_column);
     for (branch, state) in branches.iter().zip(&states) {
         row(page, branch, column, state);
     }
