@@ -207,15 +207,15 @@ pub fn observe(
             group.processes = files.processes(kind)?;
         }
     }
-    if depth == Depth::Kubepods {
-        group.lacks_cpu_max = files.lacks_cpu_max(&group.controllers)?;
-    }
     if depth != Depth::Foreign {
         group.settings = files.settings(&SETTINGS)?;
         group.children = files.children(depth)?;
         if kind == Kind::DomainThreaded {
             group.threaded_children = files.threaded(&group.children)?;
         }
+    }
+    if depth == Depth::Kubepods {
+        group.lacks_cpu_max = files.lacks_cpu_max(&group)?;
     }
     if depth == Depth::Qos {
         group.settings.extend(files.settings(&SETTINGS_OF_QOS)?);
@@ -340,8 +340,10 @@ impl Files<'_> {
     }
 
     /// Asked twice: systemd may have taken the controller away in between, and the file with it.
-    fn lacks_cpu_max(&self, controllers: &Controllers) -> Result<bool, ReadError> {
-        if !controllers.contains("cpu") || self.root.exists(&self.dir.join("cpu.max"))? {
+    fn lacks_cpu_max(&self, group: &Group) -> Result<bool, ReadError> {
+        let mut settings = group.settings.iter();
+        let has_file = settings.any(|setting| setting.file == "cpu.max");
+        if !group.controllers.contains("cpu") || has_file {
             return Ok(false);
         }
         let now = self.read("cgroup.controllers")?.unwrap_or_default();

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,10 @@ const LARGEST_ON_DISK: u64 = 2 << 20;
 
 /// What a file of one value never fills.
 const LARGEST_VALUE: usize = 4096;
+
+/// So many files are left open at most. The end of the process closes them all, in no call of its
+/// own.
+const MAX_LEFT_OPEN: usize = 128;
 
 /// What the kernel answers where nothing is, or nothing any longer: `ENODEV` for a file of a cgroup
 /// that was removed in between, `ESRCH` for one of a task that ended.
@@ -91,6 +96,8 @@ pub struct Root {
     /// What the file systems of a captured tree have room for.
     rooms: BTreeMap<PathBuf, Room>,
     record: Option<RefCell<Record>>,
+    /// Files that were read, see [`MAX_LEFT_OPEN`].
+    left_open: ManuallyDrop<RefCell<Vec<OwnedFd>>>,
 }
 
 impl Root {
@@ -188,7 +195,16 @@ impl Root {
         if bytes.len() as u64 > largest {
             return Err(Errno::EFBIG);
         }
+        self.leave_open(file.into());
         Ok(bytes)
+    }
+
+    /// Saves the call that closes it.
+    fn leave_open(&self, file: OwnedFd) {
+        let mut left_open = self.left_open.borrow_mut();
+        if left_open.len() < MAX_LEFT_OPEN {
+            left_open.push(file);
+        }
     }
 
     /// The names of the directories in `path`, sorted; `None` where `path` is not there.
@@ -395,13 +411,19 @@ impl Root {
         if let Some(errno) = self.errnos.get(path) {
             return Err(*errno);
         }
-        let Some(tree) = &self.captured else {
-            return retry(|| openat(AT_FDCWD, path, flags, Mode::empty()));
-        };
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        retry(|| openat2(tree.as_fd(), inside(path), how))
+        let open = || match &self.captured {
+            None => openat(AT_FDCWD, path, flags, Mode::empty()),
+            Some(tree) => openat2(tree.as_fd(), inside(path), how),
+        };
+        let answer = retry(open);
+        if !matches!(answer, Err(Errno::EMFILE)) || self.left_open.borrow().is_empty() {
+            return answer;
+        }
+        self.left_open.borrow_mut().clear();
+        retry(open)
     }
 }
 
@@ -442,7 +464,11 @@ impl Reader<'_> {
         }
         let mut value = vec![0; LARGEST_VALUE];
         let file = self.root.open(path, OFlag::O_RDONLY);
-        let length = file.and_then(|file| retry(|| nix::unistd::read(&file, &mut value)));
+        let length = file.and_then(|file| {
+            let length = retry(|| nix::unistd::read(&file, &mut value));
+            self.root.leave_open(file);
+            length
+        });
         match absent_is_none(length.map_err(failed("read", path)))? {
             None => Ok(None),
             Some(length) if length < LARGEST_VALUE => {
