@@ -137,18 +137,38 @@ pub struct Advice {
     pub commands: Vec<String>,
 }
 
+impl Advice {
+    pub(super) fn new<C: Into<String>>(
+        words: impl Into<String>,
+        commands: impl IntoIterator<Item = C>,
+    ) -> Self {
+        Self {
+            words: words.into(),
+            commands: commands.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// Advice without a command.
+impl<T: Into<String>> From<T> for Advice {
+    fn from(words: T) -> Self {
+        Self {
+            words: words.into(),
+            commands: Vec::new(),
+        }
+    }
+}
+
 impl Remedy {
     /// A single step of this program.
     pub fn step(step: Step) -> Self {
         Self::Steps(vec![step])
     }
 
-    /// What the administrator has to do where no command does it, without the last full stop.
-    pub fn tell(words: impl Into<String>) -> Self {
-        Self::Tell(Advice {
-            words: words.into(),
-            commands: Vec::new(),
-        })
+    /// What the administrator has to do: an [`Advice`], or only its words where no command does it,
+    /// without the last full stop.
+    pub fn tell(advice: impl Into<Advice>) -> Self {
+        Self::Tell(advice.into())
     }
 
     /// What the administrator has to do, without the last full stop, and the commands that do it,
@@ -157,10 +177,7 @@ impl Remedy {
         words: impl Into<String>,
         commands: impl IntoIterator<Item = C>,
     ) -> Self {
-        Self::Tell(Advice {
-            words: words.into(),
-            commands: commands.into_iter().map(Into::into).collect(),
-        })
+        Self::Tell(Advice::new(words, commands))
     }
 }
 
