@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::fault::{Fault, Nature};
 use crate::kubelet::Origin;
+use crate::kubelet::microk8s::MICROK8S;
 use crate::repair::step::Step;
 
 /// What the kubelet makes of a finding.
@@ -269,9 +270,9 @@ impl Finding {
     }
 }
 
-/// While the kubelet cannot start anyway, nothing is built: a half-made tree would only hide the
-/// reason. What only takes away (strays, limits, stale groups, a frozen state) is done all the
-/// same.
+/// While a fault that only the administrator can fix keeps the kubelet from starting, nothing is
+/// built: a half-made tree would hide the reason. Steps that only remove something (strays, limits,
+/// stale groups, a frozen state) are still taken.
 pub(super) fn hold_back(findings: &mut [Finding]) {
     let Some(blocker) = findings.iter().find(|finding| finding.is_beyond_repair()) else {
         return;
@@ -281,9 +282,34 @@ pub(super) fn hold_back(findings: &mut [Finding]) {
         finding.remedy = Remedy::Waits(blocker);
         if finding.fault.nature == Nature::HealedByKubelet && !finding.is_fatal() {
             let name = blocker.name;
-            let sentence = format!("the kubelet sees to it itself once {name} is cured");
+            let sentence = format!("The kubelet repairs this itself once {name} is fixed");
             finding.impact = Impact::notice(sentence);
         }
+    }
+}
+
+/// The command that starts the kubelet again.
+pub(super) fn restart_kubelite() -> String {
+    format!("snap restart {}", MICROK8S.kubelet_service)
+}
+
+/// `word` as one word of a shell: in quotes where the shell would change it.
+pub(super) fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// `cpuset controller`, `controllers cpu and cpuset`, `controllers cpu, cpuset and memory`.
+pub(super) fn name_controllers(controllers: &Controllers) -> String {
+    let names: Vec<&str> = controllers.iter().collect();
+    match names.as_slice() {
+        [] => "controllers".to_owned(),
+        [only] => format!("{only} controller"),
+        [first @ .., last] => format!("controllers {} and {last}", first.join(", ")),
     }
 }
 
@@ -291,4 +317,33 @@ pub(super) fn hold_back(findings: &mut [Finding]) {
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     let noun = if number == 1 { one } else { many };
     format!("{number} {noun}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_shell() {
+        for (word, expected) in [
+            ("/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/kubepods"),
+            (r"a\x2db.service", r"'a\x2db.service'"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(word), expected);
+        }
+    }
+
+    #[test]
+    fn names_of_controllers() {
+        for (names, expected) in [
+            ("cpuset", "cpuset controller"),
+            ("cpu cpuset", "controllers cpu and cpuset"),
+            ("cpu cpuset pids", "controllers cpu, cpuset and pids"),
+        ] {
+            assert_eq!(name_controllers(&Controllers::parse(names)), expected);
+        }
+    }
 }
