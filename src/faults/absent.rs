@@ -1,5 +1,5 @@
-//! Controllers that the root of the tree does not offer: why, and which file of this host brings
-//! them back.
+//! Controllers that the root of the tree does not offer: the cause, and the file of this host in
+//! which to fix it.
 //!
 //! Rests on the kernel's `kernel/cgroup/cgroup.c` (`cgroup_disable=`), `kernel/cgroup/cgroup-v1.c`
 //! (`/proc/cgroups`) and, for the Raspberry Pi, on its kernel's own `cgroup_enable=`.
@@ -7,46 +7,49 @@
 use std::collections::BTreeMap;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::{Case, Fault, Finding, Impact, Nature, Occasion, Remedy, Step, container};
+use crate::faults::finding::{name_controllers, restart_kubelite, shell_word};
+use crate::faults::{
+    Advice, Case, Fault, Finding, Impact, Nature, Occasion, Remedy, Step, container,
+};
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::group::Kind;
 use crate::host::kernel::CONTROLLER_OPTIONS;
 use crate::host::loader::{Loader, Source};
 use crate::kubelet::layout;
-use crate::kubelet::microk8s::MICROK8S;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_ABSENT];
 
 pub(crate) static CONTROLLER_ABSENT: Fault = Fault {
     name: "controller-absent",
     message_id: "ea4d6d5bb5b340cfb7a2cec88b2cb7e7",
-    title: "The kernel offers no such controller",
-    meaning: "A controller that pods want is not among those that the root of the cgroup tree \
-              offers: the kernel was built or started without it, it is bound to a version 1 \
-              mount, or the container this runs in was not given it. The kubelet starts all the \
-              same and cannot enforce the limits that need it. So it is with a cpu controller that \
-              was built without its CPU limits.",
-    signs: "kubepods has no cpu.max, or cpu, cpuset, memory or pids is not a word of the root's \
-            cgroup.controllers. Why: cgroup_disable= on the kernel's command line, its line of \
-            /proc/cgroups (from 6.12 on cpuset and memory may be missing there and yet be built \
-            in), the kernel's configuration, or a container around it.",
-    remedy: "Nothing can be done while this kernel runs; the finding says where the controller \
-             went, as far as it can be seen, and which file of this host's boot loader brings it \
-             back.",
-    by_hand: "On a Raspberry Pi add cgroup_enable=memory cgroup_memory=1 to the one line of \
-              /boot/firmware/cmdline.txt (older: /boot/cmdline.txt): its own firmware puts \
-              cgroup_disable=memory before it. Elsewhere take cgroup_disable= out of what GRUB \
-              (/etc/default/grub, /etc/default/grub.d), U-Boot (/etc/default/u-boot, \
-              /boot/extlinux/extlinux.conf) or systemd-boot (/etc/kernel/cmdline) give the kernel; \
-              under WSL, out of kernelCommandLine= in .wslconfig. Then reboot. In a container, let \
-              its manager pass the controller on.",
+    title: "A cgroup controller is missing or incomplete",
+    meaning: "The root of the cgroup tree does not offer a controller that pods use. The kernel \
+              was built or started without it, or it is bound to a cgroup v1 mount, or this \
+              container did not get it. The kubelet starts, but cannot enforce the limits that \
+              need the controller. A cpu controller that was built without CPU limits has the \
+              same effect.",
+    signs: "cpu, cpuset, memory or pids is not listed in the root's cgroup.controllers, or \
+            kubepods has no cpu.max. The cause shows in cgroup_disable= on the kernel command \
+            line, in the controller's line of /proc/cgroups, in the kernel configuration, or in a \
+            cgroup.type at the root, which only a container has. (From 6.12 on, /proc/cgroups may \
+            not list cpuset and memory although the kernel has them.)",
+    remedy: "kubepods-repair cannot add a controller to the running kernel. It reports the cause, \
+             if it can find it, and the boot loader file of this host in which to fix it.",
+    by_hand: "On a Raspberry Pi, add cgroup_enable=memory cgroup_memory=1 to the first line of \
+              /boot/firmware/cmdline.txt (older images: /boot/cmdline.txt), because the firmware \
+              itself adds cgroup_disable=memory. On other machines, remove cgroup_disable= from \
+              the configuration of GRUB (/etc/default/grub or /etc/default/grub.d, then run \
+              update-grub), U-Boot (/etc/default/u-boot, /boot/extlinux/extlinux.conf) or \
+              systemd-boot (/etc/kernel/cmdline). Under WSL, remove it from kernelCommandLine= in \
+              .wslconfig. Then reboot. In a container, have the container manager delegate the \
+              controller.",
     threads: &[
         "canonical/microk8s#1691",
         "canonical/microk8s#3693",
         "canonical/microk8s#4301",
     ],
-    does: "reports the reason and the boot loader's file to change",
+    does: "reports the cause and the boot loader file to change",
     nature: Nature::Fault,
 };
 
@@ -68,38 +71,53 @@ fn controllers(case: &Case) -> Option<Finding> {
         let which = causes.entry(cause(case, controller)).or_default();
         which.insert(controller);
     }
-    let (mut reasons, mut cures) = (Vec::new(), Vec::new());
-    for (cause, which) in &causes {
-        reasons.push(format!("no {which}: {}", cause.words()));
-        cures.push(cause.cure(case, which));
-    }
-    let evidence = format!("the kernel offers {}", reasons.join("; "));
-    let effect = "the kubelet starts without it and cannot enforce the limits of pods that need it";
+    let evidence: Vec<String> = causes
+        .iter()
+        .map(|(cause, which)| cause.sentence(which))
+        .collect();
+    let cures = causes.iter().map(|(cause, which)| cause.cure(case, which));
+    let remedy = Remedy::tell(join(cures.collect()));
+    let effect = "The kubelet starts, but cannot enforce the corresponding pod limits";
     let location = case.at_file(&CgroupPath::root(), "cgroup.controllers");
-    let remedy = Remedy::tell(cures.join("; "));
+    let evidence = evidence.join(". ");
     let finding = CONTROLLER_ABSENT.finding(Impact::degraded(effect), location, evidence, remedy);
     Some(finding.about(absent))
 }
 
-/// The controller may be there and lack the half of it that limits.
+/// All of these as one: each command once, and a reboot last.
+fn join(cures: Vec<Advice>) -> Advice {
+    let mut words = Vec::new();
+    let mut commands: Vec<String> = Vec::new();
+    for cure in cures {
+        words.push(cure.words);
+        for command in cure.commands {
+            if !commands.contains(&command) {
+                commands.push(command);
+            }
+        }
+    }
+    commands.sort_by_key(|command| command == REBOOT);
+    Advice::new(words.join(". "), commands)
+}
+
+/// The cpu controller may exist without the files that limit CPU time.
 fn cpu_max(case: &Case) -> Option<Finding> {
     let kubepods = case.group(&case.layout.kubepods)?;
     if !kubepods.lacks_cpu_max {
         return None;
     }
     let option = "CONFIG_CFS_BANDWIDTH";
-    let evidence = format!(
-        "kubepods has the cpu controller and no cpu.max: the kernel was built without {option}"
-    );
-    let impact = Impact::degraded("the kubelet starts, and no container with a CPU limit does");
+    let evidence =
+        format!("The kernel was built without {option}, so its cpu controller has no cpu.max");
+    let impact = Impact::degraded("The kubelet starts, but containers with a CPU limit do not");
     let location = case.at_file(&kubepods.path, "cpu.max");
     let remedy = Remedy::tell(built_with(case, option));
     Some(CONTROLLER_ABSENT.finding(impact, location, evidence, remedy))
 }
 
-/// The kubelet creates a missing QoS group and only logs that it cannot set its weight; one that
-/// exists it updates, and then the missing file is fatal. That of best effort is the only one whose
-/// weight it sets at its start.
+/// The kubelet creates a missing QoS group and only logs that it cannot set its weight. One that
+/// exists it updates, and then the missing file is fatal. At its start it sets only the weight of
+/// the group for best effort.
 fn cpu_weight(case: &Case) -> Option<Finding> {
     let best_effort = case.group(case.layout.qos.last()?)?;
     if !case.is_weightless() {
@@ -108,21 +126,24 @@ fn cpu_weight(case: &Case) -> Option<Finding> {
     let why = if case.tree.offered().contains("cpu") {
         "the kernel was built without CONFIG_FAIR_GROUP_SCHED"
     } else {
-        "there is no cpu controller here"
+        "the host has no cpu controller"
     };
-    let evidence = format!("the group exists and has no cpu.weight: {why}");
-    let effect = "the kubelet dies of updating it (\"failed to update top level BestEffort QOS \
-                  cgroup\"); it would only create a missing one";
+    let evidence = format!("This cgroup exists but has no cpu.weight, because {why}");
+    let effect = "The kubelet fails to update it (\"failed to update top level BestEffort QOS \
+                  cgroup\"). It starts if the cgroup does not exist";
     let path = &best_effort.path;
     let remedy = if best_effort.populated {
         Remedy::tell(
-            "pods run in it: drain this node and stop MicroK8s before kubelite is started again, \
-             or give this machine its cpu controller back",
+            "Pods run in this cgroup. Drain this node and stop MicroK8s before you start kubelite \
+             again, or make the cpu controller available",
         )
     } else if case.terms.occasion == Occasion::PreStart {
         Remedy::step(Step::RemoveQosGroup(path.clone()))
     } else {
-        Remedy::tell(format!("the start of {} removes it", MICROK8S.kubelet_unit))
+        Remedy::run(
+            "Restart kubelite. Its pre-start removes this cgroup",
+            [restart_kubelite()],
+        )
     };
     let location = case.at_file(path, "cpu.weight");
     Some(CONTROLLER_ABSENT.finding(Impact::fatal(effect), location, evidence, remedy))
@@ -133,13 +154,13 @@ fn cpu_weight(case: &Case) -> Option<Finding> {
 enum Cause<'a> {
     /// This word of the command line.
     Word(&'a str),
-    /// The machine outside does not pass it on to this container.
+    /// The host of this container does not delegate it.
     Outside,
-    /// The kernel has it switched off and its command line does not say so.
+    /// It is disabled in the kernel, but not by the command line.
     Off,
     /// The kernel was built without this option.
     NotBuilt(&'static str),
-    /// Nothing tells.
+    /// No source gives the cause.
     Unknown,
 }
 
@@ -185,40 +206,53 @@ fn is_inside(case: &Case) -> bool {
 }
 
 impl Cause<'_> {
-    fn words(self) -> String {
+    fn sentence(self, which: &Controllers) -> String {
+        let which = name_controllers(which);
         match self {
-            Self::Word(word) => format!("its command line says {word}"),
-            Self::Outside => "it is not passed on to this container".to_owned(),
-            Self::Off => "/proc/cgroups has it switched off".to_owned(),
-            Self::NotBuilt(option) => format!("it was built without {option}"),
-            Self::Unknown => {
-                "neither its command line nor /proc/cgroups nor its configuration says why"
-                    .to_owned()
+            Self::Word(word) => format!("The kernel command line disables the {which} ({word})"),
+            Self::Outside => {
+                format!("The host of this container does not delegate the {which} to it")
             }
+            Self::Off => format!("The kernel has disabled the {which}, as /proc/cgroups shows"),
+            Self::NotBuilt(option) => {
+                format!("The kernel was built without the {which} ({option})")
+            }
+            Self::Unknown => format!(
+                "The kernel does not offer the {which}. The cause is not in its command line, \
+                 /proc/cgroups or its configuration"
+            ),
         }
     }
 
-    fn cure(self, case: &Case, which: &Controllers) -> String {
+    fn cure(self, case: &Case, which: &Controllers) -> Advice {
         match self {
             Self::Word(word) => without_word(case.host, is_inside(case), word, which),
             Self::Off => with_words(case.host, is_inside(case), which),
-            Self::Outside => container::pass_on(case.host.boot.container.as_ref(), which),
-            Self::NotBuilt(option) => built_with(case, option),
-            Self::Unknown => format!("look into the kernel's log for {which}"),
+            Self::Outside => container::pass_on(case.host.boot.container.as_ref(), which).into(),
+            Self::NotBuilt(option) => built_with(case, option).into(),
+            Self::Unknown => Advice::new(
+                format!(
+                    "Search the kernel log for the cause of the missing {}",
+                    name_controllers(which)
+                ),
+                ["journalctl -k -b | grep -i cgroup"],
+            ),
         }
     }
 }
 
-/// Which file of this host to take the word out of.
+const REBOOT: &str = "reboot";
+
+/// Which file of this host to remove the word from.
 pub(super) fn without_word(
     host: &Host,
     is_inside: bool,
     word: &str,
     which: &Controllers,
-) -> String {
-    let change = format!("take {word} out of");
+) -> Advice {
+    let change = format!("Remove {word} from");
     if host.boot.container.is_some() || is_inside {
-        return outside(host, &change);
+        return outside(host, &change).into();
     }
     if let Some(source) = host.sources.iter().find(|source| source.says(word)) {
         return edit(Some(source), &change);
@@ -226,28 +260,38 @@ pub(super) fn without_word(
     match host.sources.first() {
         // Its firmware puts the word there, before what the file says.
         Some(source) if source.loader == Loader::RaspberryPi => with_words(host, is_inside, which),
-        Some(source) => format!(
-            "find what adds {word} to the kernel's command line, since {} does not, and reboot",
+        Some(source) => Advice::from(format!(
+            "Find out what adds {word} to the kernel command line: it is not {}. Remove it there, \
+             then reboot",
             source.file.display()
-        ),
+        )),
         None => edit(None, &change),
     }
 }
 
-/// Which file of this host to add words to that switch these controllers on.
-pub(super) fn with_words(host: &Host, is_inside: bool, which: &Controllers) -> String {
+/// Which file of this host to add words to that enable these controllers.
+pub(super) fn with_words(host: &Host, is_inside: bool, which: &Controllers) -> Advice {
     let mut words = enabling_words(which);
     if which.contains("memory") {
         // Older kernels of the Raspberry Pi know only this one.
         words.push("cgroup_memory=1".to_owned());
     }
-    let change = format!("add {} to", words.join(" "));
+    let words = words.join(" ");
+    let change = format!("Add {words} to");
     if host.boot.container.is_some() || is_inside {
-        return outside(host, &change);
+        return outside(host, &change).into();
     }
     let source = host.sources.first();
-    let ignored = source.and_then(|source| ignored(host, source, which));
-    ignored.unwrap_or_else(|| edit(source, &change))
+    if let Some(advice) = source.and_then(|source| ignored(host, source, which)) {
+        return advice;
+    }
+    let mut advice = edit(source, &change);
+    if let Some(source) = source.filter(|source| source.loader == Loader::RaspberryPi) {
+        let file = shell_word(&source.file.display().to_string());
+        let append = format!("sed -i '1s/$/ {words}/' {file}");
+        advice.commands = vec![append, REBOOT.to_owned()];
+    }
+    advice
 }
 
 fn enabling_words(which: &Controllers) -> Vec<String> {
@@ -255,8 +299,8 @@ fn enabling_words(which: &Controllers) -> Vec<String> {
     words.collect()
 }
 
-/// Why a Raspberry Pi whose file has these words already does without the controllers.
-fn ignored(host: &Host, source: &Source, which: &Controllers) -> Option<String> {
+/// What to do on a Raspberry Pi that lacks the controllers although its file has these words.
+fn ignored(host: &Host, source: &Source, which: &Controllers) -> Option<Advice> {
     let words = enabling_words(which);
     if source.loader != Loader::RaspberryPi || !words.iter().all(|word| source.says(word)) {
         return None;
@@ -266,70 +310,82 @@ fn ignored(host: &Host, source: &Source, which: &Controllers) -> Option<String> 
         let is_there = |word: &String| line.split_whitespace().any(|known| known == word);
         words.iter().all(is_there)
     };
-    Some(if !are_in(source.text.lines().next().unwrap_or_default()) {
-        format!("move {said} to the first line of {file}, the only one that counts, and reboot")
+    let words = if !are_in(source.text.lines().next().unwrap_or_default()) {
+        format!(
+            "Move {said} to the first line of {file}, because the firmware ignores other lines. \
+             Then reboot"
+        )
     } else if are_in(&host.kernel.command_line) {
         format!(
-            "boot Raspberry Pi's own kernel: this one does not know cgroup_enable=, which {file} \
-             says already, and the firmware adds cgroup_disable="
+            "Boot the kernel of Raspberry Pi OS. The running kernel does not know cgroup_enable=, \
+             which {file} contains, and the firmware adds cgroup_disable="
         )
     } else {
-        format!("reboot: {file} says {said}, and this boot began without it")
-    })
+        format!("Reboot: {file} contains {said}, but this boot began without it")
+    };
+    Some(words.into())
 }
 
-/// A container has a kernel of its own only under WSL.
+/// Where to make this change to the command line of the kernel that runs this container. Only under
+/// WSL the container has a kernel of its own.
 pub(super) fn outside(host: &Host, change: &str) -> String {
     match host.boot.container {
         Some(Manager::Wsl) => format!(
-            "{change} kernelCommandLine= under [wsl2] in .wslconfig in the Windows user's folder, \
-             then wsl --shutdown"
+            "{change} kernelCommandLine= in the [wsl2] section of .wslconfig in the Windows user's \
+             folder, then run wsl --shutdown in Windows"
         ),
-        _ => format!(
-            "{change} the kernel's command line of the machine outside this container and reboot it"
-        ),
+        _ => format!("{change} the kernel command line of the container's host, then reboot it"),
     }
 }
 
-fn edit(source: Option<&Source>, change: &str) -> String {
+fn edit(source: Option<&Source>, change: &str) -> Advice {
     let Some(source) = source else {
-        return format!(
-            "{change} the kernel's command line where the boot loader keeps it and reboot"
+        let words = format!(
+            "{change} the kernel command line in the boot loader's configuration, then reboot"
         );
+        return words.into();
     };
     let file = source.file.display();
-    match source.loader {
-        Loader::RaspberryPi => {
-            format!("{change} the one line of {file} (a second one does not count) and reboot")
-        }
-        Loader::UBootMenu => {
-            format!("{change} U_BOOT_PARAMETERS in {file}, run u-boot-update and reboot")
-        }
-        Loader::Extlinux => format!("{change} the append line of {file} and reboot"),
-        Loader::Armbian => format!("{change} extraargs= in {file} and reboot"),
-        Loader::BootScript => format!(
-            "{change} bootargs in /boot/boot.cmd, make {file} of it again (mkimage -C none -T \
-             script -d /boot/boot.cmd {file}) and reboot"
+    let (edit, command) = match source.loader {
+        Loader::RaspberryPi => (format!("{change} the first line of {file}"), None),
+        Loader::UBootMenu => (
+            format!("{change} U_BOOT_PARAMETERS in {file}"),
+            Some("u-boot-update".to_owned()),
         ),
-        Loader::Grub => format!(
-            "{change} GRUB_CMDLINE_LINUX or GRUB_CMDLINE_LINUX_DEFAULT in {file}, run update-grub \
-             and reboot"
-        ),
-        Loader::KernelInstall => {
-            format!("{change} {file}, install the kernel's entry anew (kernel-install) and reboot")
+        Loader::Extlinux => (format!("{change} the append line in {file}"), None),
+        Loader::Armbian => (format!("{change} extraargs= in {file}"), None),
+        Loader::BootScript => {
+            let script = shell_word(&file.to_string());
+            (
+                format!("{change} bootargs in /boot/boot.cmd and build {file} from it again"),
+                Some(format!(
+                    "mkimage -C none -T script -d /boot/boot.cmd {script}"
+                )),
+            )
         }
+        Loader::Grub => (
+            format!("{change} GRUB_CMDLINE_LINUX or GRUB_CMDLINE_LINUX_DEFAULT in {file}"),
+            Some("update-grub".to_owned()),
+        ),
+        Loader::KernelInstall => (
+            format!("{change} {file} and install the kernel's boot entry again (kernel-install)"),
+            None,
+        ),
+    };
+    let words = format!("{edit}, then reboot");
+    match command {
+        Some(command) => Advice::new(words, [command, REBOOT.to_owned()]),
+        None => words.into(),
     }
 }
 
 fn built_with(case: &Case, option: &str) -> String {
     match case.host.boot.container {
         Some(Manager::Wsl) => format!(
-            "wsl --update, or kernel= under [wsl2] in .wslconfig with a kernel built with \
-             {option}=y"
+            "Run wsl --update in Windows, or set kernel= in the [wsl2] section of .wslconfig to a \
+             kernel built with {option}=y"
         ),
-        Some(_) => {
-            format!("boot a kernel built with {option}=y on the machine outside this container")
-        }
-        None => format!("boot a kernel built with {option}=y"),
+        Some(_) => format!("Boot the container's host with a kernel built with {option}=y"),
+        None => format!("Boot a kernel built with {option}=y"),
     }
 }

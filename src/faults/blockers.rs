@@ -1,10 +1,11 @@
-//! Tasks for whose sake the kernel refuses a controller (`kernel/sched/core.c`,
+//! Tasks that make the kernel refuse a controller (`kernel/sched/core.c`,
 //! `kernel/cgroup/cpuset.c`).
 
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::{Case, Fault, Finding, Impact, Nature, Occasion, Remedy, Step};
+use crate::faults::finding::{restart_kubelite, shell_word};
+use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Step};
 use crate::host::Blockers;
 use crate::host::tasks::{Policy, Task};
 use crate::kubelet::microk8s::MICROK8S;
@@ -15,21 +16,25 @@ pub(super) const FAULTS: &[&Fault] = &[&PINNED_TASK_BLOCKS_CPUSET, &REALTIME_TAS
 pub(crate) static PINNED_TASK_BLOCKS_CPUSET: Fault = Fault {
     name: "pinned-task-blocks-cpuset",
     message_id: "a1fdfcb037664cd280da24de7024487d",
-    title: "A pinned task makes the kernel refuse the cpuset controller",
-    meaning: "A task that must not change its CPUs (PF_NO_SETAFFINITY) lives outside the root \
-              cgroup, and until it is gone the kernel answers \"invalid argument\" to +cpuset. On \
-              kernels before 6.3 and 6.1.110 the io_uring threads of k8s-dqlite are such tasks, \
-              which is why a node may start well for months and never again after one power cut.",
-    signs: "cpuset is not passed on to kubepods, and a task outside the root cgroup has the bit \
-            0x04000000 in the ninth field of its /proc/PID/task/TID/stat. Names play no part; the \
-            thread of an io_uring is called iou-sqp-PID.",
-    remedy: "Before the kubelet's start, kubepods-repair restarts k8s-dqlite once a boot if \
-             nothing else blocks the controller: its own pre-start anchors the controller in \
-             between, and then the task disturbs nobody. Anything else it leaves alone.",
-    by_hand: "Stop the unit that is named, run kubepods-repair, start the unit again. For good: \
-              let it start after kubepods-repair.service; or keep it from io_uring (for \
-              k8s-dqlite: UV_USE_IO_URING=0 in /var/snap/microk8s/current/args/k8s-dqlite-env); or \
-              use a kernel from 6.3 or 6.1.110 on.",
+    title: "A pinned thread blocks the cpuset controller",
+    meaning: "A thread that must not change its CPUs (flag PF_NO_SETAFFINITY) is outside the root \
+              cgroup. As long as it exists, the kernel refuses to enable cpuset (EINVAL, Invalid \
+              argument), and without cpuset the kubelet does not start. On kernels before 6.3 \
+              (6.1 kernels: before 6.1.110) the io_uring threads of k8s-dqlite are such threads. \
+              This is why a node can run for months and then fail to start after a power cut.",
+    signs: "cpuset is not enabled on the way to kubepods, and a task outside the root cgroup has \
+            the bit 0x04000000 set in the ninth field of its /proc/PID/task/TID/stat. The name of \
+            the task does not matter. An io_uring thread is called iou-sqp-PID.",
+    remedy: "Before the kubelet starts, kubepods-repair restarts k8s-dqlite if nothing else \
+             blocks a controller, but only once per boot. Before k8s-dqlite starts again, its \
+             pre-start enables cpuset and anchors it in kubepods. After that its threads do no \
+             harm. kubepods-repair restarts no other unit.",
+    by_hand: "Restart kubelite: systemctl restart snap.microk8s.daemon-kubelite.service. If \
+              another unit is reported, or k8s-dqlite was restarted before, stop the unit, run \
+              kubepods-repair, and start the unit again. To prevent the fault, start the unit \
+              after kubepods-repair.service, or keep it from using io_uring (for k8s-dqlite: \
+              UV_USE_IO_URING=0 in /var/snap/microk8s/current/args/k8s-dqlite-env), or use a \
+              kernel without such threads: 6.3 or later, or 6.1.110 or a later 6.1.",
     threads: &[
         "canonical/microk8s#4378",
         "canonical/microk8s#4361",
@@ -37,37 +42,42 @@ pub(crate) static PINNED_TASK_BLOCKS_CPUSET: Fault = Fault {
         "kubernetes/kubernetes#113322",
         "containers/crun#1563",
     ],
-    does: "restarts k8s-dqlite, once a boot and only before the kubelet's start; otherwise reports \
-           the task",
+    does: "restarts k8s-dqlite once per boot, before the kubelet starts; otherwise reports the \
+           thread",
     nature: Nature::Fault,
 };
 
 pub(crate) static REALTIME_TASK_BLOCKS_CPU: Fault = Fault {
     name: "realtime-task-blocks-cpu",
     message_id: "fe383c58d1f4408b8271b8f7b0658d65",
-    title: "A real-time task makes the kernel refuse the cpu controller",
-    meaning: "This kernel has CONFIG_RT_GROUP_SCHED, and a real-time task lives outside the root \
-              cgroup: until it is gone the kernel answers \"invalid argument\" to +cpu, and the \
-              kubelet dies. multipathd and rtkit-daemon are the usual ones.",
-    signs: "cpu is not passed on to kubepods, and a task outside the root cgroup has a real-time \
-            policy (FIFO, RR; field 41 of its stat file). Whether the kernel has the option is \
-            read from /proc/config.gz or /boot/config-RELEASE.",
-    remedy: "kubepods-repair names the task and its unit. It never restarts such a unit, since it \
-             would fail: once cpu is on, no task outside the root cgroup can become real-time.",
-    by_hand: "Put RestrictRealtime=yes into a drop-in for a program that only prefers real time \
-              (multipathd does) and restart it, remove rtkit where nobody needs it, or boot a \
-              kernel without the option or, from 6.16 on, with rt_group_sched=0. Then run \
-              kubepods-repair.",
+    title: "A real-time task blocks the cpu controller",
+    meaning: "This kernel has CONFIG_RT_GROUP_SCHED, and a real-time task is outside the root \
+              cgroup. As long as it exists, the kernel refuses to enable cpu (EINVAL, Invalid \
+              argument), and without cpu the kubelet does not start. The usual tasks are \
+              multipathd and rtkit-daemon.",
+    signs: "cpu is not enabled on the way to kubepods, and a task outside the root cgroup has a \
+            real-time policy (FIFO or RR, field 41 of its stat file). kubepods-repair reads \
+            whether the kernel has the option from /proc/config.gz or /boot/config-RELEASE.",
+    remedy: "kubepods-repair reports the task and its unit. It never restarts the unit, because \
+             once cpu is enabled, no task outside the root cgroup can become real-time, and the \
+             unit would fail to start.",
+    by_hand: "If the program works without real-time scheduling, as multipathd does, put \
+              RestrictRealtime=yes under [Service] in a drop-in for its unit (systemctl edit \
+              UNIT), and restart the unit. If you do not need rtkit, remove it. Or boot a kernel \
+              without the option. From kernel 6.16 on, rt_group_sched=0 on the kernel command \
+              line has the same effect. Then restart kubelite: snap restart \
+              microk8s.daemon-kubelite. Units that require real-time scheduling fail to start \
+              while cpu is enabled.",
     threads: &[
         "canonical/microk8s#3895",
         "flatcar/Flatcar#1395",
         "rancher/rke2#5923",
     ],
-    does: "reports the task: its service could not start again",
+    does: "reports the task, because its unit could not start again",
     nature: Nature::Fault,
 };
 
-/// Of more tasks than this only the number is said.
+/// At most so many tasks are named; the others are only counted.
 const MAX_LISTED: usize = 5;
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
@@ -80,7 +90,7 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     pinned.into_iter().chain(realtime).collect()
 }
 
-/// A controller, the group that does not pass it on, and the tasks that keep it from doing so.
+/// A controller, the group that does not enable it for its children, and the tasks that block it.
 struct Blocked<'a> {
     controller: &'static str,
     group: CgroupPath,
@@ -88,8 +98,8 @@ struct Blocked<'a> {
 }
 
 impl<'a> Blocked<'a> {
-    /// At the topmost group on the way to kubepods that does not pass `controller` on: a write
-    /// there moves only the tasks below it into new groups.
+    /// Looks at the topmost group on the way to kubepods where `controller` is not enabled: a
+    /// write there moves only the tasks below it into new groups.
     fn find(
         case: &Case,
         blockers: &'a Blockers,
@@ -108,108 +118,134 @@ impl<'a> Blocked<'a> {
         })
     }
 
-    fn finding(
-        &self,
-        case: &Case,
-        fault: &'static Fault,
-        impact: Impact,
-        remedy: Remedy,
-    ) -> Finding {
-        let Self { controller, .. } = self;
+    fn location(&self, case: &Case) -> Location {
+        case.at_file(&self.group, "cgroup.subtree_control")
+    }
+
+    /// The finding with the controller and, where the kernel has refused it, its answer.
+    fn complete(&self, case: &Case, mut finding: Finding) -> Finding {
+        let mut refusals = case.learned.refusals.iter();
+        let refusal = refusals.find(|refusal| refusal.controller == self.controller);
+        finding.errno = refusal.map(|refusal| refusal.errno);
+        finding.about(Controllers::parse(self.controller))
+    }
+
+    /// The tasks by name, as the subject of a sentence.
+    fn subject(&self) -> String {
         let listed = self.tasks.iter().take(MAX_LISTED);
         let mut named: Vec<String> = listed.map(|task| describe(task)).collect();
         if self.tasks.len() > MAX_LISTED {
-            named.push(format!("and {} more", self.tasks.len() - MAX_LISTED));
+            named.push(format!("{} more", self.tasks.len() - MAX_LISTED));
         }
-        let evidence = format!(
-            "not passed on: {controller}; blocked by {}",
-            named.join("; ")
-        );
-        let location = case.at_file(&self.group, "cgroup.subtree_control");
-        let mut refusals = case.learned.refusals.iter();
-        let refusal = refusals.find(|refusal| refusal.controller == *controller);
-        let mut finding = fault.finding(impact, location, evidence, remedy);
-        finding.errno = refusal.map(|refusal| refusal.errno);
-        finding.about(Controllers::parse(controller))
+        let last = named.pop().unwrap_or_default();
+        let subject = if named.is_empty() {
+            last
+        } else {
+            format!("{} and {last}", named.join(", "))
+        };
+        let (first, rest) = subject.split_at(1);
+        first.to_uppercase() + rest
     }
 
-    fn units(&self) -> String {
-        let mut units: Vec<String> = self.tasks.iter().map(|task| home(task)).collect();
-        units.sort_unstable();
-        units.dedup();
-        units.truncate(MAX_LISTED);
-        units.join(" ")
+    /// `one` or `many`, depending on the number of tasks.
+    fn verb(&self, one: &'static str, many: &'static str) -> &'static str {
+        if self.tasks.len() == 1 { one } else { many }
+    }
+
+    /// The units of the tasks, or where a task has none its group; without duplicates.
+    fn homes(&self) -> Vec<String> {
+        let mut homes: Vec<String> = self.tasks.iter().map(|task| home(task)).collect();
+        homes.sort_unstable();
+        homes.dedup();
+        homes.truncate(MAX_LISTED);
+        homes
+    }
+
+    /// The units of the tasks as words of a shell; `None` where a task has no unit.
+    fn units(&self) -> Option<String> {
+        let has_unit = |task: &&Task| task.unit().is_some();
+        let words: Vec<String> = self.homes().iter().map(|unit| shell_word(unit)).collect();
+        self.tasks.iter().all(has_unit).then(|| words.join(" "))
     }
 }
 
 fn pinned(case: &Case, blockers: &Blockers, is_alone: bool) -> Option<Finding> {
     let blocked = Blocked::find(case, blockers, "cpuset", |task| task.pinned)?;
-    let remedy = match restart(case, &blocked.tasks, is_alone) {
-        Ok(step) => Remedy::step(step),
-        Err(why_not) => Remedy::tell(by_hand(&blocked, &why_not)),
-    };
-    let effect = "the kernel refuses +cpuset (EINVAL) while a task that must not change its CPUs \
-                  lives outside the root cgroup, and the kubelet then says that kubepods doesn't \
-                  exist";
-    Some(blocked.finding(
-        case,
-        &PINNED_TASK_BLOCKS_CPUSET,
-        Impact::fatal(effect),
-        remedy,
-    ))
+    let evidence = format!(
+        "{} {} CPUs, so the kernel refuses to enable cpuset (EINVAL)",
+        blocked.subject(),
+        blocked.verb("is pinned to its", "are pinned to their"),
+    );
+    let impact = Impact::fatal(
+        "Without cpuset the kubelet fails with \"root container [kubepods] doesn't exist\"",
+    );
+    let remedy = unpin(case, &blocked, is_alone);
+    let location = blocked.location(case);
+    let finding = PINNED_TASK_BLOCKS_CPUSET.finding(impact, location, evidence, remedy);
+    Some(blocked.complete(case, finding))
 }
 
-/// The restart that would remove the tasks, or why there is none.
-fn restart(case: &Case, tasks: &[&Task], is_alone: bool) -> Result<Step, String> {
+/// The restart that ends the tasks, or what the administrator has to do instead.
+fn unpin(case: &Case, blocked: &Blocked, is_alone: bool) -> Remedy {
+    let tasks = &blocked.tasks;
     let unit = MICROK8S.restartable_unit;
     let is_new = |stamp: &RestartStamp| stamp.is_older_than(tasks);
     let was_restarted = case.learned.restarted.as_ref().is_some_and(is_new);
     if tasks.iter().any(|task| task.unit() != Some(unit)) {
-        Err("it belongs to no unit that may be restarted for this".to_owned())
+        stop_and_start(blocked, "")
     } else if !is_alone {
-        Err(format!(
-            "{unit} was not restarted, since a real-time task blocks cpu as well"
-        ))
+        Remedy::run(
+            "kubepods-repair does not restart k8s-dqlite while a real-time task blocks cpu as \
+             well. Fix realtime-task-blocks-cpu first, then restart kubelite",
+            [restart()],
+        )
     } else if was_restarted {
-        Err(format!(
-            "{unit} was restarted once since the boot and is not again"
-        ))
+        stop_and_start(
+            blocked,
+            "kubepods-repair restarts k8s-dqlite only once per boot, and has done so. ",
+        )
     } else if case.terms.no_restart {
-        Err(format!("without --no-restart {unit} would be restarted"))
+        stop_and_start(
+            blocked,
+            "With --no-restart, kubepods-repair does not restart k8s-dqlite. ",
+        )
     } else if case.terms.occasion != Occasion::PreStart {
-        Err(format!(
-            "systemctl restart {} cures it, for its pre-start restarts {unit}",
-            MICROK8S.kubelet_unit
-        ))
+        Remedy::run(
+            "Restart kubelite. Its pre-start restarts k8s-dqlite and enables cpuset",
+            [restart()],
+        )
     } else {
-        Ok(Step::Restart {
+        Remedy::step(Step::Restart {
             unit: unit.to_owned(),
             stamp: RestartStamp::lines(tasks),
         })
     }
 }
 
-fn by_hand(blocked: &Blocked, why_not: &str) -> String {
-    let units = quoted(&blocked.units());
-    let now = if blocked.tasks.iter().all(|task| task.unit().is_some()) {
-        format!("systemctl stop {units}; kubepods-repair; systemctl start {units}")
-    } else {
-        format!("end what runs in {units}, run kubepods-repair, start it again")
-    };
-    format!(
-        "{why_not}; by hand: {now}. For good: let it start after kubepods-repair.service, or keep \
-         it from io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in args/k8s-dqlite-env), or use a \
-         kernel from 6.3 or 6.1.110 on"
-    )
+/// The command that makes kubelite's pre-start free cpuset.
+fn restart() -> String {
+    format!("systemctl restart {}", MICROK8S.kubelet_unit)
 }
 
-/// A shell would eat the backslash of an escaped unit name.
-fn quoted(names: &str) -> String {
-    if !names.contains('\\') {
-        return names.to_owned();
+fn stop_and_start(blocked: &Blocked, reason: &str) -> Remedy {
+    let homes = blocked.homes();
+    let again = if homes.len() == 1 { "it" } else { "them" };
+    let homes = homes.join(", ");
+    match blocked.units() {
+        Some(units) => Remedy::run(
+            format!(
+                "{reason}Stop {homes}, let kubepods-repair enable cpuset, then start {again} again"
+            ),
+            [
+                format!("systemctl stop {units}"),
+                "kubepods-repair".to_owned(),
+                format!("systemctl start {units}"),
+            ],
+        ),
+        None => Remedy::tell(format!(
+            "{reason}End the pinned tasks in {homes}, then run kubepods-repair again"
+        )),
     }
-    let names: Vec<String> = names.split(' ').map(|name| format!("'{name}'")).collect();
-    names.join(" ")
 }
 
 fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
@@ -221,44 +257,59 @@ fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
     let mut refusals = case.learned.refusals.iter();
     let is_refused =
         refusals.any(|refusal| refusal.controller == "cpu" && refusal.errno == Errno::EINVAL);
-    let impact = if is_refused || blockers.rt_group_sched == Some(true) {
-        Impact::fatal(
-            "this kernel (CONFIG_RT_GROUP_SCHED) refuses +cpu (EINVAL) while a real-time task \
-             lives outside the root cgroup, and the kubelet then says that kubepods doesn't exist",
+    let evidence = format!(
+        "{} {} outside the root cgroup",
+        blocked.subject(),
+        blocked.verb("is a real-time task", "are real-time tasks"),
+    );
+    let homes = blocked.homes().join(", ");
+    let units = blocked.units();
+    let words = if units.is_some() {
+        format!(
+            "If {homes} can do without real-time scheduling, put RestrictRealtime=yes into a \
+             drop-in for it and restart it. Otherwise stop it. Then restart kubelite"
         )
+    } else {
+        format!("End the real-time tasks in {homes}, then restart kubelite")
+    };
+    let (impact, remedy) = if is_refused || blockers.rt_group_sched == Some(true) {
+        let impact = Impact::fatal(
+            "This kernel (CONFIG_RT_GROUP_SCHED) therefore refuses to enable cpu (EINVAL), and \
+             without cpu the kubelet fails with \"root container [kubepods] doesn't exist\"",
+        );
+        let restart = units.map(|units| format!("systemctl restart {units}"));
+        let commands = restart.into_iter().chain([restart_kubelite()]);
+        (impact, Remedy::run(words, commands))
     } else if blockers.rt_group_sched.is_none() {
-        Impact::notice(
-            "if this kernel has CONFIG_RT_GROUP_SCHED, which its configuration does not tell, it \
-             refuses +cpu (EINVAL) and the kubelet dies",
-        )
+        let impact = Impact::notice(
+            "If this kernel has CONFIG_RT_GROUP_SCHED, it refuses to enable cpu (EINVAL) and the \
+             kubelet does not start. kubepods-repair cannot read the kernel's configuration",
+        );
+        (impact, Remedy::tell(words))
     } else {
         return None;
     };
-    let remedy = Remedy::tell(format!(
-        "if {} only prefers real time, put RestrictRealtime=yes into a drop-in for it and restart \
-         it; rtkit can be removed where nobody needs it; a kernel without CONFIG_RT_GROUP_SCHED \
-         (or, from 6.16 on, rt_group_sched=0 on its command line) does not refuse; once cpu is \
-         on, every real-time unit that starts later fails",
-        blocked.units()
-    ));
-    Some(blocked.finding(case, &REALTIME_TASK_BLOCKS_CPU, impact, remedy))
+    let location = blocked.location(case);
+    let finding = REALTIME_TASK_BLOCKS_CPU.finding(impact, location, evidence, remedy);
+    Some(blocked.complete(case, finding))
 }
 
+/// `thread iou-sqp-7 (TID 8, PID 7, in a.service)`
 fn describe(task: &Task) -> String {
-    let of = if task.tid == task.pid {
-        String::new()
+    let Task { tid, pid, comm, .. } = task;
+    let subject = if tid == pid {
+        format!("process {comm} (PID {pid}")
     } else {
-        format!(" of process {}", task.pid)
+        format!("thread {comm} (TID {tid}, PID {pid}")
     };
-    let nature = match task.policy {
-        Policy::Fifo => format!("SCHED_FIFO priority {}", task.priority),
-        Policy::RoundRobin => format!("SCHED_RR priority {}", task.priority),
-        Policy::Deadline => "SCHED_DEADLINE".to_owned(),
-        Policy::Other if task.realtime => "with a real-time priority lent to it".to_owned(),
-        Policy::Other => "pinned to its CPUs".to_owned(),
+    let policy = match task.policy {
+        Policy::Fifo => format!(", SCHED_FIFO priority {}", task.priority),
+        Policy::RoundRobin => format!(", SCHED_RR priority {}", task.priority),
+        Policy::Deadline => ", SCHED_DEADLINE".to_owned(),
+        Policy::Other if task.realtime => ", boosted to a real-time priority".to_owned(),
+        Policy::Other => String::new(),
     };
-    let (tid, comm, home) = (task.tid, &task.comm, home(task));
-    format!("task {tid} ({comm}){of}, {nature}, in {home}")
+    format!("{subject}{policy}, in {})", home(task))
 }
 
 /// Its unit, or else its group.

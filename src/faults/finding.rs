@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::fault::{Fault, Nature};
 use crate::kubelet::Origin;
+use crate::kubelet::microk8s::MICROK8S;
 use crate::repair::step::Step;
 
 /// What the kubelet makes of a finding.
@@ -137,18 +138,38 @@ pub struct Advice {
     pub commands: Vec<String>,
 }
 
+impl Advice {
+    pub(super) fn new<C: Into<String>>(
+        words: impl Into<String>,
+        commands: impl IntoIterator<Item = C>,
+    ) -> Self {
+        Self {
+            words: words.into(),
+            commands: commands.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// Advice without a command.
+impl<T: Into<String>> From<T> for Advice {
+    fn from(words: T) -> Self {
+        Self {
+            words: words.into(),
+            commands: Vec::new(),
+        }
+    }
+}
+
 impl Remedy {
     /// A single step of this program.
     pub fn step(step: Step) -> Self {
         Self::Steps(vec![step])
     }
 
-    /// What the administrator has to do where no command does it, without the last full stop.
-    pub fn tell(words: impl Into<String>) -> Self {
-        Self::Tell(Advice {
-            words: words.into(),
-            commands: Vec::new(),
-        })
+    /// What the administrator has to do: an [`Advice`], or only its words where no command does it,
+    /// without the last full stop.
+    pub fn tell(advice: impl Into<Advice>) -> Self {
+        Self::Tell(advice.into())
     }
 
     /// What the administrator has to do, without the last full stop, and the commands that do it,
@@ -157,10 +178,7 @@ impl Remedy {
         words: impl Into<String>,
         commands: impl IntoIterator<Item = C>,
     ) -> Self {
-        Self::Tell(Advice {
-            words: words.into(),
-            commands: commands.into_iter().map(Into::into).collect(),
-        })
+        Self::Tell(Advice::new(words, commands))
     }
 }
 
@@ -261,9 +279,9 @@ impl Finding {
     }
 }
 
-/// While the kubelet cannot start anyway, nothing is built: a half-made tree would only hide the
-/// reason. What only takes away (strays, limits, stale groups, a frozen state) is done all the
-/// same.
+/// While a fault that only the administrator can fix keeps the kubelet from starting, nothing is
+/// built: a half-made tree would hide the reason. Steps that only remove something (strays, limits,
+/// stale groups, a frozen state) are still taken.
 pub(super) fn hold_back(findings: &mut [Finding]) {
     let Some(blocker) = findings.iter().find(|finding| finding.is_beyond_repair()) else {
         return;
@@ -273,9 +291,34 @@ pub(super) fn hold_back(findings: &mut [Finding]) {
         finding.remedy = Remedy::Waits(blocker);
         if finding.fault.nature == Nature::HealedByKubelet && !finding.is_fatal() {
             let name = blocker.name;
-            let sentence = format!("the kubelet sees to it itself once {name} is cured");
+            let sentence = format!("The kubelet repairs this itself once {name} is fixed");
             finding.impact = Impact::notice(sentence);
         }
+    }
+}
+
+/// The command that starts the kubelet again.
+pub(super) fn restart_kubelite() -> String {
+    format!("snap restart {}", MICROK8S.kubelet_service)
+}
+
+/// `word` as one word of a shell: in quotes where the shell would change it.
+pub(super) fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// `cpuset controller`, `controllers cpu and cpuset`, `controllers cpu, cpuset and memory`.
+pub(super) fn name_controllers(controllers: &Controllers) -> String {
+    let names: Vec<&str> = controllers.iter().collect();
+    match names.as_slice() {
+        [] => "controllers".to_owned(),
+        [only] => format!("{only} controller"),
+        [first @ .., last] => format!("controllers {} and {last}", first.join(", ")),
     }
 }
 
@@ -283,4 +326,33 @@ pub(super) fn hold_back(findings: &mut [Finding]) {
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     let noun = if number == 1 { one } else { many };
     format!("{number} {noun}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_shell() {
+        for (word, expected) in [
+            ("/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/kubepods"),
+            (r"a\x2db.service", r"'a\x2db.service'"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(word), expected);
+        }
+    }
+
+    #[test]
+    fn names_of_controllers() {
+        for (names, expected) in [
+            ("cpuset", "cpuset controller"),
+            ("cpu cpuset", "controllers cpu and cpuset"),
+            ("cpu cpuset pids", "controllers cpu, cpuset and pids"),
+        ] {
+            assert_eq!(name_controllers(&Controllers::parse(names)), expected);
+        }
+    }
 }

@@ -1,6 +1,7 @@
-//! Groups of the kubelet's own that are frozen: the kubelet never thaws one.
+//! The kubelet's own groups that are frozen: the kubelet never thaws one.
 
 use crate::cgroup::CgroupPath;
+use crate::faults::finding::shell_word;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step};
 
 pub(super) const FAULTS: &[&Fault] = &[&FROZEN];
@@ -8,17 +9,18 @@ pub(super) const FAULTS: &[&Fault] = &[&FROZEN];
 pub(crate) static FROZEN: Fault = Fault {
     name: "frozen",
     message_id: "374546112c404479b0de43ce6b493296",
-    title: "A group of the kubelet is frozen",
-    meaning: "Everything in a frozen cgroup stands still, so every pod started below it does \
-              nothing, and the kubelet never looks at the switch.",
-    signs: "cgroup.freeze of kubepods or a QoS group says 1; on version 1 its \
+    title: "A cgroup of the kubelet is frozen",
+    meaning: "No process in a frozen cgroup runs, and neither does any pod that starts below it. \
+              The kubelet never checks whether its cgroups are frozen.",
+    signs: "cgroup.freeze of kubepods or a QoS cgroup contains 1. On cgroup v1, its \
             freezer.self_freezing does.",
-    remedy: "kubepods-repair thaws the group if no process lives in it or below. Otherwise \
-             somebody may have meant to stop those processes, and it leaves them.",
-    by_hand: "echo 0 > /sys/fs/cgroup/kubepods/cgroup.freeze, or the same file of the group that \
-              is named; on version 1 echo THAWED > its freezer.state.",
+    remedy: "kubepods-repair thaws the cgroup if no process is in it or below it. Otherwise the \
+             processes may have been frozen on purpose, and kubepods-repair leaves them frozen.",
+    by_hand: "Thaw the cgroup: echo 0 > /sys/fs/cgroup/kubepods/cgroup.freeze (or the same file \
+              of the cgroup that is reported). On cgroup v1, write THAWED to its freezer.state \
+              instead.",
     threads: &[],
-    does: "thaws the group if nothing lives in it",
+    does: "thaws the cgroup if no process is in it",
     nature: Nature::Fault,
 };
 
@@ -31,7 +33,7 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     findings
 }
 
-/// `thawed` is what the file has to hold instead.
+/// `thawed` is the word that thaws the group when it is written to the file at `location`.
 pub(super) fn is_frozen(
     group: &CgroupPath,
     location: Location,
@@ -39,19 +41,21 @@ pub(super) fn is_frozen(
     thawed: &str,
 ) -> Finding {
     let remedy = if populated {
-        Remedy::tell(format!(
-            "processes live below it and may have been frozen on purpose: echo {thawed} > \
-             {location}"
-        ))
+        Remedy::run(
+            "The cgroup contains processes that may have been frozen on purpose. If not, thaw it",
+            [format!(
+                "echo {thawed} > {}",
+                shell_word(&location.to_string())
+            )],
+        )
     } else {
         Remedy::step(Step::Thaw(group.clone()))
     };
-    let effect = "every pod started below stops at its first instruction, and the kubelet never \
-                  thaws the group";
+    let effect = "Pods that start below it do not run, and the kubelet never thaws it";
     FROZEN.finding(
         Impact::degraded(effect),
         location,
-        "the group is frozen",
+        "This cgroup is frozen",
         remedy,
     )
 }

@@ -1,8 +1,9 @@
-//! Limits on the kubelet's own groups that it never sets back. All pods below share them.
+//! Limits on the kubelet's own groups that the kubelet never resets. All pods below share them.
 
 use std::path::Path;
 
 use crate::cgroup::CgroupPath;
+use crate::faults::finding::shell_word;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::group::{Group, Setting};
 use crate::kubelet::layout::Layout;
@@ -12,38 +13,39 @@ pub(super) const FAULTS: &[&Fault] = &[&LEFTOVER_LIMITS];
 pub(crate) static LEFTOVER_LIMITS: Fault = Fault {
     name: "leftover-limits",
     message_id: "8f889dd1b393477abbfe3ef762714ebf",
-    title: "A limit that the kubelet never resets",
-    meaning: "A resource limit is set on kubepods or a QoS group that the kubelet neither sets nor \
-              takes back. All pods below share it: they are slow, are killed, or cannot start a \
-              process, and no log says why. Of cpu.idle in the group of best effort the kubelet \
-              itself dies, since the kernel then refuses the weight it sets; of cpu.idle in \
-              kubepods it only fails to set limits there.",
+    title: "A cgroup has a limit that the kubelet never resets",
+    meaning: "kubepods or a QoS cgroup has a resource limit that the kubelet neither sets nor \
+              resets. All pods below share the limit: they are slow, or are killed, or cannot \
+              start processes, and no log gives the reason. With cpu.idle in the cgroup for best \
+              effort pods the kubelet itself does not start, because the kernel refuses to set \
+              the weight of an idle cgroup. With cpu.idle in kubepods it starts, but cannot set \
+              all limits there.",
     signs: "cpu.max, cpu.idle, memory.high, memory.swap.max, cpuset.mems, cpuset.cpus.partition \
-            and the like of these groups differ from what a new group has; on version 1 \
-            cpu.cfs_quota_us, cpu.idle, pids.max, the limits of memory, memory.oom_control, or a \
-            cpuset narrower than the one above.",
-    remedy: "kubepods-repair leaves it alone, since somebody may have meant it, and prints the \
-             command that resets it.",
-    by_hand: "If nobody meant it, type the command that the finding shows. A reboot takes it away, \
-              too.",
+            or a similar file of these cgroups differs from its default. On cgroup v1: \
+            cpu.cfs_quota_us, cpu.idle, pids.max, a memory limit, memory.oom_control, or a cpuset \
+            that is narrower than the one above.",
+    remedy: "kubepods-repair does not change the limit, because it may have been set on purpose. \
+             It prints the command that resets it.",
+    by_hand: "If the limit was not set on purpose, run the command that the finding shows. A \
+              reboot also resets it.",
     threads: &[],
     does: "reports the command that resets it",
     nature: Nature::Fault,
 };
 
-/// Of the group of best effort, whose weight the kubelet sets at its start
+/// `cpu.idle` in the group for best effort, whose weight the kubelet sets at its start
 /// (`sched_group_set_shares`: EINVAL).
-const DIES_OF_IDLE: &str =
-    "the kernel refuses to set the weight of an idle group, and the kubelet dies of trying";
+const DIES_OF_IDLE: &str = "The kernel refuses to set the weight of an idle cgroup (EINVAL), so \
+                            the kubelet does not start";
 
-/// Of kubepods, whose limits the kubelet tries to set in the background, the weight before most
+/// `cpu.idle` in kubepods, whose limits the kubelet sets in the background, the weight before most
 /// others (`fs2.Manager.Set`).
-const KEEPS_FROM_LIMITS: &str = "all pods run only when nothing else wants a CPU; the kernel \
-                                 refuses to set the weight of an idle group, and so the kubelet \
-                                 cannot set all limits of all pods";
+const KEEPS_FROM_LIMITS: &str = "Pods run only when no other process needs the CPU. The kernel \
+                                 refuses to set the weight of an idle cgroup, so the kubelet \
+                                 cannot set all limits of kubepods";
 
-/// What the kubelet expects (1.20 to 1.36) to find in these files and never writes there. A value
-/// that ends with a blank is the beginning of what is expected.
+/// What the kubelet (1.20 to 1.36) expects in these files and never writes there. A value that ends
+/// with a blank is the beginning of what is expected.
 const EXPECTED: [(&str, &str); 9] = [
     ("cpu.max", "max "),
     ("cpu.idle", "0"),
@@ -56,10 +58,10 @@ const EXPECTED: [(&str, &str); 9] = [
     ("cpuset.cpus.partition", "member"),
 ];
 
-/// A setting that is not as the kubelet expects it.
+/// A setting that differs from what the kubelet expects.
 pub(super) struct Leftover<'a> {
     pub setting: &'a Setting,
-    /// What has to be written so that the default holds again.
+    /// What resets it when it is written.
     pub default: &'a str,
 }
 
@@ -74,7 +76,7 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 }
 
 fn left_over<'a>(case: &Case, setting: &'a Setting) -> Option<Leftover<'a>> {
-    // A slice has its CPUs from the kubelet or from this program, so that systemd keeps cpuset.
+    // The kubelet or this program sets the CPUs of a slice, so that systemd keeps cpuset enabled.
     if case.by_systemd() && setting.file == "cpuset.cpus" {
         return None;
     }
@@ -87,7 +89,7 @@ fn left_over<'a>(case: &Case, setting: &'a Setting) -> Option<Leftover<'a>> {
     is_left.then_some(Leftover { setting, default })
 }
 
-/// Limits on one group of the kubelet's own.
+/// Limits on one of the kubelet's own groups.
 pub(super) fn finding(
     layout: &Layout,
     group: &CgroupPath,
@@ -102,7 +104,8 @@ pub(super) fn finding(
         let default = if default.is_empty() { "''" } else { default };
         let file = group.under(mount).join(setting.file);
         found.push(format!("{} is {:?}", setting.file, setting.value));
-        undo.push(format!("echo {default} > {}", file.display()));
+        let file = shell_word(&file.display().to_string());
+        undo.push(format!("echo {default} > {file}"));
     }
     let is_idle = leftovers.iter().any(|left| left.setting.file == "cpu.idle");
     let impact = if is_idle && layout.qos.last() == Some(group) {
@@ -110,9 +113,9 @@ pub(super) fn finding(
     } else if is_idle && layout.kubepods == *group {
         Impact::degraded(KEEPS_FROM_LIMITS)
     } else {
-        Impact::degraded("all pods below share this limit, and the kubelet never resets it")
+        Impact::degraded("This affects all pods in the cgroup, and the kubelet never resets it")
     };
-    let how = format!("unless it was set on purpose: {}", undo.join("; "));
+    let remedy = Remedy::run("If this was not set on purpose, reset it", undo);
     let location = Location::Cgroup(mount.to_owned(), group.clone());
-    Some(LEFTOVER_LIMITS.finding(impact, location, found.join(", "), Remedy::tell(how)))
+    Some(LEFTOVER_LIMITS.finding(impact, location, found.join(", "), remedy))
 }

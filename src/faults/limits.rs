@@ -1,13 +1,14 @@
-//! `cgroup.max.descendants` and `cgroup.max.depth`: where they are used up, mkdir answers EAGAIN.
-//! And `memory.max`: where it is next to nothing, mkdir answers ENOMEM.
+//! `cgroup.max.descendants` and `cgroup.max.depth`: when they are reached, mkdir fails with EAGAIN.
+//! And `memory.max`: when it leaves no room for a new group, mkdir fails with ENOMEM.
 //!
-//! Rests on the kernel's `cgroup_check_hierarchy_limits` (`kernel/cgroup/cgroup.c`): every group
-//! above the new one is asked whether it has room for one more, and whether the new one is not too
-//! deep below it.
+//! Rests on the kernel's `cgroup_check_hierarchy_limits` (`kernel/cgroup/cgroup.c`). For every
+//! group above the new one it checks whether there is room for one more group, and whether the new
+//! one is not too deep.
 
 use std::collections::BTreeSet;
 
 use crate::cgroup::CgroupPath;
+use crate::faults::finding::shell_word;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Severity, Step};
 use crate::host::group::{Group, MemoryLimit};
 
@@ -16,35 +17,36 @@ pub(super) const FAULTS: &[&Fault] = &[&LIMITS_EXHAUSTED];
 pub(crate) static LIMITS_EXHAUSTED: Fault = Fault {
     name: "limits-exhausted",
     message_id: "922c4c7da2344ab59a16ed23268464e3",
-    title: "No more cgroups may be made here",
-    meaning: "cgroup.max.descendants or cgroup.max.depth leaves no room for what the kubelet or \
-              its pods have to make: mkdir answers \"resource temporarily unavailable\", and will \
-              for ever. Or memory.max leaves no room for the kernel's own counters of a new group: \
-              mkdir answers \"cannot allocate memory\", and the kubelet dies before it would set \
-              this limit anew.",
-    signs: "One of the first two files of kubepods, a QoS group or a group above holds a number \
-            that the groups already there, and those still to come, reach; or memory.max (on \
-            version 1 memory.limit_in_bytes) of kubepods or a group above is next to nothing, and \
-            a group has to be made below.",
-    remedy: "kubepods-repair sets the limit back to max on kubepods and the QoS groups; memory.max \
-             of kubepods is the kubelet's own setting, which it writes at each start. On any other \
-             group somebody has to want it.",
-    by_hand: "echo max > the file that the finding names.",
+    title: "A limit leaves no room for new cgroups",
+    meaning: "cgroup.max.descendants or cgroup.max.depth leaves no room for the cgroups that the \
+              kubelet or its pods have to create, so mkdir always fails with \"Resource \
+              temporarily unavailable\". Or memory.max leaves no room for the kernel's own memory \
+              of a new cgroup, so mkdir fails with \"Cannot allocate memory\". Then the kubelet \
+              ends before it can reset that limit.",
+    signs: "cgroup.max.descendants or cgroup.max.depth of kubepods, of a QoS cgroup or of a \
+            cgroup above them is too low for the cgroups that exist and those that are still to \
+            be created. Or memory.max (on cgroup v1 memory.limit_in_bytes) of kubepods or a \
+            cgroup above it is almost 0, and a cgroup has to be created below it.",
+    remedy: "On kubepods and the QoS cgroups, kubepods-repair sets the limit back to max. It does \
+             the same with memory.max of kubepods, which the kubelet sets at each start. On any \
+             other cgroup it only reports the limit, because it may have been set on purpose.",
+    by_hand: "Remove the limit: echo max > FILE, where FILE is the file that the finding names \
+              (on cgroup v1: echo -1 > FILE).",
     threads: &[],
-    does: "lifts the limit on the kubelet's own groups; on others reports it",
+    does: "removes the limit on the kubelet's own cgroups; reports it on others",
     nature: Nature::Fault,
 };
 
-/// A pod takes at least its own group and one container's.
+/// A pod needs at least its own group and that of one container.
 const GROUPS_OF_A_POD: u64 = 2;
 
 /// What a group costs the groups above it, for each CPU: the kernel charges a new group's counters
-/// to the one it is made in (`mem_cgroup_css_alloc` in `mm/memcontrol.c`). Measured were 4 to 5 KiB
-/// a CPU with all controllers on (6.1 and 6.12).
+/// to the group it is created in (`mem_cgroup_css_alloc` in `mm/memcontrol.c`). Measured: 4 to 5
+/// KiB for each CPU with all controllers enabled (6.1 and 6.12).
 const BYTES_OF_A_GROUP: u64 = 8 << 10;
 
-/// From so many times of that on a limit is none that could be in the way. Where one below it does
-/// not stop the kubelet, the kubelet writes it anew a moment later.
+/// A limit of at least so many times that is not considered a problem. Where a lower one does not
+/// stop the kubelet, the kubelet resets it a moment later.
 const MARGIN: u64 = 8;
 
 /// From kubepods down to a container: QoS group, pod, container.
@@ -63,7 +65,7 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     findings
 }
 
-/// Whether the kernel would refuse to make `path` now, should it be missing.
+/// Whether `path` is missing and the kernel would refuse to create it now.
 pub(super) fn leave_no_room_for(case: &Case, path: &CgroupPath) -> bool {
     if case.group(path).is_some() {
         return false;
@@ -84,7 +86,7 @@ fn lowest(group: &Group, limit: u64) -> usize {
     group.path.depth().saturating_add(limit)
 }
 
-/// What has to be made before the kubelet runs, by it or by us.
+/// The groups that the kubelet or this program has to create before the kubelet runs.
 fn missing_groups(case: &Case) -> BTreeSet<CgroupPath> {
     let mut wanted = BTreeSet::new();
     for path in case.layout.own().chain(&case.layout.reserved) {
@@ -105,8 +107,9 @@ fn descendants(case: &Case, group: &Group, to_make: u64) -> Option<Finding> {
     let keeps_kubelet = limit < needed && to_make > 0;
     let keeps_pods = limit < needed + GROUPS_OF_A_POD && holds_pods(case, group);
     let impact = used_up(keeps_kubelet, keeps_pods)?;
-    let evidence = format!("cgroup.max.descendants is {limit} and there are {there} already");
-    // Where stale pod groups take the room of somebody else's group, it is enough that they go.
+    let evidence = format!("The limit is {limit}, and {there} cgroups exist below");
+    // In a group that is not the kubelet's, it is enough to remove the stale pod groups if they
+    // take the room.
     let stale = case.stale.iter();
     let stale = stale.filter(|pod| group.path.is_above(&pod.group)).count();
     let makes_room = limit >= needed.saturating_sub(stale as u64) + GROUPS_OF_A_POD;
@@ -127,7 +130,7 @@ fn depth(case: &Case, group: &Group, to_make: &[&CgroupPath]) -> Option<Finding>
     let allowed = lowest(group, limit);
     let keeps_pods = allowed < of_containers && holds_pods(case, group);
     let impact = used_up(allowed < deepest, keeps_pods)?;
-    let evidence = format!("cgroup.max.depth is {limit}, and the containers of pods lie deeper");
+    let evidence = format!("The limit is {limit}, and the cgroups of containers are deeper");
     let location = case.at_file(&group.path, "cgroup.max.depth");
     let remedy = lift(case, group, "cgroup.max.depth");
     Some(LIMITS_EXHAUSTED.finding(impact, location, evidence, remedy))
@@ -136,12 +139,12 @@ fn depth(case: &Case, group: &Group, to_make: &[&CgroupPath]) -> Option<Finding>
 fn used_up(keeps_kubelet: bool, keeps_pods: bool) -> Option<Impact> {
     if keeps_kubelet {
         Some(Impact::fatal(
-            "the kubelet cannot make its groups: mkdir answers EAGAIN, resource temporarily \
-             unavailable",
+            "The kubelet cannot create its cgroups: mkdir fails with EAGAIN (Resource temporarily \
+             unavailable)",
         ))
     } else if keeps_pods {
         Some(Impact::degraded(
-            "no pod can be started: mkdir answers EAGAIN, resource temporarily unavailable",
+            "No pod can start: mkdir fails with EAGAIN (Resource temporarily unavailable)",
         ))
     } else {
         None
@@ -160,15 +163,18 @@ fn lift(case: &Case, group: &Group, file: &'static str) -> Remedy {
 }
 
 pub(super) fn not_ours(location: &Location, none: &str) -> Remedy {
-    Remedy::tell(format!(
-        "this group is not the kubelet's; unless the limit was set on purpose: echo {none} > \
-         {location}"
-    ))
+    Remedy::run(
+        "The cgroup does not belong to the kubelet. Unless the limit was set on purpose, remove it",
+        [format!(
+            "echo {none} > {}",
+            shell_word(&location.to_string())
+        )],
+    )
 }
 
 fn memory(case: &Case, group: &Group, to_make: usize) -> Option<Finding> {
     let memory = group.memory.as_ref()?;
-    // Switching memory on gives every group below counters of its own.
+    // Enabling memory gives every group below its own counters.
     let to_fill = if group.subtree_control.contains("memory") {
         0
     } else {
@@ -178,8 +184,8 @@ fn memory(case: &Case, group: &Group, to_make: usize) -> Option<Finding> {
     if !case.layout.is_own(&group.path) && severity != Severity::Fatal {
         return None;
     }
-    // A kubepods that lacks a controller the kubelet creates, its limits with it, before it makes a
-    // group in it.
+    // The kubelet creates a kubepods that lacks a controller again and sets its limits, before it
+    // creates a group in it.
     let lacks_controllers = !case.needed.minus(&group.controllers).is_empty();
     if group.path == case.layout.kubepods && lacks_controllers {
         severity = Severity::Notice;
@@ -189,8 +195,8 @@ fn memory(case: &Case, group: &Group, to_make: usize) -> Option<Finding> {
     Some(no_memory(location, severity, memory, remedy))
 }
 
-/// What the kubelet makes of a memory limit above so many groups that have to be made, or to be
-/// given the controller; `None` where there is room for all of them.
+/// How severe a memory limit is above `to_make` groups that have to be created and `to_fill` groups
+/// that have to get the controller; `None` where there is room for all of them.
 pub(super) fn short_of_memory(
     memory: &MemoryLimit,
     to_make: usize,
@@ -215,18 +221,19 @@ pub(super) fn no_memory(
 ) -> Finding {
     let MemoryLimit { limit, current, .. } = memory;
     let evidence = format!(
-        "the limit is {limit} bytes, {current} are in use, and groups have to be made below"
+        "The limit is {limit} bytes and {current} bytes are in use, but cgroups have to be created \
+         below"
     );
     let impact = match (severity, &remedy) {
         (Severity::Fatal, Remedy::Steps(_)) => Impact::fatal(
-            "mkdir answers ENOMEM, cannot allocate memory, and the kubelet dies of it before it \
-             would reset this limit",
+            "The kubelet ends before it can reset this limit: mkdir fails with ENOMEM (Cannot \
+             allocate memory)",
         ),
         (Severity::Fatal, _) => Impact::fatal(
-            "mkdir answers ENOMEM, cannot allocate memory, and the kubelet dies of it",
+            "The kubelet does not start: mkdir fails with ENOMEM (Cannot allocate memory)",
         ),
         _ => Impact::notice(
-            "the kubelet resets it at its start, unless the kernel refuses it a group before \
+            "The kubelet resets this limit when it starts, unless creating a cgroup fails before \
              (ENOMEM)",
         ),
     };

@@ -1,28 +1,31 @@
-//! Groups of the kubelet's own that are threaded: no memory limit is possible in them.
+//! The kubelet's own groups that are threaded: they cannot have a memory limit.
 //!
 //! Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Threads", and on libcontainer's
-//! `fs2/create.go`, which dies of a kubepods that is threaded.
+//! `fs2/create.go`, which returns an error for a kubepods that is threaded.
 
+use crate::faults::finding::{restart_kubelite, shell_word};
 use crate::faults::{Case, Fault, Finding, Impact, Nature, Remedy, Step, slices, strays};
 use crate::host::group::{Group, Kind};
-use crate::kubelet::microk8s::MICROK8S;
 
 pub(super) const FAULTS: &[&Fault] = &[&THREADED];
 
 pub(crate) static THREADED: Fault = Fault {
     name: "threaded",
     message_id: "c1bd7395736248ec8c9f981f1bd6837f",
-    title: "A group has become threaded",
-    meaning: "A threaded cgroup can have no memory limit, and the kernel never makes it an \
-              ordinary one again. The kubelet dies of it (\"it is in threaded mode\", \"it is in \
-              an invalid state\"). Switching controllers on one at a time beside a process does \
-              this.",
-    signs: "cgroup.type of kubepods or a QoS group does not say domain.",
-    remedy: "kubepods-repair removes the group and makes it anew if nothing lives in it or below.",
-    by_hand: "Stop the pods below it, then run kubepods-repair again. A group that only has a \
-              threaded one below becomes ordinary by itself when that one is removed.",
+    title: "A cgroup is in threaded mode",
+    meaning: "A cgroup of type threaded or \"domain threaded\" cannot have a memory limit. The \
+              kubelet fails with \"it is in threaded mode\" or \"it is in an invalid state\". The \
+              kernel never turns a threaded cgroup back into an ordinary one (type domain). A \
+              cgroup also becomes \"domain threaded\" when controllers are enabled in it one at a \
+              time while it contains a process.",
+    signs: "cgroup.type of kubepods or a QoS cgroup contains something other than domain.",
+    remedy: "If no process is in the cgroup or below it, kubepods-repair removes it and creates \
+             it again.",
+    by_hand: "Stop the pods below the cgroup, then run kubepods-repair again. If the cgroup \
+              itself is not threaded, but one below it is, remove that one: the cgroup above then \
+              becomes an ordinary one by itself.",
     threads: &[],
-    does: "makes the group anew if nothing lives in it",
+    does: "removes the cgroup and creates it again, if no process is in it",
     nature: Nature::Fault,
 };
 
@@ -35,27 +38,29 @@ fn judge(case: &Case, group: &Group) -> Option<Finding> {
     let kubepods = &case.layout.kubepods;
     let is_kubepods = group.path == *kubepods;
     let is_created = !case.wanted().minus(&group.controllers).is_empty();
-    let fatal = Impact::fatal(
-        "the kubelet dies of it (\"it is in an invalid state\", \"threaded mode\"): no memory \
-         limit is possible here",
-    );
+    let fatal = |message: &str| {
+        Impact::fatal(format!(
+            "A cgroup of this type cannot have a memory limit, so the kubelet fails with \
+             \"{message}\""
+        ))
+    };
     let impact = match group.kind {
         Kind::Domain | Kind::Root => return None,
-        Kind::Threaded => fatal,
-        Kind::DomainThreaded if is_kubepods => fatal,
+        Kind::Threaded => fatal("it is in threaded mode"),
+        Kind::DomainThreaded if is_kubepods => fatal("it is in domain threaded mode"),
         Kind::DomainThreaded if is_created => Impact::fatal(
-            "the kubelet creates a QoS group that lacks a controller, and dies of its type \
-             (\"domain threaded mode\"); one that has them all it only updates",
+            "The cgroup also lacks a controller, so the kubelet creates it again and fails with \
+             \"it is in domain threaded mode\"",
         ),
-        Kind::DomainThreaded => Impact::degraded("no pod below can have a memory limit"),
-        // Its parent's fault, and cured with it.
+        Kind::DomainThreaded => Impact::degraded("Pods in this cgroup cannot have memory limits"),
+        // Its parent's fault, and repaired with it.
         Kind::DomainInvalid if !is_kubepods && !is_sound(case.group(kubepods)) => return None,
-        Kind::DomainInvalid => fatal,
+        Kind::DomainInvalid => fatal("it is in an invalid state"),
     };
-    let evidence = format!("its type is \"{}\"", group.kind.as_str());
+    let evidence = format!("The type of this cgroup is \"{}\"", group.kind.as_str());
     let location = case.at_file(&group.path, "cgroup.type");
     let mut remedy = cure(case, group);
-    // With all controllers it is no fatal fault any more.
+    // Once it has all controllers, the kubelet starts.
     if is_created
         && !is_kubepods
         && group.kind == Kind::DomainThreaded
@@ -71,7 +76,7 @@ fn is_sound(group: Option<&Group>) -> bool {
     group.is_none_or(|group| group.kind == Kind::Domain)
 }
 
-/// Of the kubelet's own groups this one and those below it.
+/// This group and those of the kubelet's own groups that are below it.
 fn family<'a>(case: &Case<'a>, group: &Group) -> Vec<&'a Group> {
     let is_family = |own: &&Group| own.path == group.path || group.path.is_above(&own.path);
     case.own_groups().filter(is_family).collect()
@@ -88,7 +93,7 @@ fn cure(case: &Case, group: &Group) -> Remedy {
     let mut steps: Vec<Step> = lived_in.map(|own| strays::move_out(case, own)).collect();
     if group.populated && steps.is_empty() {
         return Remedy::tell(
-            "processes live in groups below it: stop those pods first, then run kubepods-repair \
+            "Processes run in cgroups below this one. Stop those pods, then run kubepods-repair \
              again",
         );
     }
@@ -97,18 +102,21 @@ fn cure(case: &Case, group: &Group) -> Remedy {
         if !steps.is_empty() {
             return Remedy::Steps(steps);
         }
-        return Remedy::tell(format!(
-            "a group further below is threaded: find it with grep -rl threaded {} \
-             --include=cgroup.type, and remove it",
-            case.directory(&group.path).display()
-        ));
+        let directory = case.directory(&group.path).display().to_string();
+        return Remedy::run(
+            "A cgroup below this one is threaded. Find it and remove it",
+            [format!(
+                "grep -rlx threaded --include=cgroup.type {}",
+                shell_word(&directory)
+            )],
+        );
     };
     if has_pods_below(case, outermost) && !case.terms.may_remove(&case.tree.pods) {
-        return Remedy::tell(format!(
-            "pod groups lie below it, which only a start of the service may remove: systemctl \
-             restart {}",
-            MICROK8S.kubelet_unit
-        ));
+        return Remedy::run(
+            "Restart kubelite. Its pre-start removes the pod cgroups below and creates this cgroup \
+             again",
+            [restart_kubelite()],
+        );
     }
     steps.push(Step::MakeAnew(outermost.path.clone()));
     if outermost.path == case.layout.kubepods {
@@ -122,14 +130,15 @@ fn cure(case: &Case, group: &Group) -> Remedy {
     Remedy::Steps(steps)
 }
 
-/// A threaded group that is not the kubelet's keeps the one above it threaded until it is gone.
+/// A threaded group that is not the kubelet's keeps the one above it threaded until it is removed.
 fn foreign_below(case: &Case, own: &Group) -> Option<Remedy> {
     let mut below = own.threaded_children.iter().map(|name| own.path.join(name));
     let path = below.find(|path| !case.layout.is_own(path))?;
-    Some(Remedy::tell(format!(
-        "{0} is threaded: end what runs in it and remove it (rmdir {0})",
-        case.directory(&path).display()
-    )))
+    let directory = case.directory(&path).display().to_string();
+    Some(Remedy::run(
+        format!("{directory} is threaded. Stop the processes in it, then remove it"),
+        [format!("rmdir {}", shell_word(&directory))],
+    ))
 }
 
 fn has_pods_below(case: &Case, group: &Group) -> bool {

@@ -510,7 +510,7 @@ container_heals() {
 # these words; and once the root is left, as the cure for Docker says it, all heals
 busy_heals() {
   [ "$(cat /proc/1/comm)" = inside ] || fail "process 1 is $(cat /proc/1/comm)"
-  microk8s; only_told 1 nested-root-busy; repair 1 -n; says "holds .*: 1 \(inside\)"; says "$1"
+  microk8s; only_told 1 nested-root-busy; repair 1 -n; says "contains .*: 1 \(inside\)"; says "$1"
   # its own pid is gone by then
   mkdir $CG/init; xargs -rn1 <$CG/cgroup.procs >$CG/init/cgroup.procs || true
   traced 3 -n; repair 0 --pre-start
