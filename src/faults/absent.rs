@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::{name_controllers, restart_kubelite, shell_word};
+use crate::faults::finding::{RESTART_KUBELITE, name_controllers, shell_word};
 use crate::faults::{
     Advice, Case, Fault, Finding, Impact, Nature, Occasion, Remedy, Step, container,
 };
@@ -142,7 +142,7 @@ fn cpu_weight(case: &Case) -> Option<Finding> {
     } else {
         Remedy::run(
             "Restart kubelite. Its pre-start removes this cgroup",
-            [restart_kubelite()],
+            [RESTART_KUBELITE],
         )
     };
     let location = case.at_file(path, "cpu.weight");

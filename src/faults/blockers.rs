@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::{restart_kubelite, shell_word};
+use crate::faults::finding::{RESTART_KUBELITE, shell_word};
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Step};
 use crate::host::Blockers;
 use crate::host::tasks::{Policy, Task};
@@ -278,7 +278,7 @@ fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
              without cpu the kubelet fails with \"root container [kubepods] doesn't exist\"",
         );
         let restart = units.map(|units| format!("systemctl restart {units}"));
-        let commands = restart.into_iter().chain([restart_kubelite()]);
+        let commands = restart.into_iter().chain([RESTART_KUBELITE.to_owned()]);
         (impact, Remedy::run(words, commands))
     } else if blockers.rt_group_sched.is_none() {
         let impact = Impact::notice(

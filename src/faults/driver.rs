@@ -1,5 +1,5 @@
-//! The kubelet's cgroup driver: containerd has to use the same, or no pod starts; and what the
-//! other one left behind.
+//! The kubelet's cgroup driver: containerd has to use the same one, or no pod starts. And the cgroup
+//! tree that the other driver left behind.
 
 use crate::faults::{
     Case, Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Step, Terms,
@@ -12,17 +12,17 @@ pub(super) const FAULTS: &[&Fault] = &[&DRIVER_CHANGED, &DRIVER_MISMATCH];
 pub(crate) static DRIVER_CHANGED: Fault = Fault {
     name: "driver-changed",
     message_id: "58ab17f519cb4e2893289f516416c98c",
-    title: "The tree of the other cgroup driver is left",
-    meaning: "The kubelet keeps its pods in kubepods (cgroupfs) or in kubepods.slice (systemd), \
-              and was told to use the other driver than before. Pods in the old tree are beyond \
-              the reach of this kubelet; an empty old tree disturbs nobody.",
-    signs: "A kubepods of the driver that the kubelet does not use is there.",
-    remedy: "kubepods-repair removes the old tree before the kubelet's start if no process lives \
-             anywhere in it and no kubelet runs. Otherwise it leaves it alone.",
-    by_hand: "Drain the node and stop its containers (microk8s stop ends them all), or reboot: \
-              cgroups live in memory.",
+    title: "A cgroup tree of the other cgroup driver still exists",
+    meaning: "The kubelet keeps its pods in kubepods (with the driver cgroupfs) or in \
+              kubepods.slice (with the driver systemd). The configured driver has changed. The \
+              kubelet does not manage pods in the old tree. An empty old tree does no harm.",
+    signs: "The kubepods cgroup of the driver that the kubelet does not use exists.",
+    remedy: "kubepods-repair removes the old tree before the kubelet starts, if no process runs in \
+             it and no kubelet is running. Otherwise it leaves the tree alone.",
+    by_hand: "Drain the node and stop its containers (microk8s stop stops all of them), or reboot \
+              it: cgroups live in memory.",
     threads: &[],
-    does: "removes the other driver's tree before the kubelet's start, if it is empty",
+    does: "removes the other driver's tree before the kubelet starts, if it is empty",
     nature: Nature::Fault,
 };
 
@@ -30,14 +30,15 @@ pub(crate) static DRIVER_MISMATCH: Fault = Fault {
     name: "driver-mismatch",
     message_id: "c986d1a589b54267837dc231b199cd7a",
     title: "The kubelet and containerd use different cgroup drivers",
-    meaning: "One makes its cgroups itself (cgroupfs), the other through systemd. The kubelet \
-              starts, and every pod fails, since the runtime refuses the name that the kubelet \
-              gives a container's group.",
-    signs: "The kubelet's cgroupDriver and SystemdCgroup in containerd's configuration do not say \
-            the same.",
-    remedy: "kubepods-repair leaves both alone.",
-    by_hand: "Make SystemdCgroup in /var/snap/microk8s/current/args/containerd-template.toml and \
-              the kubelet's --cgroup-driver say the same, then restart MicroK8s.",
+    meaning: "One of them creates cgroups itself (cgroupfs), the other one asks systemd for them. \
+              The kubelet starts, but every pod fails, because the container runtime refuses the \
+              cgroup names that the kubelet chooses.",
+    signs: "The kubelet's cgroupDriver and SystemdCgroup in containerd's configuration do not \
+            match.",
+    remedy: "kubepods-repair changes neither setting.",
+    by_hand: "Set SystemdCgroup in /var/snap/microk8s/current/args/containerd-template.toml to \
+              true if the kubelet uses the systemd driver, or to false if it uses cgroupfs. Or \
+              change the kubelet's --cgroup-driver. Then restart MicroK8s.",
     threads: &[],
     does: "reports the setting to change",
     nature: Nature::Fault,
@@ -49,8 +50,8 @@ pub(super) fn left_behind(case: &Case) -> Option<Finding> {
     Some(judge_other(other, location, case.layout.driver, case.terms))
 }
 
-/// The tree of the driver that the kubelet used before: this kubelet does not know of what lives
-/// in it.
+/// The tree of the driver that the kubelet used before. This kubelet does not see the processes in
+/// it.
 pub(super) fn judge_other(
     other: &OtherTree,
     location: Location,
@@ -58,24 +59,25 @@ pub(super) fn judge_other(
     terms: Terms,
 ) -> Finding {
     if other.populated {
-        let effect = "the kubelet starts and does not see these processes: pods may run twice, and \
-                      beyond their limits";
-        let evidence = format!(
-            "processes live in the tree of the other driver, and the kubelet's driver is {now}"
-        );
-        let remedy = Remedy::tell(
-            "drain the node and stop its containers (microk8s stop ends them all), or reboot it",
+        let effect = "The kubelet starts but does not see these processes. Pods may run twice and \
+                      exceed their limits";
+        let evidence =
+            format!("Processes run in the cgroup tree of the other driver; the kubelet uses {now}");
+        let remedy = Remedy::run(
+            "Drain the node, then stop MicroK8s with all its containers and start it again. A \
+             reboot has the same effect",
+            ["microk8s stop", "microk8s start"],
         );
         return DRIVER_CHANGED.finding(Impact::degraded(effect), location, evidence, remedy);
     }
     let remedy = if terms.occasion == Occasion::PreStart && !other.kubelet_runs {
         Remedy::step(Step::RemoveTree(other.kubepods.clone()))
     } else {
-        Remedy::tell("nothing to do: the next start of the kubelet's service removes it")
+        Remedy::tell("Nothing to do. kubepods-repair removes it at the next start of kubelite")
     };
-    let impact = Impact::notice("no kubelet looks there");
+    let impact = Impact::notice("The kubelet does not use this tree");
     let evidence =
-        format!("the empty tree of the other driver is there, and the kubelet's driver is {now}");
+        format!("An empty cgroup tree of the other driver exists; the kubelet uses {now}");
     DRIVER_CHANGED.finding(impact, location, evidence, remedy)
 }
 
@@ -88,18 +90,22 @@ pub(super) fn diagnose(settings: &Settings) -> Option<Finding> {
     let unless = if containerd.is_second {
         ""
     } else {
-        "; a containerd 2, where somebody has put one in, tells a kubelet from 1.31 on what counts"
+        ". If containerd was replaced by version 2 or later, a kubelet from 1.31 on takes \
+         containerd's driver, and there is no mismatch"
     };
     let evidence = format!(
-        "containerd is told {}, and the kubelet {kubelet} ({origin}){unless}",
+        "containerd uses the {} driver, the kubelet uses {kubelet} ({origin}){unless}",
         containerd.driver
     );
-    let effect = "the kubelet starts and no pod does: each names the group of a container in a way \
-                  the other refuses";
-    let remedy = Remedy::tell(format!(
-        "set SystemdCgroup in args/containerd-template.toml to what fits {kubelet}, or change the \
-         kubelet's driver"
-    ));
+    let effect = "The kubelet starts, but no pod does: the container runtime refuses the cgroup \
+                  names that the kubelet chooses";
+    let words = format!(
+        "Set SystemdCgroup = {} in /var/snap/microk8s/current/args/containerd-template.toml, or \
+         set the kubelet's --cgroup-driver to {}. Then restart MicroK8s",
+        kubelet == Driver::Systemd,
+        containerd.driver
+    );
+    let remedy = Remedy::run(words, ["snap restart microk8s"]);
     let location = Location::File(containerd.path.clone());
     Some(DRIVER_MISMATCH.finding(Impact::degraded(effect), location, evidence, remedy))
 }

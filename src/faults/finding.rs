@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::fault::{Fault, Nature};
 use crate::kubelet::Origin;
-use crate::kubelet::microk8s::MICROK8S;
 use crate::repair::step::Step;
 
 /// What the kubelet makes of a finding.
@@ -297,10 +296,8 @@ pub(super) fn hold_back(findings: &mut [Finding]) {
     }
 }
 
-/// The command that starts the kubelet again.
-pub(super) fn restart_kubelite() -> String {
-    format!("snap restart {}", MICROK8S.kubelet_service)
-}
+/// The command after which the kubelet has read its settings and its cgroups again.
+pub(super) const RESTART_KUBELITE: &str = "snap restart microk8s.daemon-kubelite";
 
 /// `word` as one word of a shell: in quotes where the shell would change it.
 pub(super) fn shell_word(word: &str) -> String {

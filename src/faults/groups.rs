@@ -1,11 +1,12 @@
-//! Groups that the kubelet demands or makes itself: there or not.
+//! Groups that the kubelet requires or creates itself, and that do not exist.
 //!
-//! Rests on libcontainer's `fs2/create.go`, which dies of a kubepods that is threaded or cannot
-//! pass controllers on, and on `Documentation/admin-guide/cgroup-v2.rst`, "Threads" and "No
+//! Rests on libcontainer's `fs2/create.go`, which fails if kubepods is threaded or cannot pass
+//! controllers on, and on `Documentation/admin-guide/cgroup-v2.rst`, "Threads" and "No
 //! Internal Process Constraint".
 
 use crate::cgroup::CgroupPath;
 use crate::faults::controllers::CONTROLLER_NOT_ENABLED;
+use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::threaded::THREADED;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step, slices};
 use crate::host::group::Kind;
@@ -22,52 +23,55 @@ pub(crate) static CGROUP_ROOT_MISSING: Fault = Fault {
     name: "cgroup-root-missing",
     message_id: "0811cd54190e41e79194fff9332c4ac9",
     title: "The configured cgroup root does not exist",
-    meaning: "The kubelet was told to keep its pods below a cgroup of its own (--cgroup-root). It \
-              demands that this cgroup exists with all controllers, and never makes it. Cgroups \
-              live in memory: one that was made by hand is gone after every boot.",
-    signs: "The kubelet's settings name a cgroup root other than /, and it is not there.",
-    remedy: "kubepods-repair makes the cgroup, switches the needed controllers on along the way \
-             and anchors them in kubepods below it.",
-    by_hand: "Nothing, as long as kubepods-repair runs at every boot. Or take --cgroup-root out of \
-              the kubelet's arguments.",
+    meaning: "The kubelet is configured to keep its pods below a cgroup of its own \
+              (--cgroup-root). It requires this cgroup to exist with all the controllers that it \
+              needs, and it never creates the cgroup itself. Cgroups live in memory, so a cgroup \
+              that was created by hand is gone after every boot.",
+    signs: "The kubelet's settings name a cgroup root other than /, and this cgroup does not exist.",
+    remedy: "kubepods-repair creates the cgroup, enables the needed controllers from the root of \
+             the cgroup tree down to it, and anchors them in kubepods below it.",
+    by_hand: "Nothing, as long as kubepods-repair runs at every boot. Otherwise remove \
+              --cgroup-root from the kubelet's arguments.",
     threads: &[],
-    does: "makes it, with the controllers on the way",
+    does: "creates it and enables the controllers above it",
     nature: Nature::Fault,
 };
 
 pub(crate) static QOS_GROUP_MISSING: Fault = Fault {
     name: "qos-group-missing",
     message_id: "ef86a21150da4ce8adb1892aec9eedff",
-    title: "The group of a QoS class is missing",
-    meaning: "kubepods holds a group for burstable and one for best-effort pods. One is not there; \
-              the kubelet makes it at its start.",
-    signs: "kubepods exists, and burstable or besteffort below it does not.",
-    remedy: "kubepods-repair makes it.",
-    by_hand: "Nothing: the kubelet makes it, unless another finding says what keeps it from doing \
-              so.",
+    title: "The cgroup of a QoS class does not exist",
+    meaning: "kubepods contains one cgroup for burstable pods and one for best-effort pods. One of \
+              them does not exist. The kubelet creates it when it starts.",
+    signs: "kubepods exists, but burstable or besteffort below it does not.",
+    remedy: "kubepods-repair creates it.",
+    by_hand: "Nothing. The kubelet creates it, unless another finding says what prevents this.",
     threads: &[],
-    does: "makes it",
+    does: "creates it",
     nature: Nature::HealedByKubelet,
 };
 
 pub(crate) static RESERVED_GROUP_MISSING: Fault = Fault {
     name: "reserved-group-missing",
     message_id: "c28a8d68d1204d2998071f2854893432",
-    title: "A reserved cgroup does not exist",
-    meaning: "The kubelet was told to enforce the reservation for system or Kubernetes daemons on \
-              a cgroup (--system-reserved-cgroup, --kube-reserved-cgroup). It demands that this \
-              cgroup exists and never makes it, and that something is reserved (\"cgroup is not \
-              configured properly\").",
-    signs: "enforce-node-allocatable holds system-reserved or kube-reserved, from 1.32 on also \
-            with -compressible behind it, and the group named for it is not there; or nothing is \
-            given with --system-reserved or --kube-reserved.",
-    remedy: "kubepods-repair makes the cgroup and switches the needed controllers on along the \
-             way. It reserves nothing.",
-    by_hand: "Nothing, as long as kubepods-repair runs at every boot. Or take the enforcement out \
-              of the kubelet's arguments. Where nothing is reserved: add, for example, \
-              --kube-reserved=cpu=100m,memory=256Mi to /var/snap/microk8s/current/args/kubelet.",
+    title: "A configured reservation cannot be enforced",
+    meaning: "The kubelet is configured to enforce the reservation for system or Kubernetes \
+              daemons on a cgroup (--system-reserved-cgroup, --kube-reserved-cgroup). It requires \
+              this cgroup to exist and never creates it. The cgroup cannot be the root cgroup, \
+              which takes no limits. The kubelet also requires that something is reserved: \
+              otherwise it ends with \"cgroup is not configured properly\".",
+    signs: "enforce-node-allocatable contains system-reserved or kube-reserved (from 1.32 on also \
+            with the suffix -compressible), and the cgroup that is configured for it does not \
+            exist or is the root cgroup. Or nothing is reserved with --system-reserved or \
+            --kube-reserved.",
+    remedy: "kubepods-repair creates the cgroup and enables the needed controllers above it. It \
+             does not reserve anything.",
+    by_hand: "Nothing, as long as kubepods-repair runs at every boot. Otherwise remove the \
+              enforcement from the kubelet's arguments. If nothing is reserved, add for example \
+              --kube-reserved=cpu=100m,memory=256Mi to /var/snap/microk8s/current/args/kubelet \
+              and restart kubelite.",
     threads: &[],
-    does: "makes it, with the controllers on the way",
+    does: "creates the cgroup and enables the controllers above it; reports what else to change",
     nature: Nature::Fault,
 };
 
@@ -75,22 +79,30 @@ pub(crate) static ROOT_MISSING: Fault = Fault {
     name: "root-missing",
     message_id: "e1889b013666499dbfb187fb559886e3",
     title: "kubepods does not exist",
-    meaning: "The root cgroup of all pods is not there. After a boot this is as it should be: \
-              cgroups live in memory, and the kubelet makes this one at its start. Its message \
-              \"root container [kubepods] doesn't exist\" means something else: it was made, and \
-              lacks a controller.",
+    meaning: "kubepods is the cgroup that contains all pods. After a boot it normally does not \
+              exist: cgroups live in memory, and the kubelet creates this one when it starts. The \
+              kubelet's message \"root container [kubepods] doesn't exist\" means something else: \
+              kubepods was created, but it lacks a controller.",
     signs: "There is no directory kubepods below the kubelet's cgroup root.",
-    remedy: "kubepods-repair makes it, with the QoS groups, and anchors its controllers.",
-    by_hand: "Nothing: making the directory yourself does not help a kubelet that dies.",
+    remedy: "kubepods-repair creates kubepods and the cgroups of the QoS classes, and anchors \
+             their controllers.",
+    by_hand: "Nothing. If the kubelet does not start, creating the directory by hand does not \
+              help.",
     threads: &["canonical/microk8s#4378"],
-    does: "makes kubepods and the QoS groups",
+    does: "creates kubepods and the QoS cgroups",
     nature: Nature::HealedByKubelet,
 };
+
+/// The evidence of a missing kubepods.
+pub(super) const NORMAL: &str = "kubepods does not exist, which is normal after a boot";
+
+/// The impact of a missing group of the kubelet's own.
+pub(super) const CREATED: &str = "The kubelet creates it when it starts";
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     let layout = case.layout;
     let mut findings: Vec<Finding> = cgroup_root_missing(case).into_iter().collect();
-    // kubepods and the QoS groups the kubelet makes before it looks for reserved groups.
+    // The kubelet creates kubepods and the QoS groups before it looks for reserved groups.
     let reserved = layout.reserved.iter().filter(|path| !layout.is_own(path));
     findings.extend(reserved.filter_map(|path| reserved_missing(case, path)));
     if case.by_systemd() {
@@ -104,9 +116,9 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
     findings
 }
 
-/// The steps that make a group which the kubelet demands, from the top down, each passing the
-/// needed controllers on; `None` where it is there, or not made now, or its slice is masked (that
-/// is a finding of its own).
+/// The steps that create a group which the kubelet requires, from the top down, each with the
+/// needed controllers enabled. `None` if it exists, if it is not created now, or if its slice is
+/// masked (that is a finding of its own).
 fn make_demanded(case: &Case, path: &CgroupPath) -> Option<Vec<Step>> {
     if case.group(path).is_some() || case.leaves_slices() {
         return None;
@@ -122,7 +134,7 @@ fn make_demanded(case: &Case, path: &CgroupPath) -> Option<Vec<Step>> {
     Some(steps)
 }
 
-/// `None` for a masked slice, which nothing can start.
+/// The step that creates one group; `None` for a masked slice, which nothing can start.
 fn make(case: &Case, path: &CgroupPath) -> Option<Step> {
     if case.by_systemd() {
         slices::start(case, path)
@@ -136,24 +148,24 @@ fn cgroup_root_missing(case: &Case) -> Option<Finding> {
     let mut steps = make_demanded(case, path)?;
     steps.extend(case.pass_on(path));
     let impact = Impact::fatal(
-        "the kubelet demands it and never makes it, and cgroups made by hand are gone after every \
-         boot",
+        "The kubelet requires it and never creates it. Cgroups that were created by hand are gone \
+         after every boot",
     );
-    let evidence = "the cgroup that --cgroup-root names does not exist".to_owned();
+    let evidence = "The configured cgroup root (--cgroup-root) does not exist".to_owned();
     let evidence = evidence + &renamed(path);
     Some(CGROUP_ROOT_MISSING.finding(impact, case.at(path), evidence, Remedy::Steps(steps)))
 }
 
 fn reserved_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let steps = make_demanded(case, path)?;
-    let impact = Impact::fatal("the kubelet demands it and never makes it");
-    let evidence = "the reserved cgroup that the kubelet has to enforce does not exist".to_owned();
+    let impact = Impact::fatal("The kubelet requires it and never creates it");
+    let evidence = "The cgroup of an enforced reservation does not exist".to_owned();
     let evidence = evidence + &renamed(path);
     Some(RESERVED_GROUP_MISSING.finding(impact, case.at(path), evidence, Remedy::Steps(steps)))
 }
 
-/// What the systemd driver makes of a name that is a unit's already: one more suffix. Empty for any
-/// other name.
+/// A sentence about a configured name that already ends like a unit's: the systemd driver appends
+/// one more suffix. Empty for any other name.
 fn renamed(path: &CgroupPath) -> String {
     let name = path.name().to_string_lossy();
     let given = name.strip_suffix(".slice").unwrap_or_default();
@@ -161,16 +173,19 @@ fn renamed(path: &CgroupPath) -> String {
         .iter()
         .any(|suffix| given.ends_with(suffix));
     if is_unit {
-        format!("; with the systemd driver the kubelet takes the name {given} for the slice {name}")
+        format!(
+            ". With the systemd driver, the kubelet turns the configured name {given} into the \
+             slice {name}"
+        )
     } else {
         String::new()
     }
 }
 
-/// A reserved group that is there and that the kubelet refuses: its parent passes controllers on
-/// that it has not got.
+/// Reserved groups that exist and that the kubelet refuses: their parent enables controllers that
+/// they lack.
 pub(super) fn unfit_reserved(case: &Case) -> Vec<Finding> {
-    // Those of services are judged in `services`.
+    // The groups of services are judged in `services`.
     let reserved = case.layout.reserved.iter();
     let reserved = reserved.filter(|path| path.unit().is_none());
     reserved.filter_map(|path| unfit(case, path)).collect()
@@ -184,30 +199,28 @@ fn unfit(case: &Case, path: &CgroupPath) -> Option<Finding> {
     if lacking.is_empty() {
         return None;
     }
-    let mut evidence = format!("this reserved cgroup lacks {lacking}");
+    let mut evidence = format!("This reserved cgroup lacks {lacking}");
     let (fault, file) = if group.kind == Kind::Threaded {
         evidence += ", because its type is \"threaded\"";
         (&THREADED, "cgroup.type")
     } else {
         (&CONTROLLER_NOT_ENABLED, "cgroup.controllers")
     };
-    let effect = "the kubelet refuses the reserved group for missing controllers and does not \
-                  start";
-    let remedy = Remedy::tell(format!(
-        "stop what runs in {dir} and remove it (rmdir {dir}); kubepods-repair then makes it again",
-        dir = case.directory(path).display()
-    ));
-    let finding = fault.finding(
-        Impact::fatal(effect),
-        case.at_file(path, file),
-        evidence,
-        remedy,
+    let impact =
+        Impact::fatal("The kubelet requires these controllers there, otherwise it does not start");
+    let remove = format!("rmdir {}", case.directory(path).display());
+    let remedy = Remedy::run(
+        "Stop the processes in this cgroup, remove it and restart kubelite. kubepods-repair then \
+         creates it again",
+        [remove.as_str(), RESTART_KUBELITE],
     );
+    let finding = fault.finding(impact, case.at_file(path, file), evidence, remedy);
     Some(finding.about(lacking))
 }
 
-/// Reservations that are enforced and cannot be: nothing is reserved, or the group is the root of
-/// all groups, which takes no limit (`enforceExistingCgroup` in `node_container_manager_linux.go`).
+/// Reservations that are configured to be enforced and cannot be: nothing is reserved, or the group
+/// is the root cgroup, which takes no limits (`enforceExistingCgroup` in
+/// `node_container_manager_linux.go`).
 pub(super) fn unenforceable(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for reservation in settings.reservations() {
@@ -217,24 +230,28 @@ pub(super) fn unenforceable(settings: &Settings) -> Vec<Finding> {
         let (key, group) = (reservation.key, reservation.group);
         if reservation.resources.is_empty() {
             let impact =
-                Impact::fatal("the kubelet does not start (\"cgroup is not configured properly\")");
+                Impact::fatal("The kubelet ends with \"cgroup is not configured properly\"");
             let location = Location::Setting(settings.enforced.origin.clone());
-            let evidence = format!("{key} is enforced, and nothing is reserved with --{key}");
-            let remedy = Remedy::tell(format!(
-                "reserve something, as with --{key}=cpu=100m,memory=256Mi, or take {key} out of \
-                 --enforce-node-allocatable"
-            ));
+            let evidence = format!("{key} is enforced, but nothing is reserved with --{key}");
+            let words = format!(
+                "Reserve something, for example --{key}=cpu=100m,memory=256Mi, or remove {key} \
+                 from --enforce-node-allocatable. Then restart kubelite"
+            );
+            let remedy = Remedy::run(words, [RESTART_KUBELITE]);
             findings.push(RESERVED_GROUP_MISSING.finding(impact, location, evidence, remedy));
         }
         if group.value.as_ref().is_some_and(CgroupPath::is_root) {
-            let impact =
-                Impact::fatal("the kubelet does not start: the root cgroup takes no limits");
+            let impact = Impact::fatal(
+                "The kubelet does not start, because the root cgroup takes no limits",
+            );
             let location = Location::Setting(group.origin.clone());
             let evidence =
-                format!("--{key}-cgroup names the root of all cgroups, and {key} is enforced");
-            let remedy = Remedy::tell(format!(
-                "name a cgroup of its own, as with --{key}-cgroup=/{key}.slice"
-            ));
+                format!("{key} is enforced, but --{key}-cgroup is set to the root cgroup");
+            let words = format!(
+                "Set --{key}-cgroup to another cgroup, for example /{key}.slice, then restart \
+                 kubelite"
+            );
+            let remedy = Remedy::run(words, [RESTART_KUBELITE]);
             findings.push(RESERVED_GROUP_MISSING.finding(impact, location, evidence, remedy));
         }
     }
@@ -246,23 +263,16 @@ fn root_missing(case: &Case) -> Finding {
     let mut steps = vec![Step::Make(kubepods.clone())];
     steps.extend(case.pass_on(kubepods));
     steps.extend(case.make_qos_groups());
-    let evidence = "the root of all pods does not exist, as after every boot";
-    let effect = "the kubelet makes it itself at its start, unless the kernel refuses it a \
-                  controller";
-    ROOT_MISSING.finding(
-        Impact::notice(effect),
-        case.at(kubepods),
-        evidence,
-        Remedy::Steps(steps),
-    )
+    let (location, remedy) = (case.at(kubepods), Remedy::Steps(steps));
+    ROOT_MISSING.finding(Impact::notice(CREATED), location, NORMAL, remedy)
 }
 
 fn qos_missing(case: &Case, path: &CgroupPath) -> Option<Finding> {
     if case.group(path).is_some() || !case.may_make_qos_groups() {
         return None;
     }
-    let evidence = "the group of this QoS class does not exist";
-    let impact = Impact::notice("the kubelet makes it itself at its start");
+    let evidence = "The cgroup of this QoS class does not exist";
+    let impact = Impact::notice(CREATED);
     let steps = Remedy::step(Step::MakeQosGroup(path.clone()));
     Some(QOS_GROUP_MISSING.finding(impact, case.at(path), evidence, steps))
 }

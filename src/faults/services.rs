@@ -1,11 +1,13 @@
 //! A cgroup root or a reserved group that is the group of a systemd service, or lies below one.
 //!
-//! systemd attaches a service's first process to the service's own group. If somebody else has made
-//! that group and enabled controllers in it, the attach fails (cgroup v2: no processes beside
-//! controllers that are passed on) and the start ends in `status=219/CGROUP` (measured;
-//! systemd/systemd#14662). So nothing is ever made or enabled there.
+//! systemd attaches a service's first process to the service's own group. If another program has
+//! created that group and enabled controllers in it, the attach fails (on cgroup v2, a group that
+//! enables controllers for its children cannot hold processes) and the start ends with
+//! `status=219/CGROUP` (measured; systemd/systemd#14662). So this program never creates a group or
+//! enables a controller there.
 
 use crate::cgroup::CgroupPath;
+use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::groups::{CGROUP_ROOT_MISSING, RESERVED_GROUP_MISSING};
 use crate::faults::strays::name_processes;
 use crate::faults::v1::groups::HIERARCHY_INCOMPLETE;
@@ -20,30 +22,32 @@ pub(crate) static SERVICE_GROUP: Fault = Fault {
     name: "service-group",
     message_id: "9f9da7fa60db483fbeabdef9c1d65d94",
     title: "A configured cgroup belongs to a systemd service",
-    meaning: "The kubelet's cgroup root, or a reserved cgroup, is the group of a systemd service \
-              or lies below one. The kubelet demands that it exists with all controllers. Only the \
-              service itself can provide that: if anything else makes the group and enables \
+    meaning: "The kubelet's cgroup root, or a reserved cgroup, is the cgroup of a systemd service \
+              or lies below one. The kubelet requires it to exist with all controllers. Only the \
+              service itself can provide this: if another program creates the cgroup and enables \
               controllers in it, the service can no longer start (219/CGROUP).",
-    signs: "--cgroup-root, --kube-reserved-cgroup or --system-reserved-cgroup names a path with a \
-            .service or .scope in it, and the group does not exist, lacks a controller, or holds \
-            the service's own processes.",
-    remedy: "kubepods-repair neither makes such a group nor enables controllers in it.",
-    by_hand: "Name a cgroup that no service owns. Or, with systemd 254 or later, put Delegate=yes \
-              and DelegateSubgroup=main under [Service] in a drop-in for the service: its \
-              processes then live in a subgroup, and its own group can pass controllers on.",
+    signs: "--cgroup-root, --kube-reserved-cgroup or --system-reserved-cgroup names a path that \
+            contains a .service or .scope. This cgroup does not exist, lacks a controller, or \
+            holds the service's own processes.",
+    remedy: "kubepods-repair neither creates such a cgroup nor enables controllers in it.",
+    by_hand: "Configure a cgroup that does not belong to a service, and restart kubelite. Or, with \
+              systemd 254 or later, put Delegate=yes and DelegateSubgroup=main under [Service] in \
+              a drop-in for the service, run systemctl daemon-reload, and restart the service. Its \
+              processes then run in a child cgroup, and the service's own cgroup can enable \
+              controllers.",
     threads: &["systemd/systemd#14662"],
-    does: "reports it: a service's own cgroup is never made or filled",
+    does: "reports it; a service's own cgroup is never created or changed",
     nature: Nature::Fault,
 };
 
-/// The faults of a demanded group that does not exist.
+/// The faults of a required group that does not exist.
 const MISSING: [&Fault; 3] = [
     &CGROUP_ROOT_MISSING,
     &RESERVED_GROUP_MISSING,
     &HIERARCHY_INCOMPLETE,
 ];
 
-/// The name under which this program sees itself in its own service's group.
+/// The name of this program's own process, which runs in the service's group.
 const OWN_NAME: &str = "kubepods-repair";
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
@@ -55,7 +59,7 @@ pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
 fn judge(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let unit = path.unit()?;
     let group = case.group(path)?;
-    // What the group above does not pass on is that group's fault, and can be repaired there.
+    // What the group above does not enable is a fault of that group, and can be repaired there.
     let above = path.parent().and_then(|above| case.group(&above));
     let passed_on = above.map(|above| above.subtree_control.clone());
     let passed_on = case.needed.and(&passed_on.unwrap_or_default());
@@ -65,26 +69,27 @@ fn judge(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let is_other = |process: &&Process| process.comm != OWN_NAME;
     let others: Vec<Process> = group.processes.iter().filter(is_other).cloned().collect();
     let evidence = if !lacking.is_empty() {
-        format!("this group of {unit} has no {lacking}, though the group above passes it on")
+        format!("This cgroup of {unit} lacks controllers that its parent enables: {lacking}")
     } else if blocks && is_kubelites {
-        format!("this is the group of {unit} itself, which the kubelet runs in")
+        format!("This is the cgroup of {unit}, in which the kubelet itself runs")
     } else if blocks && !others.is_empty() {
-        format!("processes of {unit} are in it: {}", name_processes(&others))
+        let names = name_processes(&others);
+        format!("Processes of {unit} run in this cgroup: {names}")
     } else {
         return None;
     };
     let impact = Impact::fatal(if lacking.is_empty() {
-        "a group that holds processes cannot pass controllers on, and the kubelet dies of their \
-         absence"
+        "A cgroup that holds processes cannot enable controllers for its child cgroups, and the \
+         kubelet does not start without them"
     } else {
-        "the kubelet demands these controllers there and never enables them"
+        "The kubelet requires these controllers there and never enables them"
     });
     let finding = SERVICE_GROUP.finding(impact, case.at(path), evidence, advice(unit));
     Some(finding.about(lacking))
 }
 
-/// Takes out every step that would make a group of a service or fill it. The kubelet sees to the
-/// rest itself, but for what it demands.
+/// Removes every step that would create a service's group or enable controllers in it. Findings that
+/// are not fatal are removed with their steps: the kubelet repairs these itself.
 pub(super) fn leave_alone(findings: &mut Vec<Finding>, layout: &Layout) {
     let mut demanded = std::iter::once(&layout.cgroup_root).chain(&layout.reserved);
     if demanded.all(|path| path.unit().is_none()) {
@@ -103,7 +108,7 @@ pub(super) fn leave_alone(findings: &mut Vec<Finding>, layout: &Layout) {
     });
 }
 
-/// The unit in whose group this step would make a group or enable controllers.
+/// The unit in whose group this step would create a group or enable controllers.
 fn made_inside(step: &Step) -> Option<&str> {
     match step {
         Step::MoveProcesses { to, .. } => to.unit(),
@@ -113,9 +118,9 @@ fn made_inside(step: &Step) -> Option<&str> {
 }
 
 fn advice(unit: &str) -> Remedy {
-    Remedy::tell(format!(
-        "name a cgroup that no service owns; or, with systemd 254 or later, put Delegate=yes and \
-         DelegateSubgroup=main under [Service] in a drop-in for {unit}, then systemctl \
-         daemon-reload and restart it"
-    ))
+    let words = format!(
+        "Configure a cgroup that does not belong to a service (or, with systemd 254 or later, set \
+         Delegate=yes and DelegateSubgroup=main for {unit}), then restart kubelite"
+    );
+    Remedy::run(words, [RESTART_KUBELITE])
 }

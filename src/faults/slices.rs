@@ -1,20 +1,22 @@
-//! The slices of the systemd driver: there, systemd's own, and such that systemd keeps their
-//! controllers.
+//! The slices of the systemd driver: whether they exist, whether systemd manages them, and whether
+//! systemd keeps their controllers.
 //!
-//! An anchor holds nothing here, since systemd rewrites the `cgroup.subtree_control` of its slices
-//! as it does the root's. What holds is systemd's own wish: a slice with `AllowedCPUs=` makes it
-//! keep cpuset above, one with `CPUWeight=` cpu (`cgroup_context_get_mask`), and the kubelet sets
-//! only the second itself, before 1.32. hugetlb is unknown to systemd: it never takes it away, and
-//! libcontainer writes it into `cgroup.subtree_control` itself, with the systemd driver too.
+//! An anchor has no effect here, since systemd rewrites the `cgroup.subtree_control` of its slices
+//! as it does the root's. systemd keeps a controller only if a unit asks for it: a slice with
+//! `AllowedCPUs=` makes it keep cpuset in the groups above, one with `CPUWeight=` makes it keep cpu
+//! (`cgroup_context_get_mask`). Before 1.32 the kubelet sets only the second itself. systemd does
+//! not know hugetlb and never disables it; libcontainer enables it in `cgroup.subtree_control`
+//! itself, with the systemd driver too.
 //!
-//! Before the kubelet's own pre-start slices are left alone. Early in the boot no system bus is up,
-//! units wait for this program while it would wait for systemd, and a slice asked for later loses
-//! nothing: what it holds is made anew with it. Only the root's controllers are switched on then,
-//! before a pinned task can make the kernel refuse them.
+//! Before the pre-start of the kubelet, this program leaves slices alone. Early in the boot no
+//! system bus is up, and units wait for this program while it would wait for systemd. A slice that
+//! is asked for later loses nothing, because its contents are created with it. Early in the boot
+//! only the root's controllers are enabled, before a pinned task can make the kernel refuse them.
 
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
+use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step};
 use crate::host::partitions::Cpus;
 use crate::host::units::{self, SliceUnit, UnitFile};
@@ -32,17 +34,17 @@ pub(super) const FAULTS: &[&Fault] = &[
 pub(crate) static SLICE_CONTROLLER_DROPPED: Fault = Fault {
     name: "slice-controller-dropped",
     message_id: "9e1d7cd8578040af8e4af56dfb703db1",
-    title: "Nothing makes systemd keep the controllers of a slice",
-    meaning: "With the systemd cgroup driver kubepods is a slice, and systemd switches off in it, \
-              and above it, what none of its units asks for. This slice asks for too little, or a \
-              controller is gone from it already.",
-    signs: "Neither the slice's unit file nor a drop-in sets AllowedCPUs=, which makes systemd \
-            keep cpuset, or CPUWeight=, which makes it keep cpu; or \
-            kubepods.slice/cgroup.subtree_control lacks a word that the kubelet needs.",
-    remedy: "kubepods-repair sets both properties on the slice until the next boot, where nobody \
-             has set them, and switches on what is gone.",
-    by_hand: "systemctl set-property --runtime kubepods.slice AllowedCPUs=0-N CPUWeight=100, with \
-              N the last CPU; the same for kubepods-burstable.slice and \
+    title: "systemd does not keep the controllers of a slice",
+    meaning: "With the systemd cgroup driver, kubepods is a slice. In this slice and above it, \
+              systemd disables every controller that none of its units asks for. This slice asks \
+              for too few controllers, or systemd has already disabled one.",
+    signs: "AllowedCPUs= (which makes systemd keep cpuset) or CPUWeight= (which makes it keep cpu) \
+            is set neither in the slice's unit file nor in a drop-in. Or \
+            kubepods.slice/cgroup.subtree_control lacks a controller that the kubelet needs.",
+    remedy: "kubepods-repair sets AllowedCPUs= and CPUWeight= on the slice until the next boot, \
+             unless they are set already, and enables the missing controllers.",
+    by_hand: "systemctl set-property --runtime kubepods.slice AllowedCPUs=0-N CPUWeight=100, where \
+              N is the number of the last CPU. Do the same for kubepods-burstable.slice and \
               kubepods-besteffort.slice.",
     threads: &["kubernetes/kubernetes#122955", "coreos/go-systemd#443"],
     does: "sets the properties that make systemd keep the controller",
@@ -52,15 +54,15 @@ pub(crate) static SLICE_CONTROLLER_DROPPED: Fault = Fault {
 pub(crate) static SLICE_FAILED: Fault = Fault {
     name: "slice-failed",
     message_id: "5b296a0e6645447d8870e6c9dbc2f2e2",
-    title: "systemd does not make a slice",
-    meaning: "systemd was asked for a slice of the kubelet and refused it, or did not answer. The \
-              kubelet asks for the same slice at its start.",
-    signs: "systemd's answer over D-Bus, or that there was none within three seconds. It is only \
-            asked when the cgroups show that something is wrong.",
-    remedy: "kubepods-repair tells systemd's answer, and asks no second time in one run.",
-    by_hand: "systemctl status kubepods.slice tells whether its files hold what systemd does not \
-              accept; systemctl status dbus.service whether the bus is up. Then run \
-              kubepods-repair again.",
+    title: "systemd does not create a slice of the kubelet",
+    meaning: "kubepods-repair asked systemd for a slice of the kubelet, and systemd refused or did \
+              not answer. The kubelet asks for the same slice when it starts.",
+    signs: "systemd's answer over D-Bus, or no answer within three seconds. kubepods-repair asks \
+            systemd only if the cgroups show that something is wrong.",
+    remedy: "kubepods-repair reports systemd's answer and does not ask again in the same run.",
+    by_hand: "systemctl status kubepods.slice shows whether the files of the slice contain \
+              something that systemd does not accept. systemctl status dbus.service shows whether \
+              the bus is running. Correct this, then run kubepods-repair again.",
     threads: &["kubernetes/kubernetes#43856"],
     does: "reports systemd's answer",
     nature: Nature::Fault,
@@ -69,20 +71,22 @@ pub(crate) static SLICE_FAILED: Fault = Fault {
 pub(crate) static SLICE_FOREIGN: Fault = Fault {
     name: "slice-foreign",
     message_id: "c1c78b02a0954170b473e082f32bf08a",
-    title: "A slice of the kubelet has somebody else's unit file",
-    meaning: "A unit file of this name is installed, so that systemd refuses the transient unit \
-              that the kubelet asks for. The kubelet takes no notice and never starts the slice, \
-              and on version 2 dies if nobody else does.",
-    signs: "A file of the slice's name in one of systemd's folders other than \
+    title: "A unit file for a slice of the kubelet is installed",
+    meaning: "Because a unit file with the name of this slice is installed, systemd refuses the \
+              transient unit that the kubelet asks for. The kubelet ignores this and never starts \
+              the slice. On cgroup v2 the kubelet does not start unless something else starts the \
+              slice.",
+    signs: "A file with the slice's name in one of systemd's unit directories other than \
             /run/systemd/transient.",
-    remedy: "kubepods-repair leaves the file alone. Where kubepods.slice is not fit, it asks for \
-             the slices of the QoS classes in it, with which systemd starts it; of those it tells \
-             what to put into the file.",
-    by_hand: "Put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] into it, systemctl \
-              daemon-reload, and systemctl start the slice; or take the file away. Drop-ins are \
-              welcome: they are respected.",
+    remedy: "kubepods-repair does not change the file. If kubepods.slice lacks a controller, it \
+             asks systemd for the slices of the QoS classes, and systemd then starts \
+             kubepods.slice as well. Where this is not possible, it reports what to put into the \
+             file.",
+    by_hand: "Put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] into the file, run \
+              systemctl daemon-reload, and start the slice with systemctl start. Or remove the \
+              file. Drop-ins do no harm: kubepods-repair respects them.",
     threads: &[],
-    does: "starts the slice with those inside it; otherwise reports what to put into its file",
+    does: "starts the slice together with those inside it, or reports what to put into its file",
     nature: Nature::Fault,
 };
 
@@ -90,11 +94,11 @@ pub(crate) static SLICE_MASKED: Fault = Fault {
     name: "slice-masked",
     message_id: "fa01699a444c4131b4c07d28b2952f9c",
     title: "A slice of the kubelet is masked",
-    meaning: "A masked unit is started for nobody, and the kubelet with the systemd cgroup driver \
-              dies of it.",
+    meaning: "systemd never starts a masked unit, so a kubelet with the systemd cgroup driver does \
+              not start (\"Unit kubepods.slice is masked\").",
     signs: "The slice's unit file is empty, or a link to /dev/null.",
-    remedy: "kubepods-repair leaves it alone: somebody has masked it.",
-    by_hand: "systemctl unmask kubepods.slice; for a link made by hand, remove it and run \
+    remedy: "kubepods-repair does not unmask it: it may have been masked on purpose.",
+    by_hand: "systemctl unmask kubepods.slice. If the link was made by hand, remove it and run \
               systemctl daemon-reload.",
     threads: &[],
     does: "reports the command that unmasks it",
@@ -105,48 +109,51 @@ pub(crate) static SLICE_MISSING: Fault = Fault {
     name: "slice-missing",
     message_id: "426934c3927d48cdaf6e53f8343971d3",
     title: "A slice of the kubelet does not exist",
-    meaning: "With the systemd cgroup driver kubepods and the QoS groups are slices, which are \
-              gone after every boot. A kubelet before 1.32 asks systemd for them in a way that \
-              makes it lose cpuset, and dies at its first start after a boot; the second start \
-              works. Later kubelets ask for their CPUs as well and survive.",
-    signs: "There is no kubepods.slice, or no slice of a QoS class in it.",
-    remedy: "kubepods-repair asks systemd for them as the kubelet would, with AllowedCPUs= and \
-             CPUWeight= besides, so that systemd itself keeps the controllers.",
-    by_hand: "Start the kubelet a second time.",
+    meaning: "With the systemd cgroup driver, kubepods and the cgroups of the QoS classes are \
+              slices, which do not exist after a boot. A kubelet before 1.32 asks systemd for them \
+              without AllowedCPUs=. systemd then disables cpuset, and the first start of the \
+              kubelet after a boot fails. The second start works. Later kubelets set AllowedCPUs= \
+              and start at once.",
+    signs: "kubepods.slice, or the slice of a QoS class in it, does not exist.",
+    remedy: "kubepods-repair asks systemd for the slices as the kubelet would, but also sets \
+             AllowedCPUs= and CPUWeight=, so that systemd keeps the controllers.",
+    by_hand: "Start the kubelet a second time: snap restart microk8s.daemon-kubelite.",
     threads: &["kubernetes/kubernetes#122955"],
-    does: "asks systemd for the slice, and to keep its controllers",
+    does: "asks systemd to create the slice and to keep its controllers",
     nature: Nature::HealedByKubelet,
 };
 
 pub(crate) static SLICE_UNOWNED: Fault = Fault {
     name: "slice-unowned",
     message_id: "cbb4a998f0b849f89e0df96a939c6bd4",
-    title: "systemd was never asked for a slice of the kubelet",
-    meaning: "The group is there and systemd was never asked for it: a directory made by hand, or \
-              a slice that came up with a scope in it. It passes the kubelet's look, and systemd \
-              takes its controllers away later; of the slice of a QoS class the kubelet dies, \
-              since it cannot have systemd limit what systemd does not know.",
-    signs: "The directory is there, and no unit file of its name.",
-    remedy: "kubepods-repair asks systemd for the slice, which takes the group over with all that \
-             is in it.",
-    by_hand: "If the group is empty, rmdir it and start the kubelet.",
+    title: "systemd does not manage a slice of the kubelet",
+    meaning: "The cgroup of the slice exists, but systemd was never asked for the slice: the \
+              cgroup was created by hand, or it appeared together with a scope inside it. It \
+              passes the kubelet's check, but systemd later disables its controllers. If it is the \
+              slice of a QoS class, the kubelet does not start, because it cannot set limits on a \
+              unit that systemd does not know.",
+    signs: "The cgroup exists, but there is no unit file with its name.",
+    remedy: "kubepods-repair asks systemd for the slice. systemd then takes over the cgroup with \
+             everything in it.",
+    by_hand: "If the cgroup is empty, remove it with rmdir and restart kubelite.",
     threads: &[],
-    does: "asks systemd for the slice, which then takes the group over",
+    does: "asks systemd to create the slice and take over the cgroup",
     nature: Nature::HealedByKubelet,
 };
 
 /// The first kubelet that sets `AllowedCPUs=`, so that its slices keep cpuset.
 const KEEPS_CPUSET: Version = Version(1, 32);
 
-/// The controllers that systemd keeps only where a slice asks for it, and the property that does.
+/// The controllers that systemd keeps only if a slice asks for them, each with the property that
+/// asks for it.
 const TO_BE_ASKED_FOR: [(&str, &str); 2] = [("cpu", "CPUWeight"), ("cpuset", "AllowedCPUs")];
 
 /// The evidence of a slice that systemd does not know.
-pub(super) const UNOWNED: &str = "the group is there and systemd has no unit file of it: it was \
-                                  made by hand, or came with a scope in it";
+pub(super) const UNOWNED: &str = "The cgroup exists, but systemd has no unit file for it: it was \
+                                  created by hand, or together with a scope inside it";
 
-/// What the kubelet makes of such a slice of a QoS class.
-pub(super) const DIES_OF_LIMITS: &str = "the kubelet takes it as it is, and dies of setting limits \
+/// The impact of such a slice of a QoS class.
+pub(super) const DIES_OF_LIMITS: &str = "The kubelet does not start, because it cannot set limits \
                                          on a unit that systemd does not know";
 
 pub(super) fn diagnose(case: &Case) -> Vec<Finding> {
@@ -174,13 +181,14 @@ fn judge(case: &Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> {
     }
 }
 
-/// Whether the slice is nobody's own, so that it may be asked for and told what to keep.
+/// Whether no unit file is installed for the slice, so that this program may ask systemd for it and
+/// set properties on it.
 pub fn may_be_asked_for(unit: &SliceUnit) -> bool {
     matches!(unit.file, UnitFile::None | UnitFile::Transient)
 }
 
-/// The step that brings a slice up that the kubelet demands: one with a unit file of its own is
-/// started and told nothing; `None` for a masked one.
+/// The step that creates a slice which the kubelet requires. A slice with an installed unit file is
+/// started, and no property is set on it. `None` for a masked one.
 pub(super) fn start(case: &Case, slice: &CgroupPath) -> Option<Step> {
     match case.tree.slices.get(slice).map(|unit| &unit.file) {
         None | Some(UnitFile::None | UnitFile::Transient) => Some(ask_for(case, slice)),
@@ -189,7 +197,7 @@ pub(super) fn start(case: &Case, slice: &CgroupPath) -> Option<Step> {
     }
 }
 
-/// Asks for a slice that keeps whatever its files do not make it keep already.
+/// The step that asks for a slice, with the properties that its files do not set already.
 fn ask_for(case: &Case, slice: &CgroupPath) -> Step {
     Step::AskForSlice {
         slice: slice.clone(),
@@ -211,7 +219,8 @@ fn keeping(case: &Case, slice: &CgroupPath) -> Controllers {
     keeping
 }
 
-/// All of the kubelet's own slices, and from kubepods down what systemd does not know.
+/// The steps that ask for all slices of the kubelet's own, and that enable in kubepods what systemd
+/// does not know.
 pub(super) fn ask_for_all(case: &Case) -> Vec<Step> {
     if !case.by_systemd() || case.leaves_slices() {
         return Vec::new();
@@ -235,9 +244,9 @@ fn is_ours(case: &Case, slice: &CgroupPath) -> bool {
     case.tree.slices.get(slice).is_some_and(may_be_asked_for)
 }
 
-/// A kubelet before 1.32 that asks for slices nobody has asked for since the boot loses cpuset in
-/// doing so: systemd rewrites the root's controllers between libcontainer's write and the kubelet's
-/// look.
+/// Whether the kubelet loses cpuset by asking for its slices. This happens to a kubelet before 1.32
+/// if it is the first to ask since the boot: systemd rewrites the root's controllers between
+/// libcontainer's write and the kubelet's check.
 pub(super) fn kubelet_dies_of_asking(case: &Case) -> bool {
     let unit = case.tree.slices.get(&case.layout.kubepods);
     let is_new = unit.is_some_and(|unit| unit.file == UnitFile::None);
@@ -249,13 +258,13 @@ pub(super) fn kubelet_dies_of_asking(case: &Case) -> bool {
 fn impact_of_asking(case: &Case, path: &CgroupPath) -> Impact {
     if *path == case.layout.kubepods && kubelet_dies_of_asking(case) {
         Impact::fatal(
-            "this kubelet asks systemd for it without AllowedCPUs=, so that systemd takes cpuset \
-             away again before the kubelet looks",
+            "This kubelet asks systemd for the slice without AllowedCPUs=. systemd then disables \
+             cpuset before the kubelet checks for it, and the kubelet does not start",
         )
     } else {
         Impact::notice(
-            "the kubelet asks systemd for it at its start, but systemd may take its controllers \
-             away again",
+            "The kubelet asks systemd for it when it starts, but systemd may disable its \
+             controllers later",
         )
     }
 }
@@ -267,9 +276,9 @@ fn missing(case: &Case, path: &CgroupPath, file: &UnitFile) -> Option<Finding> {
         return None;
     }
     let evidence = if *file == UnitFile::Transient {
-        "the slice does not exist, though systemd still has its transient unit file"
+        "The slice does not exist, although systemd still has its transient unit file"
     } else {
-        "the slice does not exist, as after every boot"
+        "The slice does not exist, which is normal after a boot"
     };
     let (impact, remedy) = (impact_of_asking(case, path), steps(case, path));
     Some(SLICE_MISSING.finding(impact, case.at(path), evidence, remedy))
@@ -288,24 +297,24 @@ fn dropped(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let is_kubepods = *path == case.layout.kubepods;
     let lacking = case.lacking(path).minus(&case.withheld);
     let unkept = keeping(case, path);
-    let (what, remedy, controllers) = if is_kubepods && !lacking.is_empty() {
-        ("not passed on:", steps(case, path), lacking)
+    let (evidence, remedy, controllers) = if is_kubepods && !lacking.is_empty() {
+        let evidence = format!("Not enabled for child cgroups: {lacking}");
+        (evidence, steps(case, path), lacking)
     } else if is_ours(case, path) && !unkept.is_empty() {
-        let remedy = Remedy::step(ask_for(case, path));
-        ("nothing makes systemd keep", remedy, unkept)
+        let evidence = format!("No property of the slice makes systemd keep {unkept}");
+        (evidence, Remedy::step(ask_for(case, path)), unkept)
     } else {
         return None;
     };
-    let evidence = format!("{what} {controllers}");
     let impact = Impact::notice(
-        "systemd takes such a controller away from the pods below, or has already, when it next \
-         looks at its units",
+        "systemd disables such controllers for the pods below at a daemon-reload or when units \
+         start, unless it has already done so",
     );
     let finding = SLICE_CONTROLLER_DROPPED.finding(impact, case.at(path), evidence, remedy);
     Some(finding.about(controllers))
 }
 
-/// What cures a slice: kubepods with all below it, any other alone.
+/// What repairs a slice: kubepods is repaired with all slices below it, any other one alone.
 fn steps(case: &Case, path: &CgroupPath) -> Remedy {
     Remedy::Steps(if *path == case.layout.kubepods {
         ask_for_all(case)
@@ -314,9 +323,9 @@ fn steps(case: &Case, path: &CgroupPath) -> Remedy {
     })
 }
 
-/// A slice with a unit file of its own gets no properties; but systemd starts it with the first
-/// slice inside that is asked for. One that the kubelet only demands is started, and gets its
-/// controllers from the group above.
+/// A slice with an installed unit file. No properties are set on it, but systemd starts it together
+/// with the first slice inside it that is asked for. A cgroup root or reserved group is not judged
+/// here: it is started, and gets its controllers from the group above.
 fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
     if !case.layout.is_own(path) {
         return None;
@@ -327,25 +336,27 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
         return None;
     }
     let file = file.display();
-    let evidence = format!("its unit file is {file}, and the slice lacks {lacking}");
+    let evidence = format!("The unit file {file} is installed, and the slice lacks {lacking}");
     let mut inside = Vec::new();
     if *path == case.layout.kubepods {
         inside = ask_for_all(case);
     }
     let (impact, remedy) = if inside.is_empty() {
         let impact = Impact::degraded(
-            "the kubelet takes the slice as it is, and pods below cannot get all their limits",
+            "The kubelet does not change such a slice, so the pods below do not get all their \
+             limits",
         );
-        let remedy = Remedy::tell(format!(
-            "put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] there, then systemctl \
-             daemon-reload and systemctl start {}; or remove the file",
-            path.name().display()
-        ));
+        let words = format!(
+            "Put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] into {file}, then \
+             start the slice"
+        );
+        let start = format!("systemctl start {}", path.name().display());
+        let remedy = Remedy::run(words, ["systemctl daemon-reload", start.as_str()]);
         (impact, remedy)
     } else {
         let impact = Impact::fatal(
-            "the kubelet takes the slice as it is and never starts it, and says that kubepods \
-             doesn't exist",
+            "The kubelet never starts such a slice and fails with \"root container [kubepods] \
+             doesn't exist\"",
         );
         (impact, Remedy::Steps(inside))
     };
@@ -354,27 +365,30 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
 }
 
 pub(super) fn masked(location: Location, path: &CgroupPath, file: &Path) -> Finding {
-    let evidence = format!("{} masks it", file.display());
-    let impact = Impact::fatal("systemd never starts a masked unit, and the kubelet dies of it");
-    let remedy = Remedy::tell(format!(
-        "systemctl unmask {}, or remove the file and systemctl daemon-reload",
-        path.name().display()
-    ));
+    let file = file.display();
+    let evidence = format!("{file} masks the slice");
+    let impact =
+        Impact::fatal("systemd never starts a masked unit, so the kubelet does not start either");
+    let words = format!("Unmask the slice (or remove {file}), then restart kubelite");
+    let unmask = format!("systemctl unmask {}", path.name().display());
+    let commands = [unmask.as_str(), "systemctl daemon-reload", RESTART_KUBELITE];
+    let remedy = Remedy::run(words, commands);
     SLICE_MASKED.finding(impact, location, evidence, remedy)
 }
 
 pub(super) fn failed(location: Location, path: &CgroupPath, words: &str, is_fit: bool) -> Finding {
-    let severity = if is_fit {
-        Impact::degraded
+    let impact = if is_fit {
+        Impact::degraded("The kubelet asks systemd for the same slice and gets the same answer")
     } else {
-        Impact::fatal
+        Impact::fatal(
+            "The kubelet asks systemd for the same slice, gets the same answer and does not start",
+        )
     };
-    let impact = severity(
-        "the kubelet asks systemd for the same slice at its start, and gets the same answer",
+    let evidence = format!("systemd did not create the slice: {words}");
+    let status = format!("systemctl status {}", path.name().display());
+    let remedy = Remedy::run(
+        "Find out whether systemd rejects the files of the slice, and whether the bus is running",
+        [status.as_str(), "systemctl status dbus.service"],
     );
-    let remedy = Remedy::tell(format!(
-        "look at systemctl status {} and at systemctl status dbus.service",
-        path.name().display()
-    ));
-    SLICE_FAILED.finding(impact, location, words, remedy)
+    SLICE_FAILED.finding(impact, location, evidence, remedy)
 }

@@ -1,5 +1,5 @@
-//! Groups of pods that are gone: without a process, and without the directory that the kubelet
-//! keeps for as long as it cares for the pod.
+//! Groups of deleted pods: they hold no process, and the kubelet no longer keeps a directory for the
+//! pod.
 
 use std::rc::Rc;
 
@@ -12,28 +12,29 @@ pub(super) const FAULTS: &[&Fault] = &[&STALE_POD_GROUPS];
 pub(crate) static STALE_POD_GROUPS: Fault = Fault {
     name: "stale-pod-groups",
     message_id: "0c06dd8f03174b9dbf39ed93bcd5789e",
-    title: "Groups of pods that are no more",
-    meaning: "Pod groups without a process anywhere below them, whose pods have no directory under \
-              the kubelet's root directory any more. The kubelet clears them away one by one while \
-              it should start pods.",
-    signs: "A group named after a pod below kubepods is empty, and the kubelet's pods/ holds no \
-            directory of this pod.",
-    remedy: "kubepods-repair removes them when it runs before the kubelet's start. By hand it \
-             leaves them: a running kubelet makes a pod's group before its directory.",
-    by_hand: "Nothing: the next start of kubelite's service removes them.",
+    title: "Stale cgroups of deleted pods still exist",
+    meaning: "A stale pod cgroup contains no process, and the kubelet's root directory no longer \
+              contains a directory of its pod. The kubelet removes stale cgroups one by one after \
+              its start, while it has pods to start.",
+    signs: "A cgroup below kubepods that is named after a pod is empty, and the kubelet's \
+            directory pods/ contains no directory of this pod.",
+    remedy: "kubepods-repair removes them when it runs before the kubelet starts. When it is run \
+             by hand, it keeps them: a running kubelet creates a pod's cgroup before the pod's \
+             directory, so such a cgroup may belong to a new pod.",
+    by_hand: "Nothing. The next start of kubelite removes them.",
     threads: &[],
-    does: "removes them before the kubelet's start",
+    does: "removes them before the kubelet starts",
     nature: Nature::Fault,
 };
 
-/// Those that fail both tests of life. They can be many thousands, and finding, plan and report
-/// speak of the same ones.
+/// The pod groups without a process and without a directory. They can be many thousands, and the
+/// finding, the plan and the report share one list of them.
 pub fn stale(pods: &PodGroups) -> Rc<[PodGroup]> {
     let stale = pods.groups.iter().filter(|pod| pod.is_empty());
     stale.cloned().collect()
 }
 
-/// While a kubelet runs, a pod group without a directory may be one that is being born.
+/// While a kubelet runs, a pod group without a directory may belong to a pod that is being created.
 pub(super) fn diagnose(
     pods: &PodGroups,
     stale: &Rc<[PodGroup]>,
@@ -41,25 +42,26 @@ pub(super) fn diagnose(
     location: Location,
 ) -> Option<Finding> {
     if let Some(reason) = &pods.unknown {
-        let groups = count(pods.groups.len(), "pod group", "pod groups");
+        let groups = count(pods.groups.len(), "pod cgroup exists", "pod cgroups exist");
         let evidence =
-            format!("there are {groups}, and whether any is stale cannot be known: {reason}");
-        let impact = Impact::notice("the kubelet removes stale pod groups itself, one by one");
-        let remedy =
-            Remedy::tell("run kubepods-repair as root, or nothing: the kubelet looks after them");
+            format!("{groups}, but it is unknown whether any of them is stale: {reason}");
+        let impact = Impact::notice("The kubelet removes stale pod cgroups itself, one by one");
+        let remedy = Remedy::tell("Nothing to do, or run kubepods-repair as root to find out");
         return Some(STALE_POD_GROUPS.finding(impact, location, evidence, remedy));
     }
     if stale.is_empty() || pods.kubelet_runs {
         return None;
     }
-    let groups = count(stale.len(), "pod group has", "pod groups have");
+    let groups = count(stale.len(), "pod cgroup has", "pod cgroups have");
     let directory = pods.directory.display();
     let evidence = format!("{groups} neither a process nor a directory in {directory}");
-    let impact = Impact::notice("the kubelet removes them one by one while it should start pods");
+    let impact = Impact::notice(
+        "Such cgroups belong to deleted pods. The kubelet removes them one by one after its start",
+    );
     let remedy = if terms.may_remove(pods) {
         Remedy::step(Step::RemovePods(stale.clone()))
     } else {
-        Remedy::tell("nothing to do: the next start of the kubelet's service removes them")
+        Remedy::tell("Nothing to do. kubepods-repair removes them at the next start of kubelite")
     };
     Some(STALE_POD_GROUPS.finding(impact, location, evidence, remedy))
 }

@@ -1,7 +1,7 @@
-//! Processes where none may be: in kubepods or a QoS group.
+//! Processes where none are allowed: in kubepods or a QoS group.
 //!
-//! Rests on libcontainer's `fs2/create.go`, which dies of a kubepods that cannot pass controllers
-//! on, and on `Documentation/admin-guide/cgroup-v2.rst`, "No Internal Process Constraint".
+//! Rests on libcontainer's `fs2/create.go`, which fails if kubepods cannot pass controllers on, and
+//! on `Documentation/admin-guide/cgroup-v2.rst`, "No Internal Process Constraint".
 
 use crate::cgroup::CgroupPath;
 use crate::faults::finding::count;
@@ -13,19 +13,20 @@ pub(super) const FAULTS: &[&Fault] = &[&STRAY_PROCESSES];
 pub(crate) static STRAY_PROCESSES: Fault = Fault {
     name: "stray-processes",
     message_id: "af7195e9bd4543dfb68cd62f81fb0b68",
-    title: "Processes sit where only groups may be",
-    meaning: "A cgroup that passes controllers on may hold no process of its own. Processes \
-              directly in kubepods make the kubelet die (\"it is in an invalid state\"); in a QoS \
-              group they keep limits from its pods.",
-    signs: "cgroup.procs of kubepods, of a QoS group or of a group above them lists processes; the \
-            finding names them.",
-    remedy: "kubepods-repair moves them, unharmed, to the group kubepods-strays beside kubepods, \
-             which it removes once it is empty. It moves nobody out of a group that is not the \
-             kubelet's own.",
-    by_hand: "Find out who put them there, or it will happen again. To move one: mkdir \
-              /sys/fs/cgroup/elsewhere, then echo PID > /sys/fs/cgroup/elsewhere/cgroup.procs. \
-              Never switch controllers on one at a time while they sit there: that makes the group \
-              threaded.",
+    title: "Processes are in a cgroup where none are allowed",
+    meaning: "A cgroup that enables controllers for its child cgroups must not hold processes \
+              itself. With processes directly in kubepods, the kubelet does not start (\"it is in \
+              an invalid state\"). With processes directly in a QoS cgroup, its pods do not get \
+              their limits.",
+    signs: "cgroup.procs of kubepods, of a QoS cgroup or of a cgroup above them lists processes. \
+            The finding names them.",
+    remedy: "kubepods-repair moves the processes, unharmed, to the cgroup kubepods-strays beside \
+             kubepods, and removes that cgroup once it is empty. It does not move processes out of \
+             a cgroup that is not the kubelet's own.",
+    by_hand: "Find out what put the processes there, otherwise it will happen again. To move a \
+              process: mkdir /sys/fs/cgroup/elsewhere, then echo PID > \
+              /sys/fs/cgroup/elsewhere/cgroup.procs. Never enable controllers one at a time while \
+              processes are in the cgroup: this makes the cgroup threaded.",
     threads: &[],
     does: "moves them, unharmed, to kubepods-strays beside kubepods",
     nature: Nature::Fault,
@@ -47,12 +48,13 @@ fn judge(case: &Case, group: &Group) -> Option<Finding> {
     let evidence = holds(&group.processes, frozen.unwrap_or_default());
     let impact = if group.path == case.layout.kubepods {
         Impact::fatal(
-            "the kubelet dies of it: a group that holds processes cannot pass controllers on",
+            "A cgroup that holds processes cannot enable controllers for its child cgroups, so the \
+             kubelet does not start",
         )
     } else {
         Impact::degraded(
-            "pods below cannot get their limits: a group that holds processes cannot pass \
-             controllers on",
+            "A cgroup that holds processes cannot enable controllers for its child cgroups, so the \
+             pods below do not get their limits",
         )
     };
     let remedy = stuck(case, group).unwrap_or_else(|| Remedy::step(move_out(case, group)));
@@ -60,19 +62,19 @@ fn judge(case: &Case, group: &Group) -> Option<Finding> {
     Some(STRAY_PROCESSES.finding(impact, location, evidence, remedy))
 }
 
-/// The group for strays, once nothing needs it any more.
+/// The group for strays, once it is no longer needed.
 pub(super) fn empty_group(case: &Case) -> Option<Finding> {
     let group = case.group(&case.layout.strays)?;
     if group.populated {
         return None;
     }
-    let evidence = "the group that strays were moved to is empty";
-    let impact = Impact::notice("no process needs it any more");
+    let evidence = "The cgroup to which stray processes were moved is empty";
+    let impact = Impact::notice("It is no longer needed");
     let remedy = Remedy::step(Step::RemoveStraysGroup(group.path.clone()));
     Some(STRAY_PROCESSES.finding(impact, case.at(&group.path), evidence, remedy))
 }
 
-/// Frozen processes go to a frozen group: to be moved must not be what sets them going again.
+/// Frozen processes go to a frozen group: being moved must not make them run again.
 pub(super) fn move_out(case: &Case, group: &Group) -> Step {
     Step::MoveProcesses {
         from: group.path.clone(),
@@ -98,13 +100,13 @@ fn is_frozen(case: &Case, group: &Group) -> bool {
     group.frozen || above.any(|above| above.frozen)
 }
 
-/// Why its processes cannot be moved out. Who has no number in this pid namespace cannot be moved
-/// from it: to the kernel a 0 is whoever writes it.
+/// Why its processes cannot be moved out. A process without a number in this PID namespace cannot be
+/// moved from within it: the kernel takes a 0 for the process that writes it.
 pub(super) fn stuck(case: &Case, group: &Group) -> Option<Remedy> {
     if group.processes.iter().any(|process| process.pid == 0) {
         return Some(Remedy::tell(
-            "a process of another pid namespace (listed as 0) is among them; move them out from \
-             the host",
+            "Move the processes out of this cgroup from the host: one of them belongs to another \
+             PID namespace (listed as 0)",
         ));
     }
     let refuge = refuge(case, group);
@@ -112,15 +114,17 @@ pub(super) fn stuck(case: &Case, group: &Group) -> Option<Remedy> {
         return None;
     }
     Some(Remedy::tell(format!(
-        "there is no room for {}, where they would go: cure limits-exhausted first",
+        "Resolve limits-exhausted first: there is no room for {}, to which the processes would be moved",
         case.directory(&refuge).display()
     )))
 }
 
-/// `holds 2 processes (frozen): 812 (sleep), 813 (bash)`, with ` (frozen)` as the `nature`.
+/// `This cgroup holds 2 processes (frozen): 812 (sleep), 813 (bash)`, with ` (frozen)` as the
+/// `nature`.
 pub(super) fn holds(processes: &[Process], nature: &str) -> String {
-    let holds = count(processes.len(), "process", "processes");
-    format!("holds {holds}{nature}: {}", name_processes(processes))
+    let held = count(processes.len(), "process", "processes");
+    let names = name_processes(processes);
+    format!("This cgroup holds {held}{nature}: {names}")
 }
 
 /// `812 (sleep), 813 (bash) and 3 more`

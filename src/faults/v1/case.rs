@@ -1,4 +1,4 @@
-//! Everything that a rule about version 1 may look at.
+//! Everything that a rule about cgroup v1 may look at.
 
 use std::rc::Rc;
 
@@ -20,12 +20,13 @@ pub(super) struct V1Case<'a> {
     pub stale: Rc<[PodGroup]>,
 }
 
-/// Of its slices systemd removes again what is empty there (`cg_trim_v1_controllers`), whoever made
-/// it. The kubelet does not look there, and its libcontainer makes with each pod what it needs.
+/// systemd removes empty groups of its slices from these hierarchies (`cg_trim_v1_controllers`),
+/// whatever created them. The kubelet does not check these hierarchies, and libcontainer creates the
+/// groups that a pod needs with the pod.
 const TRIMMED: [&str; 2] = ["blkio", "devices"];
 
 impl V1Case<'_> {
-    /// The hierarchies in which a group should be and is not.
+    /// The hierarchies in which a group should exist and does not.
     pub fn without<'a>(&'a self, path: &'a CgroupPath) -> impl Iterator<Item = &'a Hierarchy> {
         let by_systemd = self.layout.driver == Driver::Systemd;
         let is_trimmed = |hierarchy: &Hierarchy| {

@@ -1,8 +1,9 @@
-//! The kubelet's groups in the hierarchies of version 1.
+//! The kubelet's groups in the hierarchies of cgroup v1.
 
 use crate::cgroup::CgroupPath;
+use crate::faults::finding::count;
 use crate::faults::groups::{
-    CGROUP_ROOT_MISSING, QOS_GROUP_MISSING, RESERVED_GROUP_MISSING, ROOT_MISSING,
+    CGROUP_ROOT_MISSING, CREATED, NORMAL, QOS_GROUP_MISSING, RESERVED_GROUP_MISSING, ROOT_MISSING,
 };
 use crate::faults::leftovers::Leftover;
 use crate::faults::v1::case::V1Case;
@@ -20,41 +21,44 @@ pub(crate) static CPUSET_EMPTY: Fault = Fault {
     name: "cpuset-empty",
     message_id: "41b689fd5de0472183514e2dab19458f",
     title: "A cpuset has no CPUs or no memory nodes",
-    meaning: "On version 1 a new group of the cpuset hierarchy begins without CPUs and memory \
-              nodes, and no process can be put into it (\"no space left on device\") before both \
-              are filled. The kubelet's libcontainer does so when it makes a pod's group; other \
-              tools do not.",
-    signs: "cpuset.cpus or cpuset.mems of kubepods, a QoS group or a group above is empty.",
-    remedy: "kubepods-repair copies both from the parent, top down, where they are empty.",
-    by_hand: "cat /sys/fs/cgroup/cpuset/cpuset.cpus > /sys/fs/cgroup/cpuset/kubepods/cpuset.cpus, \
-              the same with cpuset.mems, and so on downwards.",
+    meaning: "On cgroup v1, a new cgroup in the cpuset hierarchy has no CPUs and no memory nodes. \
+              No process can be put into it (\"no space left on device\") until both are set. The \
+              kubelet's library libcontainer sets them when it creates a pod's cgroup; other tools \
+              do not.",
+    signs: "cpuset.cpus or cpuset.mems of kubepods, of a QoS cgroup or of a cgroup above them is \
+            empty.",
+    remedy: "kubepods-repair copies both from the parent cgroup where they are empty, from the top \
+             down.",
+    by_hand: "cat /sys/fs/cgroup/cpuset/cpuset.cpus > /sys/fs/cgroup/cpuset/kubepods/cpuset.cpus. \
+              Do the same with cpuset.mems, then with the cgroups below.",
     threads: &[],
-    does: "copies the CPUs and memory nodes of the group above",
+    does: "copies the CPUs and memory nodes of the parent cgroup",
     nature: Nature::Fault,
 };
 
 pub(crate) static HIERARCHY_INCOMPLETE: Fault = Fault {
     name: "hierarchy-incomplete",
     message_id: "9e7e51807bea4274a9d32b13b2a0fed0",
-    title: "A group is in some hierarchies and not in all",
-    meaning: "On version 1 a group is a directory in each of a dozen hierarchies. The kubelet \
-              demands it in those of cpu, cpuacct, cpuset, memory, pids, hugetlb and systemd, and \
-              libcontainer makes it in all that are mounted. One is not there: the kubelet makes \
-              its own groups again at its start, but never a cgroup root or a reserved group that \
-              it was told of, nor in systemd's own hierarchy a slice that systemd believes to be \
-              there.",
-    signs: "The directory is missing below the mount point of at least one hierarchy, and is there \
-            below another.",
-    remedy: "kubepods-repair makes it wherever it is missing, and fills its cpuset.",
-    by_hand: "mkdir the directory that is named.",
+    title: "A cgroup is missing in some hierarchies",
+    meaning: "On cgroup v1, a cgroup is a directory in each of a dozen hierarchies. The kubelet \
+              requires it in those of cpu, cpuacct, cpuset, memory, pids, hugetlb and systemd, and \
+              libcontainer creates it in all hierarchies that are mounted. At least one of these \
+              directories is missing. When the kubelet starts, it creates those of its own cgroups. \
+              It never creates a configured cgroup root or reserved cgroup. In systemd's own \
+              hierarchy it also never creates a slice that systemd believes to exist.",
+    signs: "The directory is missing below the mount point of at least one hierarchy and exists \
+            below another one.",
+    remedy: "kubepods-repair creates the cgroup in every hierarchy where it is missing, and fills \
+             its cpuset.",
+    by_hand: "Create the directory that the finding names, with mkdir.",
     threads: &["kubernetes/kubernetes#84854", "kubernetes-sigs/kind#2323"],
-    does: "makes the group in every hierarchy that lacks it",
+    does: "creates the cgroup in every hierarchy where it is missing",
     nature: Nature::HealedByKubelet,
 };
 
-/// What stands in a file as long as nobody has written it (of a memory limit: no limit, which
-/// version 1 shows as its largest number). The kubelet never writes these, and those of pids and
-/// memory on kubepods alone.
+/// What each file contains until it is written. For a memory limit this means no limit, which
+/// cgroup v1 shows as its largest number. The kubelet never writes these files, except those of pids
+/// and memory on kubepods.
 const KERNEL_DEFAULTS: [(&str, &str); 9] = [
     ("cpu.cfs_quota_us", "-1"),
     ("cpu.idle", "0"),
@@ -76,7 +80,7 @@ pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
     if !layout.cgroup_root.is_root() {
         findings.extend(missing(case, &layout.cgroup_root, &CGROUP_ROOT_MISSING));
     }
-    // kubepods and the QoS groups the kubelet makes before it looks for reserved groups.
+    // The kubelet creates kubepods and the QoS groups before it looks for reserved groups.
     for path in layout.reserved.iter().filter(|path| !layout.is_own(path)) {
         findings.extend(missing(case, path, &RESERVED_GROUP_MISSING));
     }
@@ -110,7 +114,7 @@ pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
     findings
 }
 
-/// A group that is not in all hierarchies: `nowhere` is the fault when it is in none of them.
+/// A group that does not exist in all hierarchies. `nowhere` is the fault if it exists in none.
 fn missing(case: &V1Case, path: &CgroupPath, nowhere: &'static Fault) -> Option<Finding> {
     let lacking: Vec<&Hierarchy> = case.without(path).collect();
     let first = lacking.first()?;
@@ -119,22 +123,31 @@ fn missing(case: &V1Case, path: &CgroupPath, nowhere: &'static Fault) -> Option<
     }
     let is_nowhere = case.v1.lack(path);
     let (fault, location, evidence) = if is_nowhere {
-        let evidence = "it is in none of the hierarchies".to_owned();
-        (nowhere, Location::Everywhere(path.clone()), evidence)
+        let is_normal = *path == case.layout.kubepods && !slices::is_believed_in(case, path);
+        let evidence = if is_normal {
+            NORMAL
+        } else {
+            "This cgroup does not exist in any hierarchy"
+        };
+        let location = Location::Everywhere(path.clone());
+        (nowhere, location, evidence.to_owned())
     } else {
         let location = Location::Cgroup(first.point.clone(), path.clone());
         let names: Vec<String> = lacking.iter().map(|hierarchy| hierarchy.name()).collect();
-        let evidence = format!("it is not in {}", names.join(" "));
+        let hierarchies = count(names.len(), "hierarchy", "hierarchies");
+        let names = names.join(" ");
+        let evidence = format!("This cgroup is missing in {hierarchies}: {names}");
         (&HIERARCHY_INCOMPLETE, location, evidence)
     };
     let is_checked = lacking.iter().any(|hierarchy| hierarchy.is_checked());
     let impact = match (case.layout.is_own(path), is_checked) {
         (true, _) if slices::is_believed_in(case, path) => Impact::fatal(slices::NEVER_MADE_AGAIN),
-        (true, _) => Impact::notice("the kubelet makes it itself at its start"),
-        (false, true) => Impact::fatal("the kubelet demands it and never makes it"),
-        (false, false) => {
-            Impact::notice("the kubelet does not look there, and makes it with the first pod")
-        }
+        (true, _) => Impact::notice(CREATED),
+        (false, true) => Impact::fatal("The kubelet requires it and never creates it"),
+        (false, false) => Impact::notice(
+            "The kubelet does not check these hierarchies. It creates the cgroup there with the \
+             first pod",
+        ),
     };
     let mut to_make = path.ancestors();
     to_make.retain(|above| case.v1.without(above).next().is_some());
@@ -147,7 +160,8 @@ fn missing(case: &V1Case, path: &CgroupPath, nowhere: &'static Fault) -> Option<
     Some(fault.finding(impact, location, evidence, remedy))
 }
 
-/// What is made in the hierarchy of cpuset has neither CPUs nor memory at first.
+/// The steps that create a group. In the cpuset hierarchy it has neither CPUs nor memory nodes at
+/// first.
 fn make(case: &V1Case, path: CgroupPath) -> Vec<Step> {
     let mut steps: Vec<Step> = slices::ask_for(case, &path).into_iter().collect();
     steps.push(Step::Make(path.clone()));
@@ -158,7 +172,7 @@ fn make(case: &V1Case, path: CgroupPath) -> Vec<Step> {
     steps
 }
 
-/// The kernel charges what a new group takes to the group that it is made in.
+/// The kernel charges the memory of a new group to its parent.
 fn short_of_memory(case: &V1Case) -> Vec<Finding> {
     let Some(memory) = case.v1.of("memory") else {
         return Vec::new();
@@ -197,9 +211,10 @@ fn empty_cpuset(hierarchy: &Hierarchy, path: &CgroupPath, group: &V1Group) -> Op
         return None;
     }
     let location = Location::CgroupFile(hierarchy.point.clone(), path.clone(), file);
-    let evidence = format!("{} of {path}: empty", empty.join(" and "));
-    let effect = "no process can live in it or below (ENOSPC) until the kubelet's libcontainer \
-                  fills it for the first pod";
+    let are = if empty.len() == 1 { "is" } else { "are" };
+    let evidence = format!("{} {are} empty", empty.join(" and "));
+    let effect = "No process can be put into this cgroup or one below it (ENOSPC) until the \
+                  kubelet sets its CPUs and memory nodes for the first pod";
     let remedy = Remedy::step(Step::FillCpuset(path.clone()));
     Some(CPUSET_EMPTY.finding(Impact::notice(effect), location, evidence, remedy))
 }
@@ -219,7 +234,7 @@ fn left_over(
     let mut left: Vec<Leftover> = group.settings.iter().filter_map(is_unusual).collect();
     let above = path.parent().and_then(|above| hierarchy.groups.get(&above));
     let above = above.and_then(|above| above.cpuset.as_ref());
-    // Its own CPUs and memory nodes are those of the group above.
+    // By default its CPUs and memory nodes are those of the group above.
     let pairs = group.cpuset.as_ref().zip(above);
     for (setting, above) in pairs.into_iter().flat_map(|(own, above)| own.zip(above)) {
         let default = above.value.as_str();

@@ -1,5 +1,5 @@
-//! Version 1 and hybrid hosts, where a group is a directory in each of a dozen hierarchies. A wing
-//! of its own: docs/architecture.md says when and how it can be taken down.
+//! Hosts with cgroup v1 or a hybrid setup, where a group is a directory in each of a dozen
+//! hierarchies. This module can be removed as a whole: docs/architecture.md says when and how.
 //!
 //! Rests on kubernetes' `pkg/kubelet/cm/container_manager_linux.go` (`validateSystemRequirements`)
 //! and `cgroup_v1_manager_linux.go` (`Validate`), on runc's `libcontainer/cgroups/fs` (`cpuset.go`:
@@ -13,6 +13,7 @@ mod slices;
 
 use std::path::PathBuf;
 
+use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::finding::hold_back;
 use crate::faults::{
     Fault, Finding, Impact, Learned, Location, Nature, Remedy, Terms, absent, services,
@@ -31,39 +32,39 @@ pub(super) const FAULTS: &[&Fault] = &[&KERNEL_MEMORY_REFUSED, &V1_REFUSED];
 pub(crate) static V1_REFUSED: Fault = Fault {
     name: "v1-refused",
     message_id: "60f0ac0fe35644e0a9ca4dadd9a2e0b6",
-    title: "This kubelet refuses cgroup version 1",
-    meaning: "From 1.35 on the kubelet ends at once on a host that is not on version 2 (\"kubelet \
-              is configured to not run on a host using cgroup v1\"), unless failCgroupV1 is \
-              false.",
-    signs: "/sys/fs/cgroup is no cgroup2 file system, and the kubelet is 1.35 or newer and not \
-            told otherwise, or is told to refuse.",
-    remedy: "kubepods-repair cannot help: the version is chosen at boot.",
-    by_hand: "Boot with version 2: take systemd.unified_cgroup_hierarchy=0 out of the kernel's \
-              command line. Until then add --fail-cgroupv1=false to \
-              /var/snap/microk8s/current/args/kubelet and restart MicroK8s.",
+    title: "This kubelet refuses cgroup v1",
+    meaning: "From 1.35 on, the kubelet ends at once on a host that does not use cgroup v2 \
+              (\"kubelet is configured to not run on a host using cgroup v1\"), unless \
+              failCgroupV1 is false.",
+    signs: "/sys/fs/cgroup is not a cgroup2 file system. Either the kubelet is 1.35 or newer and \
+            failCgroupV1 is not set, or failCgroupV1 is true.",
+    remedy: "kubepods-repair cannot help: the cgroup version is chosen at boot.",
+    by_hand: "Boot with cgroup v2: remove systemd.unified_cgroup_hierarchy=0 from the kernel's \
+              command line and reboot. Until then, add --fail-cgroupv1=false to \
+              /var/snap/microk8s/current/args/kubelet and restart kubelite.",
     threads: &[],
-    does: "reports the way to version 2",
+    does: "reports how to boot with cgroup v2",
     nature: Nature::Fault,
 };
 
 pub(crate) static KERNEL_MEMORY_REFUSED: Fault = Fault {
     name: "kernel-memory-refused",
     message_id: "a37370edb2114dc1bde383d65415ea2b",
-    title: "The kernel no longer limits kernel memory, and this runc insists",
-    meaning: "From Linux 5.16 on, memory.kmem.limit_in_bytes takes no value. The runc of MicroK8s \
-              up to 1.21 writes it for each container with a memory limit, and such containers do \
-              not start (\"operation not supported\").",
-    signs: "MicroK8s is 1.21 or older, the kernel is 5.16 or newer, and memory is a hierarchy of \
-            version 1.",
-    remedy: "kubepods-repair cannot help: the program that insists is part of the snap.",
-    by_hand: "Refresh MicroK8s to 1.22 or newer (snap refresh microk8s --channel=…), or boot a \
-              kernel older than 5.16.",
+    title: "The kernel refuses the kernel memory limits of this runc",
+    meaning: "From Linux 5.16 on, memory.kmem.limit_in_bytes accepts no value. The runc of \
+              MicroK8s 1.21 and older writes this file for each container with a memory limit, so \
+              such containers do not start (\"operation not supported\").",
+    signs: "MicroK8s is 1.21 or older, the kernel is 5.16 or newer, and the memory controller is \
+            mounted as cgroup v1.",
+    remedy: "kubepods-repair cannot help: runc is part of the snap.",
+    by_hand: "Refresh MicroK8s to 1.22 or newer (snap refresh microk8s --channel=CHANNEL), or boot \
+              a kernel older than 5.16.",
     does: "reports it",
     threads: &["canonical/microk8s#3028", "canonical/microk8s#3777"],
     nature: Nature::Fault,
 };
 
-/// The first MicroK8s whose runc does without.
+/// The first MicroK8s whose runc does not write kernel memory limits.
 const KNOWS_NO_KERNEL_MEMORY: Version = Version(1, 22);
 
 fn kernel_memory(host: &Host) -> Option<Finding> {
@@ -71,12 +72,17 @@ fn kernel_memory(host: &Host) -> Option<Finding> {
         .version
         .filter(|version| *version < KNOWS_NO_KERNEL_MEMORY)?;
     let mount = point_of(&host.mounts, "memory").filter(|_| host.kernel.is_at_least(5, 16))?;
-    let impact = Impact::degraded("containers with a memory limit do not start");
+    let impact = Impact::degraded("Containers with a memory limit do not start");
     let evidence = format!(
-        "Linux {} refuses memory.kmem.limit_in_bytes, which the runc of MicroK8s {version} writes",
+        "Linux {} accepts no value in memory.kmem.limit_in_bytes, but the runc of MicroK8s \
+         {version} writes one",
         host.kernel.release
     );
-    let remedy = Remedy::tell("snap refresh microk8s to 1.22 or newer, or boot an older kernel");
+    let remedy = Remedy::run(
+        "Boot a kernel older than 5.16, or refresh MicroK8s to 1.22 or newer, for example with \
+         the CHANNEL 1.22/stable",
+        ["snap refresh microk8s --channel=CHANNEL"],
+    );
     Some(KERNEL_MEMORY_REFUSED.finding(impact, Location::Mount(mount), evidence, remedy))
 }
 
@@ -115,39 +121,44 @@ pub(super) fn diagnose(
     findings
 }
 
+/// Works with a file whose last line is not terminated, too: kubelite skips empty lines.
+const ALLOW_V1: &str =
+    r"printf '\n--fail-cgroupv1=false\n' >>/var/snap/microk8s/current/args/kubelet";
+
 fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
     if settings.refuses_v1(host.version) != Some(true) {
         return None;
     }
     let (evidence, location) = if settings.fail_cgroup_v1.value.is_some() {
         (
-            "fail-cgroupv1 is true, and this host is not on version 2".to_owned(),
+            "fail-cgroupv1 is true, and this host does not use cgroup v2".to_owned(),
             Location::Setting(settings.fail_cgroup_v1.origin.clone()),
         )
     } else {
         let version = host.version.map(|version| format!(" {version}"));
         let evidence = format!(
-            "kubelet{} refuses version 1 unless fail-cgroupv1 is false, and it is not set",
+            "This host does not use cgroup v2, and kubelet{} refuses cgroup v1 unless \
+             fail-cgroupv1 is set to false",
             version.unwrap_or_default()
         );
         (evidence, Location::Mount(PathBuf::from(CGROUP_MOUNT)))
     };
-    let effect = "the kubelet says that it is configured to not run on a host using cgroup v1, and \
-                  ends";
+    let effect = "The kubelet ends with \"kubelet is configured to not run on a host using cgroup \
+                  v1\"";
     let how = match &host.boot.container {
-        // Its own init mounts version 1 wherever the kernel has it (microsoft/WSL#6662).
+        // The init of WSL mounts cgroup v1 wherever the kernel has it (microsoft/WSL#6662).
         Some(Manager::Wsl) => absent::outside(
             host,
             "add cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 to",
         ),
         Some(_) => absent::outside(host, "add systemd.unified_cgroup_hierarchy=1 to"),
-        None => "take systemd.unified_cgroup_hierarchy=0 (or false) out of the kernel's command \
-                 line, or put systemd.unified_cgroup_hierarchy=1 there"
+        None => "remove systemd.unified_cgroup_hierarchy=0 (or false) from the kernel's command \
+                 line, or add systemd.unified_cgroup_hierarchy=1"
             .to_owned(),
     };
-    let remedy = Remedy::tell(format!(
-        "boot with version 2: {how}; until then: --fail-cgroupv1=false in the kubelet's args \
-         file, or failCgroupV1: false in its configuration file"
-    ));
+    let words = format!(
+        "Boot with cgroup v2: {how}. Until then, set --fail-cgroupv1=false and restart kubelite"
+    );
+    let remedy = Remedy::run(words, [ALLOW_V1, RESTART_KUBELITE]);
     Some(V1_REFUSED.finding(Impact::fatal(effect), location, evidence, remedy))
 }

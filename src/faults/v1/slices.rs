@@ -1,9 +1,10 @@
-//! Slices of the systemd driver on version 1, where systemd has a hierarchy of its own.
+//! Slices of the systemd driver on cgroup v1, where systemd has a hierarchy of its own.
 //!
 //! Rests on libcontainer's `systemd/v1.go` (`Apply`, `joinCgroups`): it asks systemd for a slice,
-//! takes it that one which systemd knows is there, and makes its group in every hierarchy but
-//! systemd's own. So what is missing there, the kubelet misses for ever (`Validate` looks there,
-//! too); whatever is missing elsewhere it makes itself. No controller can be lost.
+//! assumes that a slice which systemd knows exists, and creates its group in every hierarchy but
+//! systemd's own. So a group that is missing in systemd's hierarchy stays missing, and the kubelet's
+//! check fails (`Validate` looks there, too). The kubelet creates what is missing in the others. No
+//! controller can be lost.
 
 use std::path::Path;
 
@@ -16,10 +17,10 @@ use crate::faults::{Finding, Impact, Location, Remedy, Step};
 use crate::host::units::{self, SliceUnit, UnitFile};
 use crate::host::v1::names::SYSTEMD_HIERARCHY;
 
-/// What becomes of a slice that systemd believes in and that is not there.
-pub(super) const NEVER_MADE_AGAIN: &str = "systemd believes it to be there and does not make it \
-                                           again, and the kubelet leaves this hierarchy to \
-                                           systemd";
+/// The impact of a slice that does not exist although systemd believes that it does.
+pub(super) const NEVER_MADE_AGAIN: &str = "systemd believes that the slice exists and does not \
+                                           create it again. The kubelet leaves this hierarchy to \
+                                           systemd and does not start";
 
 pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
     if case.terms.occasion.precedes_pre_start() {
@@ -44,25 +45,27 @@ fn judge(case: &V1Case, path: &CgroupPath, unit: &SliceUnit) -> Option<Finding> 
     }
 }
 
-/// What the kubelet makes itself it also limits, and to be told of a limit makes systemd set the
-/// group up.
+/// A slice with an installed unit file that is not started. The kubelet sets limits on its own
+/// slices, and systemd creates the group of a slice when a limit is set on it.
 fn foreign(case: &V1Case, location: Location, path: &CgroupPath, file: &Path) -> Finding {
     let impact = if case.layout.is_own(path) {
-        Impact::notice("systemd sets it up as soon as the kubelet sets a limit of it")
+        Impact::notice("systemd creates the slice as soon as the kubelet sets a limit on it")
     } else {
-        Impact::fatal(
-            "the kubelet demands it and never starts a slice that has a unit file of its own",
-        )
+        Impact::fatal("The kubelet requires this slice and never starts one with such a file")
     };
-    let evidence = format!("its unit file is {}, and it is not started", file.display());
-    let slice = path.name().display();
-    let remedy = Remedy::tell(format!("systemctl start {slice}, at every boot"));
+    let file = file.display();
+    let evidence = format!("The unit file {file} is installed, but the slice is not started");
+    let start = format!("systemctl start {}", path.name().display());
+    let remedy = Remedy::run(
+        "Start the slice, and have it started at every boot",
+        [start],
+    );
     SLICE_FOREIGN.finding(impact, location, evidence, remedy)
 }
 
 fn unowned(case: &V1Case, location: Location, path: &CgroupPath) -> Finding {
     let impact = if *path == case.layout.kubepods {
-        Impact::degraded("the kubelet takes it as it is, and cannot set the limits of all pods")
+        Impact::degraded("The kubelet starts, but cannot set the limits on all pods together")
     } else {
         Impact::fatal(DIES_OF_LIMITS)
     };
@@ -78,8 +81,8 @@ fn lacking<'a>(case: &'a V1Case, path: &CgroupPath) -> Option<&'a SliceUnit> {
     case.v1.slices.get(path)
 }
 
-/// Whether nothing is made of a group in any hierarchy now: units wait for this program early in
-/// the boot, and what is somebody's own, masked, or was asked for in vain has a finding of its own.
+/// Whether a group is created in no hierarchy now. Early in the boot units wait for this program. A
+/// slice that has an installed unit file, is masked, or was refused has a finding of its own.
 pub(super) fn is_left_alone(case: &V1Case, path: &CgroupPath) -> bool {
     let is_left_alone = |unit: &SliceUnit| {
         case.terms.occasion.precedes_pre_start()
@@ -95,7 +98,7 @@ pub(super) fn is_believed_in(case: &V1Case, path: &CgroupPath) -> bool {
     *path == case.layout.kubepods && lacking(case, path).is_some_and(is_transient)
 }
 
-/// Only systemd can make what is missing in its own hierarchy.
+/// The step that asks systemd for a slice: only systemd can create it in its own hierarchy.
 pub(super) fn ask_for(case: &V1Case, path: &CgroupPath) -> Option<Step> {
     may_be_asked_for(lacking(case, path)?).then(|| step(path))
 }
