@@ -1,36 +1,36 @@
-//! Arguments in, exit status out. `--help`, the manual page's OPTIONS and the completions are made
-//! from one table.
+//! The command line: its options, how they are read, and the exit status. `--help`, the manual
+//! page's OPTIONS and the completions are generated from one table.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::faults::{Fault, Occasion};
 
-/// An option, and what is said of it.
+/// An option and its descriptions.
 #[derive(Debug)]
 pub struct OptionWords {
     /// `-n`
     pub short: Option<char>,
     /// `--dry-run`, without the dashes.
     pub long: &'static str,
-    /// What comes after it.
+    /// The value that follows it.
     pub value: Option<Operand>,
-    /// In a few words, for the completions.
+    /// A few words for the completions.
     pub title: &'static str,
-    /// For `--help`.
+    /// A sentence for `--help`.
     pub help: &'static str,
-    /// For the manual page, in its markup, a line a sentence.
+    /// The text of the manual page, in its markup, one sentence per line.
     pub manual: &'static str,
 }
 
-/// What comes after an option.
+/// The kind of value that follows an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operand {
     /// A folder that exists.
     Folder,
     /// A file to be written.
     File,
-    /// The name of a fault, or nothing.
+    /// The name of a fault; may be left out.
     Fault,
 }
 
@@ -51,9 +51,9 @@ pub const OPTIONS: &[OptionWords] = &[
         short: Some('n'),
         long: "dry-run",
         value: None,
-        title: "change nothing",
-        help: "say what is wrong and what would be done; change nothing",
-        manual: "Say what is wrong and what would be done; change nothing.",
+        title: "show repairs without making them",
+        help: "show what is wrong and what would be done about it, but change nothing",
+        manual: "Show what is wrong and what would be done about it, but change nothing.",
     },
     OptionWords {
         short: Some('v'),
@@ -67,38 +67,40 @@ pub const OPTIONS: &[OptionWords] = &[
         short: None,
         long: "pre-start",
         value: None,
-        title: "as before kubelite",
-        help: "as kubelite's ExecStartPre: no kubelet runs now, so that stale pod groups may go, \
-               damaged state files may be set aside, and a unit of MicroK8s that blocks a \
-               controller may be restarted",
-        manual: "What kubelite's ExecStartPre= calls: no kubelet runs now, so that stale pod \
-                 groups may go, damaged state files may be set aside, and a unit of MicroK8s that \
-                 blocks a controller may be restarted, once a boot.",
+        title: "run as kubelite's ExecStartPre=",
+        help: "run as kubelite's ExecStartPre=: no kubelet is running, so also remove stale \
+               cgroups of deleted pods, set damaged state files aside, and restart k8s-dqlite if \
+               it blocks a controller",
+        manual: "Run as kubelite's ExecStartPre=.\nNo kubelet is running then, so kubepods-repair \
+                 also removes stale cgroups of deleted pods, sets damaged state files aside, and \
+                 restarts k8s-dqlite (at most once per boot) if it blocks a controller.",
     },
     OptionWords {
         short: None,
         long: "early",
         value: None,
-        title: "as before k8s-dqlite",
-        help: "as k8s-dqlite's ExecStartPre: repair, but leave all that to kubelite's",
-        manual: "What k8s-dqlite's ExecStartPre= calls: repair, but leave all that to kubelite's.",
+        title: "run as k8s-dqlite's ExecStartPre=",
+        help: "run as k8s-dqlite's ExecStartPre=: make the repairs that need not wait for kubelite",
+        manual: "Run as k8s-dqlite's ExecStartPre=: make the repairs that need not wait for \
+                 kubelite.\nIt sends no request to systemd.",
     },
     OptionWords {
         short: None,
         long: "boot",
         value: None,
-        title: "as at boot",
-        help: "as kubepods-repair.service: the same as --early, and note that this boot has begun",
-        manual: "What\n.I kubepods-repair.service\ncalls: the same as\n.BR \\-\\-early ,\nand note \
+        title: "run as kubepods-repair.service",
+        help: "run as kubepods-repair.service: the same as --early, and record that this boot has \
+               begun",
+        manual: "Run as\n.IR kubepods-repair.service :\nthe same as\n.BR \\-\\-early ,\nand record \
                  that this boot has begun.",
     },
     OptionWords {
         short: None,
         long: "shutdown",
         value: None,
-        title: "note that this boot ends cleanly",
-        help: "as kubepods-repair-shutdown.service: note that it ends cleanly",
-        manual: "What\n.I kubepods-repair-shutdown.service\ncalls: note that this boot ends \
+        title: "run as kubepods-repair-shutdown.service",
+        help: "run as kubepods-repair-shutdown.service: record that this boot ends cleanly",
+        manual: "Run as\n.IR kubepods-repair-shutdown.service :\nrecord that this boot ends \
                  cleanly.",
     },
     OptionWords {
@@ -114,30 +116,31 @@ pub const OPTIONS: &[OptionWords] = &[
         long: "root",
         value: Some(Operand::Folder),
         title: "examine a captured copy",
-        help: "examine a captured copy of a host instead of this one; implies --dry-run",
-        manual: "Examine a captured copy of a host instead of this one.\nImplies\n.BR \
-                 \\-\\-dry\\-run .",
+        help: "examine the captured copy of a host in DIR instead of this host; implies --dry-run",
+        manual: "Examine the captured copy of a host in\n.I DIR\ninstead of this host.\n\
+                 Implies\n.BR \\-\\-dry\\-run .",
     },
     OptionWords {
         short: None,
         long: "capture",
         value: Some(Operand::File),
-        title: "save what was read",
-        help: "save what was read to a tar file for a bug report: of settings only what this \
-               program knows, of others the names; implies --dry-run",
-        manual: "Save what was read to a tar file, to attach to a bug report; its folder\n.I root\n\
-                 is what\n.B \\-\\-root\ntakes, and gives the same report again.\nOf settings, \
-                 command lines, mounts and unit files it holds only what this program reads; of \
-                 the rest the names at most.\nThe tar is a new file that only its owner can read, \
-                 and takes the place of an older one.\nImplies\n.BR \\-\\-dry\\-run .",
+        title: "save the examined data for a bug report",
+        help: "save the data that was examined to a tar file for a bug report, without the values \
+               of settings that this program does not use; implies --dry-run",
+        manual: "Save the data that was examined to a tar file for a bug report.\nThe folder\n.I \
+                 root\nin it can be given to\n.BR \\-\\-root ,\nwhich then gives the same \
+                 report.\nOf settings, command lines, mounts and unit files, the tar file holds \
+                 what this program uses; of everything else in them at most the names.\nOnly the \
+                 owner can read the tar file, and it replaces an older one.\nImplies\n.BR \
+                 \\-\\-dry\\-run .",
     },
     OptionWords {
         short: None,
         long: "json",
         value: None,
-        title: "report as JSON",
-        help: "report as JSON",
-        manual: "Report as JSON.\nIts fields are described in\n.IR \
+        title: "print the report as JSON",
+        help: "print the report as JSON",
+        manual: "Print the report as JSON.\nIts fields are described in\n.IR \
                  /usr/share/doc/kubepods\\-repair/report.schema.json .",
     },
     OptionWords {
@@ -145,8 +148,8 @@ pub const OPTIONS: &[OptionWords] = &[
         long: "explain",
         value: Some(Operand::Fault),
         title: "explain a fault",
-        help: "explain one fault, or list all of them by area",
-        manual: "Explain one fault, or list all of them by area.",
+        help: "explain a fault, or list all faults by area",
+        manual: "Explain a fault, or list all faults by area.",
     },
     OptionWords {
         short: None,
@@ -154,36 +157,37 @@ pub const OPTIONS: &[OptionWords] = &[
         value: Some(Operand::Folder),
         title: "also write metrics",
         help: "also write metrics for node_exporter's textfile collector to \
-               DIR/kubepods-repair.prom, with --dry-run, too",
+               DIR/kubepods-repair.prom, even with --dry-run",
         manual: "Also write metrics for node_exporter's textfile collector to\n.IR \
-                 DIR/kubepods\\-repair.prom ,\nwith\n.BR \\-\\-dry\\-run ,\ntoo.",
+                 DIR/kubepods\\-repair.prom ,\neven with\n.BR \\-\\-dry\\-run .",
     },
     OptionWords {
         short: Some('h'),
         long: "help",
         value: None,
-        title: "print a summary",
-        help: "print this",
-        manual: "Print a summary.",
+        title: "show help",
+        help: "show this help",
+        manual: "Show a summary of the options.",
     },
     OptionWords {
         short: Some('V'),
         long: "version",
         value: None,
-        title: "print the version",
-        help: "print the version",
-        manual: "Print the version.",
+        title: "show the version",
+        help: "show the version",
+        manual: "Show the version.",
     },
 ];
 
-/// Where the explanations of `--help` begin.
+/// The column where the descriptions in `--help` begin.
 const INDENT: usize = 19;
 
-/// What `--help` prints.
+/// The output of `--help`.
 pub fn help() -> String {
     let mut text = String::from(
-        "kubepods-repair checks and repairs the cgroup tree that MicroK8s' kubelet needs.\n\n\
-         Usage: kubepods-repair [OPTION]...\n\n",
+        "Usage: kubepods-repair [OPTION]...\n\n\
+         Check whether MicroK8s' kubelet can start on this node, and repair what keeps it\n\
+         from starting: above all its cgroups. Run it as root.\n\n",
     );
     for option in OPTIONS {
         let short = option.short.map(|short| format!("-{short}, "));
@@ -204,11 +208,13 @@ pub fn help() -> String {
     }
     text + "
 Exit status:
-  0  the kubelet would start, or there is none to care for
-  1  it would not, a repair failed, or something could not be read
-  2  wrong usage
-  3  --dry-run only: steps would be taken
---boot and --shutdown always exit with 0.
+  0  nothing that was checked keeps the kubelet from starting, or no kubelet is
+     to be started
+  1  the kubelet would not start, a repair failed, or something could not be
+     read
+  2  invalid option or argument
+  3  --dry-run only: there is something to repair
+The exit status of --boot and --shutdown is always 0.
 "
 }
 
@@ -252,7 +258,7 @@ pub enum Command {
     Run(Options),
     /// `--shutdown`
     Shutdown,
-    /// `--explain`: one fault, or all.
+    /// `--explain`: one fault, or the list of all.
     Explain(Option<&'static Fault>),
     /// `--help`
     Help,
@@ -260,7 +266,7 @@ pub enum Command {
     Version,
 }
 
-/// How to look, and what may be done.
+/// What to examine, what may be changed, and how to report it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub struct Options {
@@ -268,7 +274,7 @@ pub struct Options {
     pub dry_run: bool,
     /// `--verbose`
     pub verbose: bool,
-    /// `--pre-start` or not.
+    /// `--pre-start`, `--early`, `--boot`, or none of them.
     pub occasion: Occasion,
     /// `--root`
     pub root: Option<PathBuf>,
@@ -283,7 +289,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The arguments that decide what is found, for a run on a captured copy.
+    /// The arguments that decide which faults are found, for a run on a captured copy.
     pub fn args(&self) -> String {
         let occasion = match self.occasion {
             Occasion::ByHand => "",
@@ -296,16 +302,16 @@ impl Options {
     }
 }
 
-/// The numbers of the manual.
+/// The exit statuses, as the manual page lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Healthy, repaired, or no business of ours.
+    /// Healthy, repaired, or no kubelet is to be started.
     Fine = 0,
-    /// The kubelet would not start, or that cannot be said.
+    /// The kubelet would not start, or whether it would is unknown.
     Broken = 1,
-    /// Not a command line of this program.
+    /// The command line is invalid.
     Usage = 2,
-    /// A dry run, and there is something to do.
+    /// A dry run found something to repair.
     Pending = 3,
 }
 
@@ -318,7 +324,7 @@ impl From<Exit> for std::process::ExitCode {
 /// Reads the arguments (without the program's name).
 ///
 /// # Errors
-/// For whatever is not in [`OPTIONS`].
+/// When an argument is not in [`OPTIONS`], or its value is missing or unknown.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
     use lexopt::prelude::*;
 
@@ -373,7 +379,7 @@ fn explained(parser: &mut lexopt::Parser) -> Result<Option<&'static Fault>, lexo
     let unknown = || {
         let faults = Fault::all().into_iter();
         let hint = did_you_mean(&word, faults.map(|fault| fault.name.to_owned()));
-        format!("no fault is called {word:?}{hint}; --explain alone lists them all").into()
+        format!("unknown fault {word:?}{hint}; --explain alone lists all faults").into()
     };
     Fault::named(&word).map(Some).ok_or_else(unknown)
 }
@@ -384,8 +390,8 @@ fn unknown_option(name: &str) -> lexopt::Error {
     format!("invalid option '{word}'{}", did_you_mean(&word, known)).into()
 }
 
-/// The known word that takes the fewest edits, in parentheses; nothing if those are more than a
-/// third of the characters.
+/// The most similar known word, in parentheses; nothing if more than a third of the characters
+/// would have to be edited.
 fn did_you_mean(word: &str, known: impl Iterator<Item = String>) -> String {
     let counted = known.map(|known| (edits(word, &known), known));
     match counted.min() {
@@ -396,8 +402,8 @@ fn did_you_mean(word: &str, known: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// How many characters have to be added, removed or replaced to make one word of the other
-/// (Levenshtein's distance).
+/// The number of characters that have to be added, removed or replaced to turn one word into the
+/// other (Levenshtein distance).
 fn edits(from: &str, to: &str) -> usize {
     // For the part of `from` read so far: the edits to each beginning of `to`.
     let mut row: Vec<usize> = (1..=to.chars().count()).collect();
@@ -484,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_word_that_is_close_is_suggested() {
+    fn only_a_similar_word_is_suggested() {
         let suggested = |word| {
             let known = ["--json", "--boot", "--root"];
             did_you_mean(word, known.into_iter().map(str::to_owned))

@@ -1,8 +1,8 @@
-//! kubepods-repair: a check and repair of the cgroup tree that MicroK8s' kubelet needs, in the
-//! spirit of fsck.
+//! kubepods-repair checks and repairs what MicroK8s' kubelet needs to start: above all its cgroups,
+//! as fsck does for file systems.
 //!
-//! Settings and host become findings, findings a plan, the plan a repair; then everything is looked
-//! at again, and the second look gives the verdict.
+//! A run compares the kubelet's settings with the host, which gives findings. It plans the steps
+//! that repair them, takes these steps, and checks the host again for the verdict.
 
 #![warn(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]

@@ -1,4 +1,4 @@
-//! Arguments in, exit status out; everything else is the library's.
+//! Reads the arguments, prints the report and sets the exit status. The library does the rest.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -25,12 +25,12 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// It never keeps a shutdown waiting, and never fails one.
+/// Records a clean shutdown. It never delays a shutdown for long, and never makes it fail.
 fn shutdown() -> Exit {
     let to_journal = report::journal::is_stream_of(&io::stderr());
     sys::arm_deadline(sys::DEADLINE_AT_BOOT, to_journal);
     run::shutdown().unwrap_or_else(|error| {
-        let sentence = "The next boot will not know that this one ended cleanly";
+        let sentence = "Could not record that this boot ended cleanly";
         complain(to_journal, &format!("{sentence}: {error}."));
         Exit::Fine
     })
@@ -51,7 +51,7 @@ fn examine(options: &Options) -> Exit {
         if let Err(error) = textfile::write(folder, &metrics) {
             report
                 .unwritten
-                .push(format!("The metrics are not written: {error}."));
+                .push(format!("Could not write the metrics: {error}."));
         }
     }
     for sentence in report.unnoted.iter().chain(&report.unwritten) {
@@ -71,8 +71,8 @@ fn examine(options: &Options) -> Exit {
     report.exit()
 }
 
-/// The journal's stream understands a priority; a terminal would print it. A closed standard error
-/// leaves the exit status to tell.
+/// Prints a complaint to standard error, with a priority if that is the journal: a terminal would
+/// show it. If standard error is closed, only the exit status shows the problem.
 fn complain(to_journal: bool, sentence: &str) {
     let priority = if to_journal { "<4>" } else { "" };
     let _ = writeln!(io::stderr(), "{priority}kubepods-repair: {sentence}");
@@ -88,7 +88,7 @@ fn timing(start: Instant) -> Timing {
     }
 }
 
-/// A reader that has gone away is no failure of ours.
+/// Prints to standard output. It is no error if the reader has closed it.
 fn print(text: &str) -> Exit {
     let mut stdout = io::stdout().lock();
     let _ = stdout

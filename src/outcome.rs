@@ -1,13 +1,13 @@
-//! How a run can end, and what is said of it in the journal.
+//! The outcomes of a run, and their words in the journal.
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing had to be done.
+    /// There was nothing to repair.
     Healthy,
-    /// Something was done, and the second look finds nothing fatal.
+    /// Something was repaired, and the second check finds nothing fatal.
     Repaired,
-    /// A dry run that would do something.
+    /// A dry run that found something to repair.
     WouldRepair,
     /// The kubelet would not start.
     Broken,
@@ -17,7 +17,7 @@ pub enum Outcome {
     Inactive,
 }
 
-/// What is said of an outcome.
+/// The words of an outcome.
 #[derive(Debug)]
 pub struct OutcomeWords {
     /// Its name in the report.
@@ -46,51 +46,56 @@ impl Outcome {
         self.words().name
     }
 
-    /// What is said of it.
+    /// Its words in the report and the journal.
     pub fn words(self) -> &'static OutcomeWords {
         match self {
             Self::Healthy => &OutcomeWords {
                 name: "healthy",
                 message_id: "df29487aacd74fe0aae4c4b89bd6ef5a",
-                title: "The cgroup tree is as the kubelet needs it",
-                meaning: "Nothing had to be repaired. If the kubelet does not start all the same, \
-                          cgroups are not the reason.",
+                title: "The cgroups are ready for the kubelet",
+                meaning: "kubepods-repair found nothing to repair, and nothing that keeps the \
+                          kubelet from starting. If the kubelet still does not start, the cause is \
+                          something that kubepods-repair does not check.",
             },
             Self::Repaired => &OutcomeWords {
                 name: "repaired",
                 message_id: "0bb18c0307e545afbd00af22c0c5ee9f",
-                title: "The cgroup tree was repaired",
-                meaning: "Each change has an entry of its own before this one. A second look after \
-                          the last change found nothing that the kubelet would die of. Making \
-                          kubepods after a boot is one of these changes and no sign of harm.",
+                title: "Repairs were made",
+                meaning: "Each change has an entry of its own before this one. A second check \
+                          after the last change found nothing that keeps the kubelet from \
+                          starting. Creating kubepods after a boot also counts as a repair, and is \
+                          normal.",
             },
             Self::WouldRepair => &OutcomeWords {
                 name: "would-repair",
                 message_id: "878d840b8c8e4c3dbeaab6d88c5f3263",
-                title: "The cgroup tree would be repaired",
-                meaning: "This was a dry run: nothing has been changed.",
+                title: "Repairs would be made",
+                meaning: "This was a dry run: nothing was changed. Run kubepods-repair without \
+                          --dry-run to make the repairs.",
             },
             Self::Broken => &OutcomeWords {
                 name: "broken",
                 message_id: "8ba244a1a5ce4439bd850fd77a4ed031",
                 title: "The kubelet would not start",
-                meaning: "At least one fault remains that the kubelet dies of, or a change failed. \
-                          Each has an entry of its own before this one that says what to do. The \
-                          kubelet is started all the same.",
+                meaning: "At least one fault remains that keeps the kubelet from starting, or a \
+                          repair failed. Each has an entry of its own before this one that says \
+                          what to do. kubepods-repair does not stop systemd from starting the \
+                          kubelet.",
             },
             Self::Unknown => &OutcomeWords {
                 name: "unknown",
                 message_id: "171749c516a443658cb6e5230b9aea6c",
-                title: "The cgroup tree could not be judged",
-                meaning: "Something that the judgement rests on could not be read. Nothing has \
-                          been changed since.",
+                title: "The node could not be checked",
+                meaning: "Something that the check depends on could not be read, or another run of \
+                          kubepods-repair held the lock. Nothing was changed after that.",
             },
             Self::Inactive => &OutcomeWords {
                 name: "inactive",
                 message_id: "60ece892fa034863b304fd0271e1133e",
                 title: "No kubelet is about to start",
-                meaning: "MicroK8s is not installed or is disabled, or kubelite is: nothing was \
-                          changed. What needs a repair gets it when kubelite is started.",
+                meaning: "MicroK8s is not installed, or it or its kubelite service is disabled. \
+                          Nothing was changed. kubepods-repair makes any repairs when kubelite is \
+                          started.",
             },
         }
     }

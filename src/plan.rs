@@ -1,4 +1,5 @@
-//! From findings to an ordered list of steps. Pure. How a step is ranked, [`Step`] itself says.
+//! Turns findings into an ordered list of steps, without reading or changing anything. [`Step`]
+//! itself defines the order.
 
 use crate::faults::limits::LIMITS_EXHAUSTED;
 use crate::faults::{Fault, Finding};
@@ -10,7 +11,7 @@ use crate::repair::{Effect, RepairError};
 pub struct Planned {
     /// The change to make.
     pub step: Step,
-    /// The faults that it cures.
+    /// The faults that it repairs.
     pub faults: Vec<&'static Fault>,
 }
 
@@ -26,7 +27,7 @@ pub struct Taken {
 }
 
 impl Planned {
-    /// With what came of it.
+    /// The same step with its result.
     pub fn with(self, result: Result<Effect, RepairError>) -> Taken {
         Taken {
             step: self.step,
@@ -35,7 +36,7 @@ impl Planned {
         }
     }
 
-    /// Pod groups that take the room of what has to be made go before it is made.
+    /// Stale pod groups are removed early if they take the room of groups that have to be created.
     fn phase(&self) -> Phase {
         let makes_room = self.faults.contains(&&LIMITS_EXHAUSTED);
         match &self.step {
@@ -51,7 +52,7 @@ impl Taken {
         matches!(self.result, Ok(Effect::Done(_)))
     }
 
-    /// Whether trying again would come to the same.
+    /// Whether another attempt would have the same result.
     pub fn is_final(&self) -> bool {
         match &self.result {
             Ok(Effect::Nothing | Effect::Skipped) | Err(RepairError::Change { .. }) => true,
@@ -60,7 +61,7 @@ impl Taken {
     }
 }
 
-/// The steps that cure `findings`, each once, in the order in which they have to be taken.
+/// The steps that repair `findings`, each once, in the order in which they have to be taken.
 pub fn plan(findings: &[Finding]) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
     for finding in findings {
@@ -70,7 +71,7 @@ pub fn plan(findings: &[Finding]) -> Vec<Planned> {
     }
     let is_move = |planned: &Planned| matches!(planned.step, Step::MoveProcesses { .. });
     if plan.iter().any(is_move) {
-        // It is about to be filled.
+        // The group for strays is about to be filled.
         plan.retain(|planned| !matches!(planned.step, Step::RemoveStraysGroup(_)));
     }
     plan.sort_by_key(|planned| (planned.phase(), planned.step.order()));
@@ -92,7 +93,8 @@ fn add(plan: &mut Vec<Planned>, step: &Step, fault: &'static Fault) {
     });
 }
 
-/// Whether `step` is now part of `planned`: controllers of one group are enabled in one write.
+/// Merges `step` into `planned` if possible, and returns whether it did: all controllers of one
+/// group are enabled in one write.
 fn merge(planned: &mut Step, step: &Step) -> bool {
     if let Step::Enable { group, controllers } = planned
         && let Step::Enable {

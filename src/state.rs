@@ -1,13 +1,17 @@
-//! What this program keeps for itself: the lock, the boot marker, the note of a restart, the number
-//! of repairs, and the kubelet's version. Formats and paths, reading and writing; these files are
-//! the only ones that are written outside of `repair/`.
+//! The program's own files: the lock, the boot marker, the record of a restart, the number of
+//! repairs, and the kubelet's version. Their paths and formats, and how they are read and written.
+//! Apart from these, only `repair/` writes files.
 //!
-//! The marker: `--boot` writes "running" at the start of every boot, `--shutdown` writes "clean"
-//! when one of systemd's shutdown targets is really under way. Nothing is ever decided by it.
+//! The boot marker: `--boot` writes at the start of every boot that it has not ended yet;
+//! `--shutdown` writes that it ended cleanly, if one of systemd's shutdown targets is being
+//! reached. No repair depends on it.
 
 #![cfg_attr(
     not(test),
-    expect(clippy::disallowed_methods, reason = "it writes its own files")
+    expect(
+        clippy::disallowed_methods,
+        reason = "this module writes the program's own files"
+    )
 )]
 
 use std::fmt;
@@ -29,10 +33,11 @@ use crate::root::keep::{self, BLANK};
 use crate::root::{ReadError, Root};
 use crate::sys;
 
-/// Made by `StateDirectory=` of kubepods-repair.service; by hand it may be missing.
+/// The boot marker. `StateDirectory=` of kubepods-repair.service creates its directory, which may
+/// be missing when the program runs by hand.
 pub const MARKER: &str = "/var/lib/kubepods-repair/boot";
 
-/// How many runs have changed something since the boot: a number in a line of its own.
+/// The file that counts the runs which changed something since the boot: one line with a number.
 const REPAIRS: &str = "/run/kubepods-repair.repairs";
 
 const LOCK: &str = "/run/kubepods-repair.lock";
@@ -42,19 +47,19 @@ const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const FIRST_LINE: &str = "kubepods-repair-boot 1";
 const LARGEST_MARKER: usize = 4096;
 
-/// What earlier runs have noted.
+/// What earlier runs have recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// The marker, of whichever boot; `None` for what was not written whole.
+    /// The marker of this boot or an earlier one; `None` if it is missing or incomplete.
     pub last_marker: Option<Marker>,
-    /// The same, if it is of this boot.
+    /// The same marker, if it is of this boot.
     pub marker: Option<Marker>,
-    /// How many runs have changed something since this boot; `None` when that cannot be read.
+    /// How many runs have changed something since the boot; `None` if that cannot be read.
     pub repairs: Option<u64>,
 }
 
 impl Notes {
-    /// Reads them; whatever is wrong with one, nothing is known and nothing fails.
+    /// Reads all of them. One that cannot be read counts as unknown, and is no error.
     pub fn read(root: &Root, boot: &Boot) -> Self {
         let last_marker = read_marker(root);
         let is_of_this_boot = |marker: &Marker| !boot.id.is_empty() && marker.boot_id == boot.id;
@@ -77,9 +82,9 @@ impl Notes {
 pub enum Shutdown {
     /// Through one of systemd's shutdown targets.
     Clean,
-    /// It just stopped: power loss, crash, reset.
+    /// Without a shutdown: power loss, crash, reset.
     Unclean,
-    /// Nobody noted it.
+    /// It was not recorded.
     #[default]
     Unknown,
 }
@@ -104,7 +109,7 @@ impl fmt::Display for Shutdown {
     }
 }
 
-/// What was noted at the start of a boot, and at its end.
+/// What was recorded at the start of a boot, and at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marker {
     /// `/proc/sys/kernel/random/boot_id` of that boot.
@@ -113,16 +118,16 @@ pub struct Marker {
     pub ended: bool,
     /// How the boot before that one ended.
     pub previous: Shutdown,
-    /// The kernel it ran.
+    /// The release of its kernel.
     pub kernel: String,
-    /// The kernel of the boot before that one, if another.
+    /// The kernel of the boot before that one, if it was a different one.
     pub kernel_before: Option<String>,
     /// The active revision of MicroK8s at its start.
     pub revision: Option<String>,
 }
 
 impl Marker {
-    /// `None` for what this version did not write whole: then nothing is known.
+    /// Reads a marker; `None` if it is incomplete or in an unknown format.
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix("\nend\n")?.lines();
         if lines.next()? != FIRST_LINE {
@@ -146,7 +151,7 @@ impl Marker {
         (!marker.boot_id.is_empty()).then_some(marker)
     }
 
-    /// As it is written.
+    /// The content of the file.
     pub fn render(&self) -> String {
         let mut text = format!("{FIRST_LINE}\nboot-id {}\n", self.boot_id);
         let ended = if self.ended { "cleanly" } else { "not-yet" };
@@ -164,8 +169,8 @@ impl Marker {
         text + "end\n"
     }
 
-    /// The marker of the boot that begins now. A container shares its host's boot id, so nothing is
-    /// known in one.
+    /// The marker of the boot that begins now. In a container it is not known how the boot before
+    /// ended, because a container shares the boot id of its host.
     pub fn at_boot(
         before: Option<&Self>,
         now: &Boot,
@@ -204,10 +209,10 @@ fn read_marker(root: &Root) -> Option<Marker> {
     known(&root.keeping(&keep).read(Path::new(MARKER)).ok()?)
 }
 
-/// Notes that a boot has begun. A power cut leaves either the old marker or the new one whole.
+/// Records that a boot has begun. A power cut leaves either the old marker or the new one.
 ///
 /// # Errors
-/// When the state directory cannot be written to; the old marker is still there then.
+/// When the state directory cannot be written to; the old marker is kept then.
 pub fn begin_boot(
     notes: &Notes,
     boot: &Boot,
@@ -218,8 +223,8 @@ pub fn begin_boot(
     write_marker(&Marker::at_boot(before, boot, kernel, revision))
 }
 
-/// Notes that this boot ends through a shutdown target. Without a marker of this boot there is
-/// nothing to note it in.
+/// Records that this boot ends through a shutdown target. Does nothing if there is no marker of
+/// this boot.
 ///
 /// # Errors
 /// As [`begin_boot`].
@@ -235,8 +240,8 @@ fn write_marker(marker: &Marker) -> Result<(), RepairError> {
     put(Path::new(MARKER), &marker.render())
 }
 
-/// Keeps the kubelet's version for a boot service that runs before the snap is mounted. Written
-/// only where it has changed.
+/// Records the kubelet's version for the boot service, which runs before the snap is mounted. The
+/// file is written only if the version has changed.
 ///
 /// # Errors
 /// As [`begin_boot`].
@@ -253,12 +258,12 @@ pub fn remember(root: &Root, revision: &str, version: Version) -> Result<(), Rep
 fn put(place: &Path, text: &str) -> Result<(), RepairError> {
     if let Some(folder) = place.parent() {
         let made = fs::create_dir_all(folder).map_err(errno);
-        made.map_err(change("make", folder, ""))?;
+        made.map_err(change("create", folder, ""))?;
     }
     replace(place, &place.with_extension("new"), text)
 }
 
-/// What [`REPAIRS`] says: none without it, and nothing is known where it is not a number.
+/// The number in [`REPAIRS`]: 0 if there is no such file, `None` if it holds no number.
 fn repairs(root: &Root) -> Option<u64> {
     let number = |text: &str| text.strip_suffix('\n')?.parse::<u64>().ok();
     let keep =
@@ -269,21 +274,22 @@ fn repairs(root: &Root) -> Option<u64> {
     }
 }
 
-/// Counts one run that has changed something, and says how many there were. The lock must be held.
+/// Counts one run that has changed something, and returns how many there were. The lock must be
+/// held.
 ///
 /// # Errors
-/// When the number cannot be written. One that cannot be read is begun anew.
+/// When the number cannot be written. If it cannot be read, counting starts again at 1.
 pub fn count_repair(root: &Root) -> Result<u64, RepairError> {
     let number = repairs(root).unwrap_or(0).saturating_add(1);
     let new = Path::new("/run/kubepods-repair.repairs.new");
     replace(Path::new(REPAIRS), new, &format!("{number}\n")).map(|()| number)
 }
 
-/// The note that a unit was asked to restart for the sake of these tasks. While one of them still
-/// lives, the restart has not come about.
+/// The record that a unit was asked to restart because of these tasks. While one of them still
+/// exists, the restart has not happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartStamp {
-    /// A line for each task: its id and when it was started.
+    /// A line for each task: its id and its start time.
     pub tasks: String,
 }
 
@@ -297,25 +303,25 @@ impl RestartStamp {
         format!("{} {}\n", task.tid, task.started)
     }
 
-    /// Whether none of these tasks was there when the note was made: they are new, so the unit was
-    /// restarted.
+    /// Whether none of these tasks existed when the record was written: they are new, so the unit
+    /// was restarted.
     pub fn is_older_than(&self, tasks: &[&Task]) -> bool {
         let is_noted = |task: &&Task| self.tasks.contains(&Self::line(task));
         !self.tasks.is_empty() && !tasks.iter().any(is_noted)
     }
 
-    /// What was noted of this unit since the boot.
+    /// The record for this unit since the boot.
     ///
     /// # Errors
-    /// When there is a note that cannot be read.
+    /// When there is a record that cannot be read.
     pub fn read(root: &Root, unit: &str) -> Result<Option<Self>, ReadError> {
         let keep = keep::text(keep_stamp);
         let tasks = root.keeping(&keep).read_if_there(&restart_stamp(unit))?;
         Ok(tasks.map(|tasks| Self { tasks }))
     }
 
-    /// Before the restart is asked for, so that it is never asked for twice; should we end in
-    /// between, the tasks in it still live, and the note counts for nothing.
+    /// Writes the record before the restart is requested, so that it is never requested twice. If
+    /// the program ends in between, the recorded tasks still exist, and the record does not count.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -328,7 +334,8 @@ impl RestartStamp {
     }
 }
 
-/// How a file of root's alone in `/run` is opened: made where it is missing, and no link followed.
+/// How a file in `/run` that belongs to root alone is opened: it is created if it is missing, and a
+/// symbolic link is not followed.
 fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
@@ -336,12 +343,12 @@ fn private_file() -> OpenOptions {
     options
 }
 
-/// Gone with the next boot.
+/// The path of a unit's record. `/run` is empty after the next boot.
 fn restart_stamp(unit: &str) -> PathBuf {
     PathBuf::from(format!("/run/kubepods-repair.restarted.{unit}"))
 }
 
-/// What a capture keeps of a stamp: the lines that are as they are written.
+/// What a capture keeps of a record: the lines in the format that this program writes.
 fn keep_stamp(tasks: &str) -> String {
     let is_digit_or_blank = |byte: u8| byte.is_ascii_digit() || byte == b' ';
     let is_line = |line: &str| line.bytes().all(is_digit_or_blank);
@@ -350,8 +357,8 @@ fn keep_stamp(tasks: &str) -> String {
     kept.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// One repair at a time. Held until its file is closed, which the kernel does when the process ends
-/// in whatever way. (nix' `Flock` unlocks, and panics where that fails.)
+/// Allows one repair at a time. The lock is held until its file is closed, which the kernel does
+/// whenever and however the process ends. (nix' `Flock` unlocks, and panics if that fails.)
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -361,13 +368,12 @@ impl Lock {
     /// Waits at most five seconds for other runs to end.
     ///
     /// # Errors
-    /// `EWOULDBLOCK` when another run still holds it, or what the kernel answers when the file
-    /// cannot be opened.
+    /// When another run still holds the lock, or the file cannot be opened or locked.
     pub fn take() -> Result<Self, RepairError> {
         let path = Path::new(LOCK);
         let opened = private_file().open(path).map_err(errno);
         let file = opened.map_err(change("open", path, ""))?;
-        sys::doing("waiting for another run's lock");
+        sys::doing("waiting for another run to release the lock");
         let start = Instant::now();
         loop {
             let answer = match file.try_lock() {
@@ -376,8 +382,14 @@ impl Lock {
                 Err(TryLockError::Error(error)) => errno(error),
             };
             let may_pass = matches!(answer, Errno::EWOULDBLOCK | Errno::EINTR);
-            if !may_pass || start.elapsed() >= LOCK_TIMEOUT {
+            if !may_pass {
                 return Err(change("lock", path, "")(answer));
+            }
+            if start.elapsed() >= LOCK_TIMEOUT {
+                return Err(RepairError::Locked {
+                    path: path.to_owned(),
+                    seconds: LOCK_TIMEOUT.as_secs(),
+                });
             }
             std::thread::sleep(LOCK_POLL_INTERVAL);
         }
@@ -427,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_is_read_whole_or_not_at_all() {
+    fn an_incomplete_marker_is_ignored() {
         let marker = Marker {
             kernel_before: Some("5.10 x".to_owned()),
             ..next(None, "a")

@@ -1,5 +1,5 @@
-//! The one module with `unsafe`: a deadline that holds whatever the rest of the program waits for,
-//! and that says what that was; and the width of a terminal.
+//! The deadline of a run, which ends the program wherever it hangs and says what it was doing, and
+//! the width of a terminal. The only module with `unsafe` code.
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd};
@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::alarm;
 
-/// Seconds for the whole run, everything counted: systemd gives a service 90 s to start, its
-/// ExecStartPre included.
+/// Seconds for the whole run. systemd gives a service 90 s to start, including its ExecStartPre.
 pub const DEADLINE: u32 = 45;
 
-/// Seconds where others wait, well below the 30 s that systemd gives kubepods-repair.service and
-/// the 20 s of kubepods-repair-shutdown.service, so that it is always this program that says what
-/// it waited for.
+/// Seconds for a run that others wait for. It is well below the 30 s that systemd gives
+/// kubepods-repair.service and the 20 s of kubepods-repair-shutdown.service, so that this program
+/// always reports what it was waiting for before systemd stops it.
 pub const DEADLINE_AT_BOOT: u32 = 9;
 
 const END: &str = "; no further changes were made\n";
@@ -41,14 +40,14 @@ pub fn arm_deadline(seconds: u32, to_journal: bool) {
         SigSet::empty(),
     );
     // SAFETY: the handler calls nothing but write(2) and _exit(2), both of which signal-safety(7)
-    // allows, and reads texts that are never freed. It cannot fail for SIGALRM; if it did, the
-    // default action would end the process all the same.
+    // allows, and reads texts that are never freed. sigaction(2) cannot fail for SIGALRM; if it
+    // did, the default action would end the process anyway.
     let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
     alarm::set(seconds);
 }
 
-/// Notes what the program does from now on, as a participle ("waiting for …"), for the message of
-/// the deadline. A few dozen notes a run, so that what is leaked stays small.
+/// Records what the program does from now on, for the message of the deadline: a participle, as in
+/// "waiting for …". A run calls this a few dozen times, so it leaks little memory.
 pub fn doing(activity: impl Into<Words>) {
     keep(&ACTIVITY, activity.into());
 }

@@ -1,5 +1,5 @@
-//! What the program answers where it examines no host: the list of faults, and an error with the
-//! nearest word that it knows.
+//! The program's output when it examines no host: the list of faults, and errors that suggest the
+//! most similar known word.
 
 #![allow(clippy::unwrap_used)]
 
@@ -40,7 +40,7 @@ fn explain_lists_faults_by_area() {
 }
 
 #[test]
-fn a_misspelt_word_gets_the_nearest() {
+fn a_similar_word_is_suggested() {
     for (args, complaint) in [
         (
             &["--josn"][..],
@@ -53,11 +53,11 @@ fn a_misspelt_word_gets_the_nearest() {
         (&["--xyzzy"], "invalid option '--xyzzy'"),
         (
             &["--explain", "frozn"],
-            "no fault is called \"frozn\" (did you mean frozen?); --explain alone lists them all",
+            "unknown fault \"frozn\" (did you mean frozen?); --explain alone lists all faults",
         ),
         (
             &["--explain", "xyzzy"],
-            "no fault is called \"xyzzy\"; --explain alone lists them all",
+            "unknown fault \"xyzzy\"; --explain alone lists all faults",
         ),
     ] {
         let complaint = format!("kubepods-repair: {complaint}; see kubepods-repair --help\n");

@@ -6,17 +6,17 @@ _kubepods_repair_faults() {
   _describe fault faults
 }
 _arguments \
-  '(-n --dry-run)'{-n,--dry-run}'[change nothing]' \
+  '(-n --dry-run)'{-n,--dry-run}'[show repairs without making them]' \
   '(-v --verbose)'{-v,--verbose}'[show settings and controllers]' \
-  '--pre-start[as before kubelite]' \
-  '--early[as before k8s-dqlite]' \
-  '--boot[as at boot]' \
-  '--shutdown[note that this boot ends cleanly]' \
+  '--pre-start[run as kubelite's ExecStartPre=]' \
+  '--early[run as k8s-dqlite's ExecStartPre=]' \
+  '--boot[run as kubepods-repair.service]' \
+  '--shutdown[run as kubepods-repair-shutdown.service]' \
   '--no-restart[never restart a unit]' \
   '--root[examine a captured copy]:folder:_directories' \
-  '--capture[save what was read]:file:_files' \
-  '--json[report as JSON]' \
+  '--capture[save the examined data for a bug report]:file:_files' \
+  '--json[print the report as JSON]' \
   '--explain[explain a fault]:fault:_kubepods_repair_faults' \
   '--textfile[also write metrics]:folder:_directories' \
-  '(-h --help)'{-h,--help}'[print a summary]' \
-  '(-V --version)'{-V,--version}'[print the version]'
+  '(-h --help)'{-h,--help}'[show help]' \
+  '(-V --version)'{-V,--version}'[show the version]'

@@ -1,8 +1,8 @@
-//! systemd over D-Bus, and no call of it ever longer than it may take.
+//! Calls to systemd over D-Bus, each with a time limit.
 //!
-//! A bus that accepts a connection and then says nothing would hold up the handshake for ever, so
-//! everything runs on a thread of its own, and who waits for it gives up in time. The thread ends
-//! with the process.
+//! The D-Bus library has no time limit for the handshake, so a bus that accepts the connection and
+//! never answers would block it indefinitely. Each call therefore runs on a thread of its own, and
+//! the caller stops waiting in time. The thread ends with the process.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::sys;
 /// How long a call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a job may take, which may have to wait for others.
+/// How long a job may take. It may have to wait for other jobs.
 const JOB_TIMEOUT: Duration = Duration::from_secs(20);
 const JOB_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -29,7 +29,7 @@ const PROPERTIES_INTERFACE: &str = "org.freedesktop.DBus.Properties";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
-/// Properties of a unit, by name.
+/// Names and values of a unit's properties.
 pub(super) type Properties = Vec<(&'static str, Variant<'static>)>;
 
 /// A connection to the system bus.
@@ -37,17 +37,18 @@ pub(super) struct Systemd {
     connection: Connection,
 }
 
-/// A job of systemd, by its object path.
+/// A job of systemd, known by its object path.
 pub(super) struct Job(OwnedObjectPath);
 
 impl Systemd {
     pub(super) fn connect() -> Result<Self, RepairError> {
         sys::doing("connecting to the system bus");
-        let connection = bounded("connect", || zbus::block_on(Connection::system()))?;
+        let call = "connecting to systemd over D-Bus";
+        let connection = bounded(call, || zbus::block_on(Connection::system()))?;
         Ok(Self { connection })
     }
 
-    /// Restarts the unit if it runs; one that somebody has stopped stays stopped.
+    /// Restarts the unit if it is running; a unit that was stopped stays stopped.
     pub(super) fn try_restart(&self, unit: &str) -> Result<Job, RepairError> {
         self.job("TryRestartUnit", unit)
     }
@@ -56,7 +57,7 @@ impl Systemd {
         self.job("StartUnit", unit)
     }
 
-    /// `None` when systemd has a unit of this name already.
+    /// `None` if systemd already has a unit of this name.
     pub(super) fn start_transient(
         &self,
         unit: &str,
@@ -68,15 +69,15 @@ impl Systemd {
         self.manage("StartTransientUnit", unit, body, read)
     }
 
-    /// Stops the unit and nothing that depends on it, so that no process is ever killed for it;
-    /// `None` when systemd has no such unit.
+    /// Stops the unit but none of the units that depend on it, so that no process is killed;
+    /// `None` if systemd has no such unit.
     pub(super) fn stop_alone(&self, unit: &str) -> Result<Option<Job>, RepairError> {
         let body = (unit.to_owned(), "ignore-dependencies");
         let read = |answer| job_unless(NO_SUCH_UNIT, answer);
         self.manage("StopUnit", unit, body, read)
     }
 
-    /// Sets properties of a unit that exists; they are gone with the next boot.
+    /// Sets properties of an existing unit until the next boot.
     pub(super) fn set_until_reboot(
         &self,
         unit: &str,
@@ -86,14 +87,14 @@ impl Systemd {
         self.manage("SetUnitProperties", unit, body, |answer| answer.map(|_| ()))
     }
 
-    /// Returns once the job is done, whatever came of it.
+    /// Returns once the job is done, even if it failed.
     pub(super) fn wait_for(&self, job: &Job, unit: &str) -> Result<(), RepairError> {
         sys::doing(format!("waiting for systemd's job for {unit}"));
         let start = Instant::now();
         while self.is_under_way(job)? {
             if start.elapsed() > JOB_TIMEOUT {
-                let call = format!("The job for {unit}");
-                let reason = format!("it was not done within {} s", JOB_TIMEOUT.as_secs());
+                let call = format!("systemd's job for {unit}");
+                let reason = format!("it did not finish within {} s", JOB_TIMEOUT.as_secs());
                 return Err(RepairError::Bus { call, reason });
             }
             std::thread::sleep(JOB_POLL_INTERVAL);
@@ -101,14 +102,14 @@ impl Systemd {
         Ok(())
     }
 
-    /// What has become of a unit: `active`, `inactive`, `failed` …
+    /// The state of a unit: `active`, `inactive`, `failed` …
     pub(super) fn state(&self, unit: &str) -> Result<String, RepairError> {
         let connection = self.connection.clone();
         let path: OwnedObjectPath =
             self.manage("LoadUnit", unit, (unit.to_owned(),), |answer| {
                 answer?.body().deserialize()
             })?;
-        bounded(&format!("Get({unit}.ActiveState)"), move || {
+        bounded(&format!("D-Bus call Get({unit}.ActiveState)"), move || {
             String::try_from(get(&connection, &path, UNIT_INTERFACE, "ActiveState")?)
         })
     }
@@ -119,7 +120,7 @@ impl Systemd {
         })
     }
 
-    /// A method of systemd's manager that takes a unit.
+    /// Calls a method of systemd's manager that takes a unit.
     fn manage<B: Serialize + DynamicType + Send + 'static, T: Send + 'static>(
         &self,
         method: &'static str,
@@ -129,18 +130,18 @@ impl Systemd {
     ) -> Result<T, RepairError> {
         let connection = self.connection.clone();
         sys::doing(format!("asking systemd for {method}({unit})"));
-        bounded(&format!("{method}({unit})"), move || {
+        bounded(&format!("D-Bus call {method}({unit})"), move || {
             let (service, manager) = (Some(SYSTEMD), Some(MANAGER_INTERFACE));
             let call = connection.call_method(service, MANAGER, manager, method, &body);
             read(zbus::block_on(call))
         })
     }
 
-    /// Whether the job is still there: systemd takes its object away once it is done.
+    /// Whether the job still exists: systemd removes its object once the job is done.
     fn is_under_way(&self, job: &Job) -> Result<bool, RepairError> {
         let connection = self.connection.clone();
         let path = job.0.clone();
-        bounded("Get(Job.State)", move || {
+        bounded("D-Bus call Get(Job.State)", move || {
             match get(&connection, &path, JOB_INTERFACE, "State") {
                 Ok(_) => Ok(true),
                 Err(zbus::Error::FDO(error))
@@ -187,7 +188,7 @@ fn bounded<T: Send + 'static>(
     };
     let (answer, waiting) = mpsc::channel();
     let thread = std::thread::Builder::new().spawn(move || {
-        // Nobody is left to answer to once the patience is over.
+        // The receiver is gone if the answer comes too late.
         let _ = answer.send(work());
     });
     thread.map_err(|error| failed(format!("no thread could be started: {error}")))?;

@@ -1,7 +1,7 @@
-//! Writes what a run has read as a tar: a folder that `--root` examines and that `tests/cases`
-//! takes as it is.
+//! Writes what a run has read to a tar archive, whose content `--root` examines and `tests/cases`
+//! uses unchanged.
 //!
-//! Rests on POSIX' ustar and, for long names, on GNU tar's `././@LongLink`.
+//! The format is POSIX ustar, with GNU tar's `././@LongLink` for long names.
 
 use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -16,19 +16,19 @@ use crate::root::record::{Found, Record};
 
 const BLOCK: usize = 512;
 
-/// Only the owner may read it: it shows how the host is set up.
+/// Only the owner may read the archive, since it shows how the host is set up.
 const PRIVATE_MODE: u32 = 0o600;
 
-/// What fits into a header's fields for a name and for a link's target.
+/// The number of bytes in a header's fields for the name and for a link's target.
 const LONGEST_NAME: usize = 100;
 
-/// Writes `record` below `root/`, and the arguments beside `--root` that repeat the run as `args`;
-/// to a new file, which then takes the place of an older one.
+/// Writes `record` below `root/`, and to `args` the arguments that repeat the run together with
+/// `--root`. The archive is written to a new file, which then replaces an older one.
 ///
 /// # Errors
-/// When the file cannot be written whole, or something other than a file has its name.
+/// When the file cannot be written, or its name belongs to something that is not a regular file.
 pub fn write(file: &Path, record: &Record, args: &str) -> Result<(), RepairError> {
-    // A device or a link is somebody else's, and would be gone.
+    // Renaming the new file over a device or a link would destroy it.
     if file.symlink_metadata().is_ok_and(|known| !known.is_file()) {
         return Err(change("replace", file, "")(Errno::EEXIST));
     }
@@ -65,15 +65,15 @@ fn add(tar: &mut impl Write, path: &Path, found: &Found) -> std::io::Result<()> 
     padded(tar, content)
 }
 
-/// The content, filled up to a whole block.
+/// Writes the content and pads it to a whole block.
 fn padded(tar: &mut impl Write, content: &[u8]) -> std::io::Result<()> {
     tar.write_all(content)?;
     let missing = content.len().next_multiple_of(BLOCK) - content.len();
     tar.write_all([0; BLOCK].get(..missing).unwrap_or_default())
 }
 
-/// A ustar header; numbers are octal digits ended by a NUL. The checksum is taken with blanks in
-/// its place.
+/// A ustar header. Numbers are octal digits followed by a NUL. The checksum is computed with its
+/// own field filled with blanks.
 fn header(name: &[u8], target: &[u8], kind: u8, mode: u32, size: usize) -> Vec<u8> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = since_epoch.map_or(0, |since| since.as_secs());

@@ -1,9 +1,9 @@
-//! Switching controllers on, without ever making anything worse.
+//! Enables controllers, and never leaves the tree worse than it was.
 //!
-//! The kernel takes a line of several controllers whole or not at all. One by one is only tried
-//! where no process sits in the group: beside a process `+cpu` alone succeeds and makes the group
-//! threaded, after which nothing works any more (`cgroup_subtree_control_write` and
-//! `cgroup_enable_threaded` in `kernel/cgroup/cgroup.c`).
+//! The kernel accepts or refuses a line of several controllers as a whole. They are tried one by
+//! one only if the group itself holds no process: in a group with a process, `+cpu` alone succeeds
+//! and makes the group threaded, after which no domain controller can be enabled there
+//! (`cgroup_subtree_control_write` and `cgroup_enable_threaded` in `kernel/cgroup/cgroup.c`).
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const CPUSET: &str = "cpuset";
 const TRANSIENT_TRIES: usize = 3;
 const TRANSIENT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Switches all of `wanted` on in the group's `cgroup.subtree_control`, or none.
+/// Enables all of `wanted` in the group's `cgroup.subtree_control`, or none.
 pub(super) fn enable(
     root: &Root,
     tree: &Tree,
@@ -53,8 +53,8 @@ pub(super) fn enable(
     })
 }
 
-/// Before 6.1 a task in the middle of a fork is reason enough for EINVAL, and some io_uring threads
-/// come and go: only what lasts is a refusal.
+/// Retries a write that gives EINVAL. Before kernel 6.1 a task in the middle of a fork causes it,
+/// and some io_uring threads exist only briefly: only an answer that lasts is a refusal.
 fn write_patiently(path: &Path, line: &str) -> Result<(), RepairError> {
     for _ in 0..TRANSIENT_TRIES {
         match write_file(path, line) {
@@ -67,11 +67,11 @@ fn write_patiently(path: &Path, line: &str) -> Result<(), RepairError> {
     write_file(path, line)
 }
 
-/// Tries one by one; when any is refused, those that were taken are switched off again. cpuset
-/// comes last, and only where the others do not explain the refusal: before kernel 6.2 every
-/// `+cpuset` takes from all tasks below the CPU affinity that `CPUAffinity=` or
-/// sched_setaffinity(2) gave them (`cpuset_attach`), and this may run at each start of a service in
-/// a loop.
+/// Tries the controllers one by one. If the kernel refuses any of them, those that it enabled are
+/// disabled again. cpuset is tried last, and only if the others do not explain the refusal: before
+/// kernel 6.2 every `+cpuset` resets the CPU affinity that `CPUAffinity=` or sched_setaffinity(2)
+/// gave to the tasks below (`cpuset_attach`), and a crash-looping service may run this at each
+/// start.
 fn who_refuses(path: &Path, group: &CgroupPath, missing: &Controllers) -> Vec<Refusal> {
     let mut taken = Vec::new();
     let mut refusals = Vec::new();
@@ -87,8 +87,8 @@ fn who_refuses(path: &Path, group: &CgroupPath, missing: &Controllers) -> Vec<Re
         }
     }
     if !refusals.is_empty() {
-        // What systemd or another process has come to use meanwhile answers EBUSY and stays on: no
-        // harm in that.
+        // EBUSY means that systemd or another process now uses the controller. It stays enabled
+        // then, which does no harm.
         for name in taken {
             let _ = write_file(path, &signed('-', [name].into_iter()));
         }

@@ -1,4 +1,4 @@
-//! Making, thawing and removing groups. The kernel itself refuses to remove a group that holds a
+//! Creates, thaws and removes groups. The kernel itself refuses to remove a group that holds a
 //! process (EBUSY).
 
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) fn make(path: &Path) -> Result<Effect, RepairError> {
     match mkdir(path, Mode::from_bits_truncate(0o755)) {
         Ok(()) => Ok(Effect::Done(None)),
         Err(Errno::EEXIST) => Ok(Effect::Nothing),
-        Err(errno) => Err(change("make", path, "")(errno)),
+        Err(errno) => Err(change("create", path, "")(errno)),
     }
 }
 
@@ -42,8 +42,7 @@ pub(super) fn make_anew(
     make(&path)
 }
 
-/// Not where it turns out that the kubelet could not update the group's weight
-/// (`Case::is_weightless`).
+/// Creates the group, unless the kubelet could not update its weight (`Case::is_weightless`).
 pub(super) fn make_qos_group(
     root: &Root,
     tree: &Tree,
@@ -89,8 +88,8 @@ pub(super) fn remove_pods(
     })
 }
 
-/// `remove` says whether the pod's group is gone; systemd is given to it where that has slices for
-/// pods. It ends at `until`: the kubelet removes the rest.
+/// Calls `remove` for each pod, which returns whether the pod's group is gone. If pods have slices,
+/// `remove` gets a connection to systemd. Stops at `until`; the kubelet removes the rest.
 pub(super) fn each_pod(
     pods: &[PodGroup],
     by_systemd: bool,
@@ -104,7 +103,7 @@ pub(super) fn each_pod(
             break;
         }
         removed += match remove(systemd.as_ref(), pod) {
-            // A process has entered it since the look.
+            // A process has entered the group since it was examined.
             Err(RepairError::Change {
                 errno: Errno::EBUSY,
                 ..
@@ -115,8 +114,8 @@ pub(super) fn each_pod(
     Ok(outcome(removed, pods.len()))
 }
 
-/// What was not removed (a process has come to live in it, the kubelet has made its directory, or
-/// the time was over) is not done.
+/// What came of `removed` out of `of` groups. A group remains if a process has entered it, if the
+/// kubelet has created the pod's directory, or if the time was over.
 fn outcome(removed: usize, of: usize) -> Effect {
     if removed == 0 {
         Effect::Nothing
@@ -124,12 +123,12 @@ fn outcome(removed: usize, of: usize) -> Effect {
         Effect::Done(None)
     } else {
         Effect::Done(Some(format!(
-            "{removed} of {of}, the others are in use by now or left to the kubelet"
+            "{removed} of {of}; the others are in use again or left for the kubelet to remove"
         )))
     }
 }
 
-/// Whether the kubelet still cares for the pod.
+/// Whether the pod's directory exists, which the kubelet keeps for as long as it manages the pod.
 pub(super) fn is_wanted(root: &Root, pod: &PodGroup) -> Result<bool, RepairError> {
     let Some(directory) = &pod.directory else {
         return Ok(false);
@@ -137,8 +136,8 @@ pub(super) fn is_wanted(root: &Root, pod: &PodGroup) -> Result<bool, RepairError
     Ok(root.exists(directory)?)
 }
 
-/// Whether the pod's group is gone. Both tests again right before; of a group with none below, the
-/// kernel makes the second.
+/// Removes the pod's group and returns whether it is gone. Both signs of life are checked again
+/// right before; for a group without children the kernel itself checks for processes.
 fn remove_pod(
     root: &Root,
     tree: &Tree,
@@ -162,7 +161,7 @@ fn remove_pod(
     Ok(true)
 }
 
-/// Removes a group, unless it holds a process or another group.
+/// Removes a group unless it holds a process or another group, and returns whether it is gone.
 fn is_gone(path: &Path) -> Result<bool, RepairError> {
     match remove(path) {
         Err(error) if error.errno() == Some(Errno::EBUSY) => Ok(false),
@@ -178,10 +177,10 @@ fn require_empty(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), Rep
 }
 
 pub(super) fn lived_in(path: &Path) -> RepairError {
-    inhabited(path, "a process lives in it or below by now")
+    inhabited(path, "it, or a cgroup below it, now holds a process")
 }
 
-/// A group that has others below is refused, and only then worth a look.
+/// Tries the group itself first: only if the kernel refuses are the groups below it listed.
 pub(super) fn remove_with_all_below(root: &Root, path: &Path) -> Result<(), RepairError> {
     if is_gone(path)? {
         return Ok(());
@@ -197,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_removed_is_not_done() {
+    fn a_partial_removal_says_how_many_are_gone() {
         assert_eq!(outcome(0, 3), Effect::Nothing);
         assert_eq!(outcome(3, 3), Effect::Done(None));
         assert!(matches!(outcome(2, 3), Effect::Done(Some(words)) if words.starts_with("2 of 3")));

@@ -1,8 +1,9 @@
-//! The only room that writes to the machine. It never decides what to do, only how.
+//! The only module that changes the machine. It decides how a step is done, never which steps are
+//! done.
 
 #![cfg_attr(
     not(test),
-    expect(clippy::disallowed_methods, reason = "this room writes")
+    expect(clippy::disallowed_methods, reason = "this module writes")
 )]
 
 mod bus;
@@ -28,53 +29,67 @@ use nix::unistd::write;
 use crate::host::Refusal;
 use crate::root::ReadError;
 
-/// Why a step came to nothing.
+/// Operations whose data becomes part of the message (see [`attempt`]).
+const WRITE_TO: &str = "write to";
+const MOUNT: &str = "mount";
+const RENAME: &str = "rename";
+
+/// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RepairError {
-    /// The kernel refused a change: what was tried, where, with what data, and its answer.
-    #[error("cannot {operation} {path}{}: {errno}", with(data), path = path.display())]
+    /// The kernel refused a change.
+    #[error("cannot {}: {errno}", attempt(operation, path, data))]
     Change {
-        /// `write to`, `make`, `remove` …
+        /// `write to`, `create`, `remove` …
         operation: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// What was written; empty where nothing is.
+        /// What was to be written there, or the new name, or the mount options; empty for other
+        /// operations.
         data: String,
         /// The kernel's answer.
         errno: Errno,
     },
-    /// What has to be known before the change could not be read.
+    /// Something that the change depends on could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Controllers were refused, and those that were not have been switched off again.
-    #[error("cannot write {line:?} to {path}: {}; nothing of it was left switched \
-             on", answers(refusals), path = path.display())]
+    /// The kernel refused to enable controllers. Those that it did enable are disabled again.
+    #[error("cannot write {line:?} to {path}: the kernel refuses {}; kubepods-repair has enabled \
+             none of these controllers", answers(refusals), path = path.display())]
     Refused {
-        /// The `cgroup.subtree_control`.
+        /// The path of `cgroup.subtree_control`.
         path: PathBuf,
         /// The whole line that was refused.
         line: String,
-        /// Which controllers, and why.
+        /// The controllers that were refused, each with the kernel's answer.
         refusals: Vec<Refusal>,
     },
-    /// systemd did not do what it was asked.
-    #[error("{call} of systemd over D-Bus: {reason}")]
+    /// systemd did not do what it was asked to.
+    #[error("{call} failed: {reason}")]
     Bus {
-        /// The method and its argument.
+        /// What was tried, as the subject of a sentence: "D-Bus call StartUnit(kubepods.slice)".
         call: String,
-        /// The answer, or that there was none in time.
+        /// systemd's answer, or that there was none in time.
         reason: String,
     },
-    /// Somebody lives where nobody may.
-    #[error("left {path} as it is: {reason}", path = path.display())]
+    /// The group holds processes that must not be disturbed.
+    #[error("gave up on {path}: {reason}", path = path.display())]
     Inhabited {
-        /// The group.
+        /// The directory of the group.
         path: PathBuf,
-        /// Who, or since when.
+        /// What is known of the processes.
         reason: String,
+    },
+    /// Another run holds the lock.
+    #[error("another run of kubepods-repair has held {} for {seconds} s", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// How long this run has waited.
+        seconds: u64,
     },
     /// The step belongs to another version of cgroups. No rule plans such a step.
-    #[error("this host has no cgroup tree to {step}")]
+    #[error("this host's cgroup version has no such step: {step}")]
     Misplaced {
         /// The step, in words.
         step: String,
@@ -88,41 +103,46 @@ impl RepairError {
             Self::Change { errno, .. } => Some(*errno),
             Self::Read(error) => Some(error.errno),
             Self::Refused { refusals, .. } => refusals.first().map(|refusal| refusal.errno),
+            Self::Locked { .. } => Some(Errno::EWOULDBLOCK),
             Self::Bus { .. } | Self::Inhabited { .. } | Self::Misplaced { .. } => None,
         }
     }
 }
 
-fn with(data: &str) -> String {
-    if data.is_empty() {
-        String::new()
-    } else {
-        format!(" ({data:?})")
+/// What was tried, as it follows "cannot".
+fn attempt(operation: &str, path: &Path, data: &str) -> String {
+    let path = path.display();
+    match operation {
+        WRITE_TO => format!("write {data:?} to {path}"),
+        MOUNT => format!("mount {data} on {path}"),
+        RENAME if !data.is_empty() => format!("rename {path} to {data}"),
+        _ => format!("{operation} {path}"),
     }
 }
 
+/// The controllers and the kernel's answers: `cpu (EINVAL: Invalid argument)`.
 fn answers(refusals: &[Refusal]) -> String {
-    let answer = |refusal: &Refusal| format!("{} gives {}", refusal.controller, refusal.errno);
+    let answer = |refusal: &Refusal| format!("{} ({})", refusal.controller, refusal.errno);
     let answers: Vec<String> = refusals.iter().map(answer).collect();
     answers.join(", ")
 }
 
-/// What a step that did not fail has done.
+/// What came of a step that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing: this is a dry run.
+    /// Nothing was changed: this is a dry run.
     Would,
-    /// It is done; with details where there are any.
+    /// The change was made; with details where there are any.
     Done(Option<String>),
-    /// Nothing was left to do when its turn came.
+    /// There was nothing left to change when the step's turn came.
     Nothing,
-    /// It was not tried: a step before it failed that it builds on, or the time for housekeeping
-    /// was over.
+    /// The step was not tried: an earlier step that it depends on failed, or there was no time left
+    /// for housekeeping.
     Skipped,
 }
 
 impl Effect {
-    /// Done, with these details; nothing where there are none.
+    /// [`Self::Done`] with these details, or [`Self::Nothing`] if there are none.
     pub(crate) fn listing(details: &[String]) -> Self {
         if details.is_empty() {
             return Self::Nothing;
@@ -131,8 +151,8 @@ impl Effect {
     }
 }
 
-/// One write of all of `data` into a file that has to be there; kernel files take it whole or
-/// refuse it whole.
+/// Writes all of `data` to an existing file in one write(2): the kernel's files accept or refuse it
+/// as a whole.
 pub(crate) fn write_file(path: &Path, data: &str) -> Result<(), RepairError> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let written = open(path, flags, Mode::empty()).and_then(|file| {
@@ -145,8 +165,8 @@ pub(crate) fn write_file(path: &Path, data: &str) -> Result<(), RepairError> {
     });
     match written {
         Ok(length) if length == data.len() => Ok(()),
-        Ok(_) => Err(change("write to", path, data)(Errno::EIO)),
-        Err(errno) => Err(change("write to", path, data)(errno)),
+        Ok(_) => Err(change(WRITE_TO, path, data)(Errno::EIO)),
+        Err(errno) => Err(change(WRITE_TO, path, data)(errno)),
     }
 }
 
@@ -156,7 +176,7 @@ pub(crate) fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// A group is left as it is, since somebody lives in it.
+/// The error for a group that holds processes which must not be disturbed.
 fn inhabited(path: &Path, reason: impl Into<String>) -> RepairError {
     let (path, reason) = (path.to_owned(), reason.into());
     RepairError::Inhabited { path, reason }

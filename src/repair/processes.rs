@@ -1,4 +1,4 @@
-//! Moving processes out of a group, whole and unharmed.
+//! Moves whole processes out of a group, and leaves them running.
 
 use std::path::{Path, PathBuf};
 
@@ -9,20 +9,20 @@ use crate::host::{Tree, group};
 use crate::repair::{Effect, RepairError, groups, inhabited, write_file};
 use crate::root::Root;
 
-/// A stray that forks as fast as it can is followed this many times through the list.
+/// How many times the list of processes is read again, for a stray that forks as fast as it can.
 const MAX_PASSES: usize = 64;
 
-/// Where strays go.
+/// The group that strays are moved to.
 pub(super) struct Refuge<'a> {
     pub(super) tree: &'a Tree,
     pub(super) group: &'a CgroupPath,
-    /// Whether they are frozen and have to stay so: what is moved into a group that is not frozen
-    /// runs on.
+    /// Whether the strays are frozen and have to stay frozen: a process that is moved to a group
+    /// that is not frozen continues to run.
     pub(super) frozen: bool,
 }
 
 impl Refuge<'_> {
-    /// Makes it ready, and the group for strays that it may lie in.
+    /// Creates the group, and the group for strays if it lies in that.
     fn open(&self) -> Result<PathBuf, RepairError> {
         let directory = self.group.under(&self.tree.mount);
         if self.frozen {
@@ -45,8 +45,8 @@ pub(super) fn move_out(root: &Root, from: &Path, to: &Refuge) -> Result<Effect, 
             return Ok(Effect::listing(&moved));
         }
         if pids.iter().any(|pid| pid == "0") {
-            // Written back, it would move this program itself.
-            let reason = "a process of another pid namespace (listed as 0) is among them";
+            // Writing 0 to cgroup.procs would move this program itself.
+            let reason = "it holds a process of another PID namespace (listed as 0)";
             return Err(inhabited(from, reason));
         }
         let directory = to.open()?;
@@ -55,11 +55,11 @@ pub(super) fn move_out(root: &Root, from: &Path, to: &Refuge) -> Result<Effect, 
         }
     }
     let number = moved.len();
-    let reason = format!("after {number} processes were moved out, there are still new ones");
+    let reason = format!("{number} processes were moved out of it, but new ones keep appearing");
     Err(inhabited(from, reason))
 }
 
-/// Its id and name; `None` when it ended before its turn came.
+/// Moves a process and returns its id and name; `None` if it ended before it could be moved.
 fn move_process(root: &Root, pid: &str, to: &Path) -> Result<Option<String>, RepairError> {
     let comm = root.read(Path::new(&format!("/proc/{pid}/comm")));
     let comm = comm.unwrap_or_default();

@@ -1,5 +1,5 @@
-//! A file put in place of another, so that a reader, or a power cut, meets either the old one or
-//! the new one whole.
+//! Replaces a file in such a way that a reader sees either the old or the new content, and a power
+//! cut leaves one of the two.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -7,9 +7,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::repair::state_files::sync_folder_of;
-use crate::repair::{RepairError, change, errno};
+use crate::repair::{RENAME, RepairError, change, errno};
 
-/// Readable by everybody, whatever the umask.
+/// Readable by every user, whatever the umask.
 const PUBLIC_MODE: u32 = 0o644;
 
 /// Writes `text` to `new`, which lies in the folder of `place`, and renames it to `place`.
@@ -20,15 +20,14 @@ pub(crate) fn replace(place: &Path, new: &Path, text: &str) -> Result<(), Repair
     sync_folder_of(place)
 }
 
-/// As [`replace`], with a file of this mode, and no certainty that a power cut leaves it there.
+/// As [`replace`], for a file with this mode and any content. A power cut may undo the rename.
 pub(super) fn put(
     place: &Path,
     new: &Path,
     mode: u32,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), RepairError> {
-    // Left by a run that was cut short, or put there by whom the folder belongs to: in either case
-    // nothing to write into.
+    // Left by an interrupted run, or put there by the owner of the folder: never write into it.
     let _ = fs::remove_file(new);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
@@ -41,11 +40,11 @@ pub(super) fn put(
     let placed = match written.map_err(errno) {
         Ok(()) => fs::rename(new, place)
             .map_err(errno)
-            .map_err(change("rename", new, &to)),
+            .map_err(change(RENAME, new, &to)),
         Err(errno) => Err(change("write", new, "")(errno)),
     };
     if placed.is_err() {
-        // What could not be put in place is of no use to anybody.
+        // The new file is of no use if it could not take its place.
         let _ = fs::remove_file(new);
     }
     placed

@@ -1,4 +1,4 @@
-//! Slices, asked for as the kubelet's libcontainer asks for them (`systemd/v2.go`, `Apply`).
+//! Asks systemd for slices as the kubelet's libcontainer does (`systemd/v2.go`, `Apply`).
 
 use std::path::Path;
 
@@ -11,13 +11,14 @@ use crate::root::Root;
 /// Bytes (`UNIT_NAME_MAX` in systemd's `src/basic/unit-name.h`, less its NUL).
 const LONGEST_UNIT_NAME: usize = 255;
 
-/// systemd's own default, said aloud.
+/// systemd's own default, set explicitly.
 const DEFAULT_CPU_WEIGHT: u64 = 100;
 
-/// A slice that systemd knows already is told what is new, until the next boot, and started if it
-/// does not run. To be told anything makes systemd apply all that it believes to be in place.
+/// Asks systemd for a new slice. If systemd already has the slice, its properties are set until the
+/// next boot and it is started if it is not running: setting any property makes systemd apply
+/// everything that it assumes to be in place.
 ///
-/// `mount` is that of version 2; elsewhere nothing has to be kept.
+/// `mount` is the mount point of version 2; on version 1 no controller has to be kept.
 pub(super) fn ask_for(
     root: &Root,
     mount: &Path,
@@ -25,7 +26,7 @@ pub(super) fn ask_for(
     keeping: &Controllers,
 ) -> Result<(), RepairError> {
     let systemd = Systemd::connect()?;
-    // It comes from settings, and so is text.
+    // The name comes from settings, so it is valid UTF-8.
     let name = &slice.name().to_string_lossy();
     let mut cpus = Cpus::default();
     if keeping.contains("cpuset") {
@@ -57,13 +58,13 @@ fn require_active(systemd: &Systemd, job: &Job, name: &str) -> Result<(), Repair
     if state == "active" {
         return Ok(());
     }
-    let call = format!("The start of {name}");
-    let reason = format!("the unit is {state} all the same");
+    let call = format!("starting {name}");
+    let reason = format!("the unit is {state}");
     Err(RepairError::Bus { call, reason })
 }
 
-/// Makes systemd forget a slice that nothing lives in. A group may have a name that no unit can
-/// have.
+/// Stops an empty slice, so that systemd no longer has it. Does nothing if the group's name is not
+/// valid for a unit.
 pub(super) fn let_go(systemd: &Systemd, slice: &CgroupPath) -> Result<(), RepairError> {
     let Some(unit) = unit_name(slice) else {
         return Ok(());
@@ -74,7 +75,7 @@ pub(super) fn let_go(systemd: &Systemd, slice: &CgroupPath) -> Result<(), Repair
     }
 }
 
-/// `None` where systemd refuses the name (`unit_name_is_valid` in `src/basic/unit-name.c`).
+/// `None` if systemd would refuse the name (`unit_name_is_valid` in `src/basic/unit-name.c`).
 fn unit_name(slice: &CgroupPath) -> Option<&str> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     let name = slice.name().to_str()?;
@@ -102,7 +103,7 @@ fn resources(keeping: &Controllers, cpus: &Cpus) -> Properties {
         "TasksAccounting",
     ];
     let mut properties: Properties = accounting.map(|key| (key, true.into())).into();
-    // An empty list would allow all of them, those of other partitions included.
+    // An empty list would allow all CPUs, including those of other partitions.
     if keeping.contains("cpuset") && !cpus.is_empty() {
         properties.push(("AllowedCPUs", cpus.bits().into()));
     }
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_be_a_unit_is_asked_for() {
+    fn names_that_no_unit_can_have_are_skipped() {
         use std::os::unix::ffi::OsStrExt;
 
         let slice = |name: &[u8]| CgroupPath::root().join(std::ffi::OsStr::from_bytes(name));

@@ -1,4 +1,4 @@
-//! Setting a damaged state file aside: a new name, never a deletion.
+//! Sets a damaged state file aside: it gets a new name and is never deleted.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
 use nix::unistd::{linkat, unlink};
 
-use crate::repair::{Effect, RepairError, change, errno};
+use crate::repair::{Effect, RENAME, RepairError, change, errno};
 
-/// So many files of one boot can lie side by side.
+/// How many files can be set aside in one boot under numbered names.
 const MAX_SET_ASIDE: usize = 100;
 
 pub(super) fn set_aside(file: &Path, boot_id: &str) -> Result<Effect, RepairError> {
@@ -18,20 +18,20 @@ pub(super) fn set_aside(file: &Path, boot_id: &str) -> Result<Effect, RepairErro
         match rename_unless_taken(file, &name) {
             Ok(()) => {
                 sync_folder_of(file)?;
-                return Ok(Effect::Done(Some(format!("it is now {}", name.display()))));
+                return Ok(Effect::Done(Some(format!("renamed to {}", name.display()))));
             }
             Err(Errno::EEXIST) => {}
             Err(Errno::ENOENT) => return Ok(Effect::Nothing),
-            Err(errno) => return Err(change("rename", file, &name.display().to_string())(errno)),
+            Err(errno) => return Err(change(RENAME, file, &name.display().to_string())(errno)),
         }
     }
-    Err(change("rename", file, "")(Errno::EEXIST))
+    Err(change(RENAME, file, "")(Errno::EEXIST))
 }
 
-/// Renames `file` to `name`; `EEXIST` where that name is taken.
+/// Renames `file` to `name`; `EEXIST` if that name is taken.
 ///
-/// A file system that does not know `RENAME_NOREPLACE` answers EINVAL: ZFS before 2.2
-/// (`zpl_rename2` in its `module/os/linux/zfs/zpl_inode.c`), NFS, some of FUSE.
+/// A file system without `RENAME_NOREPLACE` answers EINVAL: ZFS before 2.2 (`zpl_rename2` in its
+/// `module/os/linux/zfs/zpl_inode.c`), NFS, some of FUSE.
 fn rename_unless_taken(file: &Path, name: &Path) -> Result<(), Errno> {
     let flags = RenameFlags::RENAME_NOREPLACE;
     match renameat2(AT_FDCWD, file, AT_FDCWD, name, flags) {
@@ -40,8 +40,8 @@ fn rename_unless_taken(file: &Path, name: &Path) -> Result<(), Errno> {
     }
 }
 
-/// The same in two steps, which need hard links. A power cut between them leaves the file under
-/// both names, and the next run sets it aside once more.
+/// The same in two steps, for file systems with hard links. A power cut between them leaves the
+/// file under both names, and the next run sets it aside once more.
 fn link_then_unlink(file: &Path, name: &Path) -> Result<(), Errno> {
     linkat(AT_FDCWD, file, AT_FDCWD, name, AtFlags::empty())?;
     unlink(file)
@@ -56,7 +56,7 @@ fn new_name(file: &Path, boot_id: &str, number: usize) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The new name has to outlive the next power cut.
+/// Makes a change of names in the file's folder survive a power cut.
 pub(super) fn sync_folder_of(file: &Path) -> Result<(), RepairError> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_noreplace_no_name_is_taken_twice() {
+    fn without_noreplace_an_existing_file_is_not_overwritten() {
         let folder =
             std::env::temp_dir().join(format!("kubepods-repair-aside-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();

@@ -1,5 +1,5 @@
-//! One change to the machine: in which order it is made, how it is said, and how it is done. What
-//! is not here cannot be done.
+//! One change to the machine: its place in the order, its words, and how it is made. The program
+//! can make no change that is not listed here.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,49 +18,49 @@ use crate::root::Root;
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Writes `max` to `cgroup.max.descendants` or `cgroup.max.depth` of a group of the kubelet's
-    /// own, or to its `memory.max`, which the kubelet sets anew at each start; on version 1 `-1`
-    /// to `memory.limit_in_bytes`.
+    /// Writes `max` to `cgroup.max.descendants` or `cgroup.max.depth` of one of the kubelet's own
+    /// groups, or to its `memory.max`, which the kubelet sets again at each start; on version 1
+    /// `-1` to `memory.limit_in_bytes`.
     LiftLimit {
         /// The group.
         group: CgroupPath,
         /// The file in it.
         file: &'static str,
     },
-    /// Removes the groups of deleted pods that nothing lives in.
+    /// Removes the groups of deleted pods that hold no process.
     RemovePods(Rc<[PodGroup]>),
-    /// Removes the tree that another cgroup driver left, if nothing lives in it.
+    /// Removes the tree that another cgroup driver left, if it holds no process.
     RemoveTree(CgroupPath),
-    /// Removes the group of a QoS class that the kubelet would die of updating, if nothing lives in
-    /// it.
+    /// Removes the group of a QoS class that the kubelet cannot update and therefore ends on, if
+    /// the group holds no process.
     RemoveQosGroup(CgroupPath),
     /// Moves every process that sits directly in `from`.
     MoveProcesses {
         /// A group of the kubelet's own.
         from: CgroupPath,
-        /// The group for strays, or the one for frozen strays in it; made when it is missing.
+        /// The group for strays, or the one for frozen strays in it; created when it is missing.
         to: CgroupPath,
-        /// Whether they are frozen; then `to` is frozen before they come.
+        /// Whether they are frozen; then `to` is frozen before they are moved.
         frozen: bool,
     },
-    /// Removes a threaded group, empty of processes, with the empty groups below, and makes it
-    /// again.
+    /// Removes a threaded group that holds no process, with the empty groups below it, and creates
+    /// it again.
     MakeAnew(CgroupPath),
-    /// Makes a group; on version 1 in every hierarchy that lacks it.
+    /// Creates a group; on version 1 in every hierarchy that lacks it.
     Make(CgroupPath),
-    /// Makes the group of a QoS class, unless the kubelet could not update its weight.
+    /// Creates the group of a QoS class, unless the kubelet could not update its weight.
     MakeQosGroup(CgroupPath),
-    /// Starts a slice that has a unit file of its own, and tells systemd nothing else about it.
+    /// Starts a slice that has a unit file of its own, and sets no property of it.
     StartSlice(CgroupPath),
-    /// Asks systemd for a slice as libcontainer does, and such that it keeps controllers on above
-    /// it.
+    /// Asks systemd for a slice as libcontainer does, with properties that make systemd keep
+    /// controllers enabled in the groups above it.
     AskForSlice {
         /// The slice's group.
         slice: CgroupPath,
-        /// cpu and cpuset, where nothing else makes systemd keep them.
+        /// cpu and cpuset, where nothing else makes systemd keep them enabled.
         keeping: Controllers,
     },
-    /// Switches controllers on in a group's `cgroup.subtree_control`: all of them or none.
+    /// Enables controllers in a group's `cgroup.subtree_control`: all of them or none.
     Enable {
         /// The group.
         group: CgroupPath,
@@ -69,44 +69,44 @@ pub enum Step {
     },
     /// Mounts a version 1 hierarchy.
     Mount {
-        /// Its controllers or its name, as the kernel's options say it.
+        /// Its controllers or its name, as the mount options spell them.
         options: String,
-        /// An empty directory.
+        /// The mount point, an empty directory.
         point: PathBuf,
     },
     /// Copies `cpuset.cpus` and `cpuset.mems` of a version 1 group from its parent, where they are
     /// empty.
     FillCpuset(CgroupPath),
-    /// Thaws a group that nothing lives in.
+    /// Thaws a group that holds no process.
     Thaw(CgroupPath),
-    /// Removes the group for strays, once it is empty.
+    /// Removes the group for strays once it is empty.
     RemoveStraysGroup(CgroupPath),
-    /// Restarts a unit of MicroK8s, once a boot, and waits until it is done.
+    /// Restarts a unit of MicroK8s, once per boot, and waits until the restart is done.
     Restart {
-        /// The unit.
+        /// The name of the unit.
         unit: String,
-        /// What is noted of it: a line for each task that is to go.
+        /// What to record about the restart: a line for each task that it is meant to end.
         stamp: String,
     },
-    /// Renames a damaged state file, so that the kubelet begins a new one.
+    /// Renames a damaged state file, so that the kubelet creates a new one.
     SetAside {
-        /// The file.
+        /// The damaged file.
         file: PathBuf,
         /// Becomes part of the new name.
         boot_id: String,
     },
 }
 
-/// When a step's turn comes. First what is in the kubelet's way, then threaded groups, which make
-/// their parent refuse controllers, then what builds, from the root down, then the thaw.
-/// Housekeeping comes last: the kubelet starts without it.
+/// The phase of a repair that a step belongs to. First go the obstacles, then threaded groups,
+/// which keep their parent from enabling controllers; then the tree is built from the root down,
+/// and frozen groups are thawed. Housekeeping comes last, because the kubelet starts without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// The task that blocks a controller has to go before anything else can succeed.
     Unblock,
-    /// Room for what has to be made.
+    /// Limits and leftovers that leave no room for new groups go.
     MakeRoom,
-    /// Processes leave the groups that have to pass controllers on.
+    /// Processes leave the groups that have to enable controllers for their children.
     Clear,
     /// Threaded groups go.
     MakeAnew,
@@ -116,18 +116,18 @@ pub enum Phase {
     Thaw,
     /// State files are set aside.
     SetAside,
-    /// What only takes up room goes.
+    /// Leftovers that only take up room go.
     Housekeeping,
 }
 
-/// A step in words, such as `made`, `make`, `/sys/fs/cgroup/kubepods`.
+/// A step in words, such as `created`, `create`, `/sys/fs/cgroup/kubepods`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepWords {
-    /// Past tense.
+    /// The verb in the past tense.
     pub done: &'static str,
-    /// Plain form.
+    /// The verb as it follows "would".
     pub plain: &'static str,
-    /// What it is done to, with all that belongs to it.
+    /// The rest of the sentence: what is changed, and how.
     pub object: String,
 }
 
@@ -138,7 +138,7 @@ impl Step {
         Self::Enable { group, controllers }
     }
 
-    /// When its turn comes.
+    /// The phase of the repair that it belongs to.
     pub fn phase(&self) -> Phase {
         match self {
             Self::Restart { .. } => Phase::Unblock,
@@ -160,27 +160,27 @@ impl Step {
         }
     }
 
-    /// Its place within its phase: from the root down, and a group has to be there before it can
-    /// pass anything on.
+    /// Its place within its phase: from the root down, and a group has to exist before controllers
+    /// can be enabled in it.
     pub fn order(&self) -> (usize, u8) {
         let depth = self.group().map_or(0, CgroupPath::depth);
         match self {
             Self::Enable { .. } | Self::FillCpuset(_) => (depth, 1),
             // After all limits, however deep.
             Self::RemoveQosGroup(_) => (usize::MAX, 1),
-            // They may hold the group for strays: it goes first.
+            // The group for strays may lie in one of these, so it goes first.
             Self::RemoveTree(_) | Self::RemovePods(_) => (usize::MAX, 0),
             _ => (depth, 0),
         }
     }
 
-    /// Whether this adds to the tree; the others only take away what is in the way.
+    /// Whether this adds to the tree; the other steps only remove obstacles.
     pub fn builds(&self) -> bool {
         matches!(self.phase(), Phase::MakeAnew | Phase::Build)
     }
 
-    /// Whether the kubelet starts without this step, too: it is taken last and has a time limit of
-    /// its own.
+    /// Whether the kubelet starts even without this step. Such a step comes last and has a time
+    /// limit of its own.
     pub fn is_housekeeping(&self) -> bool {
         self.phase() == Phase::Housekeeping
     }
@@ -206,7 +206,7 @@ impl Step {
         }
     }
 
-    /// What it is taken on: a group's directory below `mount`, a mount point, a file or a unit.
+    /// What the step changes: a group's directory below `mount`, a mount point, a file or a unit.
     pub fn place(&self, mount: &Path) -> String {
         match self {
             Self::Mount { point, .. } => point.display().to_string(),
@@ -219,58 +219,69 @@ impl Step {
         }
     }
 
-    /// What it does; groups are shown below `mount`.
+    /// The step in words; groups are shown below `mount`.
     pub fn words(&self, mount: &Path) -> StepWords {
         let dir = |group: &CgroupPath| group.under(mount).display().to_string();
+        // On version 1 a group is in several hierarchies, and has no single directory.
+        let named = |group: &CgroupPath| {
+            let is_v1 = mount == Path::new("/");
+            let cgroup = if is_v1 { "cgroup " } else { "" };
+            format!("{cgroup}{}", dir(group))
+        };
         let (done, plain, object) = match self {
             Self::LiftLimit { group, file } => {
                 let none = v1::no_limit(file);
-                ("wrote", "write", format!("{none} to {}/{file}", dir(group)))
+                ("set", "set", format!("{}/{file} to {none}", dir(group)))
             }
             Self::RemovePods(pods) => {
                 let object = match &**pods {
-                    [only] => format!("the stale pod group {}", dir(&only.group)),
-                    pods => format!("{} stale pod groups", pods.len()),
+                    [only] => format!("the stale pod cgroup {}", dir(&only.group)),
+                    pods => format!("{} stale pod cgroups", pods.len()),
                 };
                 ("removed", "remove", object)
             }
-            Self::RemoveTree(group) => ("removed", "remove", dir(group) + " with all below"),
+            Self::RemoveTree(group) => {
+                let object = named(group) + " and everything below it";
+                ("removed", "remove", object)
+            }
             Self::MoveProcesses { from, to, frozen } => {
                 let frozen = if *frozen { "frozen " } else { "" };
-                let object = format!("the {frozen}processes of {} to {}", dir(from), dir(to));
+                let object = format!("the {frozen}processes in {} to {}", dir(from), dir(to));
                 ("moved", "move", object)
             }
-            Self::MakeAnew(group) => ("made", "make", dir(group) + " anew"),
-            Self::Make(group) | Self::MakeQosGroup(group) => ("made", "make", dir(group)),
+            Self::MakeAnew(group) => ("recreated", "recreate", dir(group)),
+            Self::Make(group) | Self::MakeQosGroup(group) => ("created", "create", named(group)),
             Self::RemoveQosGroup(group) => ("removed", "remove", dir(group)),
             Self::StartSlice(slice) => ("started", "start", slice.name().display().to_string()),
             Self::AskForSlice { slice, keeping } => {
-                let mut object = slice.name().display().to_string();
+                let mut object = format!("{} through systemd", slice.name().display());
                 if !keeping.is_empty() {
-                    object += &format!(", keeping {keeping}");
+                    object += &format!(", keeping {keeping} enabled");
                 }
-                ("asked systemd for", "ask systemd for", object)
+                ("set up", "set up", object)
             }
             Self::Enable { group, controllers } => {
                 let file = group.under(mount).join("cgroup.subtree_control");
                 let object = format!("{controllers} in {}", file.display());
-                ("switched on", "switch on", object)
+                ("enabled", "enable", object)
             }
             Self::Mount { options, point } => {
-                let object = format!("{options} on {}", point.display());
+                let object = format!("the cgroup v1 hierarchy {options} on {}", point.display());
                 ("mounted", "mount", object)
             }
             Self::FillCpuset(group) => {
-                let group = dir(group);
-                let object = format!("the CPUs and memory nodes of {group} from its parent");
-                ("filled", "fill", object)
+                let group = named(group);
+                let object = format!("cpuset.cpus and cpuset.mems to {group} from its parent");
+                ("copied", "copy", object)
             }
-            Self::Thaw(group) => ("thawed", "thaw", dir(group)),
+            Self::Thaw(group) => ("thawed", "thaw", named(group)),
             Self::Restart { unit, .. } => ("restarted", "restart", unit.clone()),
             Self::SetAside { file, .. } => ("set aside", "set aside", file.display().to_string()),
-            Self::RemoveStraysGroup(group) => {
-                ("removed", "remove", format!("the empty {}", dir(group)))
-            }
+            Self::RemoveStraysGroup(group) => (
+                "removed",
+                "remove",
+                format!("the empty cgroup {}", dir(group)),
+            ),
         };
         StepWords {
             done,
@@ -279,10 +290,10 @@ impl Step {
         }
     }
 
-    /// Takes it. What removes many groups ends at `until`.
+    /// Makes the change. A step that removes many groups stops at `until`.
     ///
     /// # Errors
-    /// What the kernel or systemd answered; nothing of the step is left half done that matters.
+    /// When the kernel or systemd refuses. What is left half done then does no harm.
     pub fn take(&self, root: &Root, host: &Host, until: Instant) -> Result<Effect, RepairError> {
         match (self, &host.tree, &host.v1) {
             (Self::Restart { unit, stamp }, ..) => units::restart(unit, stamp),
@@ -322,7 +333,7 @@ impl Step {
             Self::StartSlice(slice) => slices::start(slice)?,
             Self::AskForSlice { slice, keeping } => {
                 slices::ask_for(root, &tree.mount, slice, keeping)?;
-                // Where the directory was removed, systemd still believes it to be there.
+                // When somebody else has removed the directory, systemd does not notice.
                 groups::make(&directory(slice))?;
             }
             Self::Enable { group, controllers } => {
@@ -375,7 +386,7 @@ impl Step {
         }
     }
 
-    /// No rule plans such a step for this host.
+    /// The error of a step that does not fit this host. No rule plans such a step.
     fn is_misplaced(&self) -> RepairError {
         let words = self.words(Path::new("/"));
         RepairError::Misplaced {

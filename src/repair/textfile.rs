@@ -1,5 +1,5 @@
-//! Metrics for node_exporter's textfile collector, which reads every `*.prom` in its folder at any
-//! time.
+//! Writes metrics for node_exporter's textfile collector, which may read any `*.prom` in its folder
+//! at any time.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ const NAME: &str = "kubepods-repair.prom";
 /// Writes `metrics` to `kubepods-repair.prom` in `folder`.
 ///
 /// # Errors
-/// When the folder is not there or cannot be written to; the metrics of the run before then stay.
+/// When the folder does not exist or cannot be written to. The metrics of the previous run stay.
 pub fn write(folder: &Path, metrics: &str) -> Result<(), RepairError> {
-    // Not `*.prom`, and of this run alone: a run by hand may meet that of the timer.
+    // Not `*.prom`, and unique to this run: a run by hand and the timer's may overlap.
     let new = folder.join(format!(".{NAME}.{}", std::process::id()));
     replace(&folder.join(NAME), &new, metrics)
 }

@@ -1,5 +1,4 @@
-//! Version 1 hierarchies: mounting one, and making, filling, thawing and removing groups in all of
-//! them.
+//! Mounts version 1 hierarchies, and creates, fills, thaws and removes groups in all of them.
 
 use std::path::Path;
 
@@ -10,22 +9,22 @@ use crate::host::pods::PodGroup;
 use crate::host::v1::{Hierarchies, MEMORY_LIMIT, populated};
 use crate::repair::bus::Systemd;
 use crate::repair::groups::{lived_in, remove_with_all_below};
-use crate::repair::{Effect, RepairError, change, groups, slices, write_file};
+use crate::repair::{Effect, MOUNT, RepairError, change, groups, slices, write_file};
 use crate::root::Root;
 
-/// What a file takes for no limit.
+/// The value that removes the limit in this file.
 pub(super) fn no_limit(file: &str) -> &'static str {
     if file == MEMORY_LIMIT { "-1" } else { "max" }
 }
 
-/// With systemd's flags. The kernel refuses what is mounted there already, and controllers that are
-/// in use elsewhere (EBUSY).
+/// Mounts a hierarchy with the flags that systemd uses. The kernel answers EBUSY if it is already
+/// mounted there, or if a controller is in use in another hierarchy.
 pub(super) fn mount_hierarchy(options: &str, point: &Path) -> Result<Effect, RepairError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let mounted = mount(Some("cgroup"), point, Some("cgroup"), flags, Some(options));
     mounted
         .map(|()| Effect::Done(None))
-        .map_err(change("mount", point, options))
+        .map_err(change(MOUNT, point, options))
 }
 
 pub(super) fn lift(
@@ -87,7 +86,8 @@ pub(super) fn thaw(
     write_file(&path.join("freezer.state"), "THAWED").map(|()| Effect::Done(None))
 }
 
-/// Whether the pod's groups are gone. Both tests again right before.
+/// Removes the pod's groups and returns whether they are gone. Both signs of life are checked again
+/// right before.
 pub(super) fn remove_pod(
     root: &Root,
     points: &[&Path],
@@ -104,7 +104,7 @@ pub(super) fn remove_pod(
     Ok(true)
 }
 
-/// Of the driver that the kubelet used before.
+/// Removes the tree of the cgroup driver that the kubelet used before.
 pub(super) fn remove_tree(
     root: &Root,
     points: &[&Path],

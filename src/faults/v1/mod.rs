@@ -157,7 +157,8 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
             .to_owned(),
     };
     let words = format!(
-        "Boot with cgroup v2: {how}. Until then, set --fail-cgroupv1=false and restart kubelite"
+        "Boot with cgroup v2: {how}. Until then, set --fail-cgroupv1=false (in a configuration \
+         file: failCgroupV1: false) and restart kubelite"
     );
     let remedy = Remedy::run(words, [ALLOW_V1, RESTART_KUBELITE]);
     Some(V1_REFUSED.finding(Impact::fatal(effect), location, evidence, remedy))
