@@ -1,4 +1,4 @@
-//! What the administrator may want to know of this boot; nothing is ever decided by it.
+//! What the administrator may want to know about this boot. No decision depends on it.
 
 use std::path::PathBuf;
 
@@ -12,14 +12,14 @@ pub(super) const FAULTS: &[&Fault] = &[&UNCLEAN_SHUTDOWN, &UPGRADED_SINCE_BOOT];
 pub(crate) static UNCLEAN_SHUTDOWN: Fault = Fault {
     name: "unclean-shutdown",
     message_id: "cecb7424099d447c97e9f36467c48d81",
-    title: "The boot before this one did not end cleanly",
-    meaning: "No shutdown target was reached: the power went, or the machine crashed or was reset. \
-              The cgroup tree begins anew at every boot, so it cannot be damaged; files can be, \
-              and services may come up in another order than before.",
-    signs: "The note in /var/lib/kubepods-repair/boot is of another boot and was never marked as \
-            ended.",
-    remedy: "Nothing depends on this note. What the power cut left behind is found and told on its \
-             own.",
+    title: "The previous boot did not shut down cleanly",
+    meaning: "The power failed, or the machine crashed or was reset. Files may be damaged, and \
+              services may start in another order than before. The cgroup tree cannot be damaged, \
+              since it is empty at every boot.",
+    signs: "The marker in /var/lib/kubepods-repair/boot belongs to another boot and was never \
+            marked as ended.",
+    remedy: "kubepods-repair does nothing. It detects and reports damaged files independently of \
+             this note.",
     by_hand: "Nothing.",
     threads: &["canonical/microk8s#4378"],
     does: "notes it",
@@ -29,11 +29,12 @@ pub(crate) static UNCLEAN_SHUTDOWN: Fault = Fault {
 pub(crate) static UPGRADED_SINCE_BOOT: Fault = Fault {
     name: "upgraded-since-boot",
     message_id: "d44b62fe9c7143c7ac22be63dcf2e553",
-    title: "MicroK8s was refreshed since this boot",
-    meaning: "The active revision is not the one that this boot began with. What the revision \
-              before had made in the cgroup tree may still be there.",
-    signs: "The revision noted at boot is not the one that /var/snap/microk8s/current points to.",
-    remedy: "Nothing depends on this note.",
+    title: "MicroK8s was refreshed since the last boot",
+    meaning: "The active revision of MicroK8s is not the one that was active when this boot began. \
+              Cgroups and processes of the previous revision may still exist.",
+    signs: "The revision that was noted at boot is not the one that /var/snap/microk8s/current \
+            points to.",
+    remedy: "kubepods-repair does nothing.",
     by_hand: "Reboot when convenient.",
     threads: &[],
     does: "notes it",
@@ -45,16 +46,15 @@ pub(super) fn diagnose(host: &Host, notes: &Notes, terms: Terms) -> Vec<Finding>
     unclean.into_iter().chain(upgraded(host, notes)).collect()
 }
 
-/// Logged once a boot.
+/// Reported once per boot.
 fn unclean(notes: &Notes, terms: Terms) -> Option<Finding> {
     if terms.occasion != Occasion::Boot || notes.previous_shutdown() != Shutdown::Unclean {
         return None;
     }
-    let evidence = "the boot before this one never reached a shutdown: power loss, crash or reset";
-    let effect = "files may be torn and services may start in another order; the cgroup tree \
-                  itself begins anew at every boot";
+    let evidence = "The previous boot ended without a shutdown: power loss, crash or reset";
+    let effect = "Files may be damaged, and services may start in another order";
     let location = Location::File(PathBuf::from(MARKER));
-    let remedy = Remedy::tell("nothing to do: what the power cut damaged is reported on its own");
+    let remedy = Remedy::tell("Nothing to do. Damaged files are reported separately");
     Some(UNCLEAN_SHUTDOWN.finding(Impact::notice(effect), location, evidence, remedy))
 }
 
@@ -63,10 +63,11 @@ fn upgraded(host: &Host, notes: &Notes) -> Option<Finding> {
     let now = host.revision.as_ref().filter(|now| *now != before)?;
     let version = host.version.map(|version| format!(" ({version})"));
     let version = version.unwrap_or_default();
-    let evidence =
-        format!("MicroK8s was refreshed from revision {before} to {now}{version} since this boot");
-    let impact = Impact::notice("groups and processes of the revision before may still be there");
+    let evidence = format!(
+        "MicroK8s was refreshed from revision {before} to {now}{version} since the last boot"
+    );
+    let impact = Impact::notice("Cgroups and processes of the previous revision may still exist");
     let location = Location::File(PathBuf::from(MICROK8S.current));
-    let remedy = Remedy::tell("reboot when convenient: the cgroup tree then begins anew");
+    let remedy = Remedy::tell("Reboot when convenient");
     Some(UPGRADED_SINCE_BOOT.finding(impact, location, evidence, remedy))
 }

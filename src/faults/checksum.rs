@@ -3,7 +3,7 @@
 //! Rests on `pkg/kubelet/checkpointmanager/checksum` (FNV-1a of the object as spew prints it, with
 //! the checksum 0), `cm/cpumanager/state/checkpoint.go`, `cm/memorymanager/state/checkpoint.go`,
 //! `allocation/state/checkpoint.go` (the string of `data`) and `cm/dra/state/checkpoint.go` (CRC-32
-//! of `Data`), kubernetes v1.20 to v1.36. What has other fields than these is not judged.
+//! of `Data`), kubernetes v1.20 to v1.36. A file with other fields than these is not judged.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -14,11 +14,11 @@ use serde_json::Value;
 /// What the kubelet makes of a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checksum {
-    /// It is right.
+    /// It matches the content.
     Right,
     /// There is none, or 0: the CPU manager accepts that, the memory manager from 1.36 on.
     None,
-    /// It is wrong.
+    /// It does not match the content.
     Wrong,
     /// The format of the file is not known here.
     Unknown,
@@ -62,7 +62,7 @@ impl CpuState {
         };
         let mut right = vec![fnv(&dump("map[string]map[string]string"))];
         if self.entries.is_empty() {
-            // Before 1.18; with entries that format is not known here.
+            // The format before 1.18, which is not known here with entries.
             right.push(fnv(&dump("map[string]string")));
         }
         Checksum::judge(self.checksum, &right)
@@ -83,7 +83,7 @@ pub(super) struct MemoryState {
     checksum: u64,
 }
 
-/// What it knows of a NUMA node.
+/// What the file records of a NUMA node.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MemoryNode {
@@ -171,12 +171,12 @@ struct PodState {
     checksum: u64,
 }
 
-/// That of the files about pods' resources.
+/// The checksum of the files about pods' resources.
 pub(super) fn of_pods(file: &Value) -> Checksum {
     let Ok(PodState { data, checksum }) = PodState::deserialize(file) else {
         return Checksum::Unknown;
     };
-    // Go quotes more than these two, but the kubelet writes nothing that it would.
+    // Go quotes more than these two characters, but the kubelet writes none of the others.
     if !data.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return Checksum::Unknown;
     }
@@ -195,7 +195,7 @@ struct DraState {
     checksum: u64,
 }
 
-/// That of the file about claims of devices (1.34 and later).
+/// The checksum of the file about claims of devices (1.34 and later).
 pub(super) fn of_claims(file: &Value) -> Checksum {
     let Ok(DraState { data, checksum }) = DraState::deserialize(file) else {
         return Checksum::Unknown;

@@ -1,9 +1,9 @@
-//! Settings of kubelite's unit that keep from the kubelet what this program can use, since only its
-//! ExecStartPre is exempt (`+`).
+//! Settings of kubelite's unit that confine the kubelet. They do not confine this program, since its
+//! ExecStartPre has the prefix `+`.
 //!
 //! Rests on systemd's `src/core/namespace.c`: of the paths that cover a file the longest decides,
 //! and the more restrictive of two that are equal; below an inaccessible one nothing is restored.
-//! What the kubelet then dies of was seen with units that run one.
+//! The kubelet's errors were observed with units that run one.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -21,21 +21,22 @@ pub(super) const FAULTS: &[&Fault] = &[&SERVICE_CONFINED];
 pub(crate) static SERVICE_CONFINED: Fault = Fault {
     name: "service-confined",
     message_id: "759ce468629a4f819bbf571a4c47d915",
-    title: "kubelite's unit keeps from the kubelet what it needs",
-    meaning: "A drop-in for kubelite, or for all services, shuts the kubelet in: the cgroup tree \
-              or /proc/sys is read-only to it, /dev/kmsg is missing, or it cannot write to its \
-              root directory. The kubelet dies of each, while every other program, this one \
-              included, finds the host in order.",
-    signs: "ProtectControlGroups=, ProtectKernelTunables= (where a sysctl that the kubelet sets \
-            differs from what it wants), PrivateDevices=, ProtectKernelLogs=, \
-            ProtectSystem=strict, ReadOnlyPaths= or InaccessiblePaths= in the unit file of \
-            kubelite or in a drop-in of it, of snap.microk8s.daemon- or of service.",
-    remedy: "kubepods-repair edits no units. It names the file and the line.",
-    by_hand: "Take the line out of the file that is named (or undo it in a drop-in of kubelite's \
-              own whose name sorts later), then: systemctl daemon-reload; systemctl restart \
-              snap.microk8s.daemon-kubelite.service",
+    title: "kubelite's unit denies the kubelet access that it needs",
+    meaning: "The unit file of kubelite or a drop-in confines the kubelet: the cgroup file system \
+              or /proc/sys is read-only for it, /dev/kmsg is missing, or it cannot write to its \
+              root directory. Any of these makes the kubelet exit. Other programs, among them \
+              kubepods-repair, are not confined and see a healthy host.",
+    signs: "kubelite's unit file or a drop-in sets ProtectControlGroups=, PrivateDevices=, \
+            ProtectKernelLogs=, ProtectSystem=strict, ReadOnlyPaths= or InaccessiblePaths= in such \
+            a way. ProtectKernelTunables= counts if a kernel parameter differs from what the \
+            kubelet sets. The drop-in can be for kubelite, for all units that begin with \
+            snap.microk8s.daemon-, or for all services.",
+    remedy: "kubepods-repair reports the file and the line. It edits no units.",
+    by_hand: "Remove the line from the file. Or override it in a drop-in of kubelite whose name \
+              sorts later. Then run systemctl daemon-reload and systemctl restart \
+              snap.microk8s.daemon-kubelite.service.",
     threads: &[],
-    does: "reports the drop-in and the line to remove",
+    does: "reports the file and the line to remove",
     nature: Nature::Fault,
 };
 
@@ -63,14 +64,25 @@ fn finding(file: &Path, harms: &[Harm]) -> Finding {
         }
     }
     let lines = lines.join(", ");
-    let effects: Vec<&str> = harms.iter().map(|(_, effect)| effect.as_str()).collect();
-    let impact = Impact::fatal(effects.join("; "));
-    let evidence = format!("it sets {lines}, which holds for the kubelet and not for this program");
-    let remedy = Remedy::tell(format!(
-        "remove {lines} from {}, then: systemctl daemon-reload; systemctl restart {}",
-        file.display(),
-        MICROK8S.kubelet_unit
-    ));
+    let mut effects: Vec<&str> = Vec::new();
+    for (_, effect) in harms {
+        if !effects.contains(&effect.as_str()) {
+            effects.push(effect);
+        }
+    }
+    let impact = Impact::fatal(effects.join(". "));
+    let evidence =
+        format!("This file sets {lines}, which confines the kubelet but not kubepods-repair");
+    let remedy = Remedy::run(
+        format!(
+            "Remove {lines} from {}, then restart kubelite",
+            file.display()
+        ),
+        [
+            "systemctl daemon-reload".to_owned(),
+            format!("systemctl restart {}", MICROK8S.kubelet_unit),
+        ],
+    );
     SERVICE_CONFINED.finding(impact, Location::File(file.to_owned()), evidence, remedy)
 }
 
@@ -82,7 +94,7 @@ enum Access {
     Write,
 }
 
-/// What decides over `path` and does not let it be written; `None` where nothing does.
+/// The assignment that decides about `path` if it denies writes, and what it allows.
 fn denies<'a>(host: &'a Host, path: &Path) -> Option<(&'a Assignment, Access)> {
     let entries = host.sandbox.assignments.iter().flat_map(entries);
     let covering = entries.filter(|entry| path.starts_with(&entry.path));
@@ -96,7 +108,7 @@ fn denies<'a>(host: &'a Host, path: &Path) -> Option<(&'a Assignment, Access)> {
     Some((assignment, entry.access))
 }
 
-/// What a path below another one is open to; without an assignment it is as it was.
+/// The access that a path allows; without an assignment the unit does not change it.
 struct Entry<'a> {
     path: PathBuf,
     access: Access,
@@ -136,8 +148,8 @@ fn entries(assignment: &Assignment) -> Vec<Entry<'_>> {
     }
 }
 
-/// A `-` in front (it may be missing) and a `+` (below the service's own root) are no part of a
-/// path; nor are quotes.
+/// The paths in a value, without quotes and without the prefixes `-` (the path may be missing) and
+/// `+` (it is below the service's own root).
 fn paths(value: &str) -> impl Iterator<Item = &str> {
     let words = value.split_whitespace();
     let unquoted = words.map(|word| word.trim_matches(['"', '\'']));
@@ -162,46 +174,37 @@ fn of_cgroups<'a>(settings: &Settings, host: &'a Host) -> Option<Harm<'a>> {
         return None;
     }
     if let Some(private) = assigned(host, "ProtectControlGroups", |value| value == "private") {
-        let effect = "the kubelet finds itself in the root of a cgroup namespace of its own, where \
-                      no group can be passed controllers while it holds processes";
+        let effect = "The kubelet runs in the root of its own cgroup namespace. A cgroup that \
+                      holds processes there cannot enable controllers for its children";
         return Some((private, effect.to_owned()));
     }
     let kubepods = settings.layout().kubepods;
     let mut points = host.mount_points().into_iter();
     let (assignment, access) = points.find_map(|point| denies(host, &kubepods.under(point)))?;
     let effect = if access == Access::None {
-        "to the kubelet the cgroup file system is not there"
+        "The kubelet cannot access the cgroup file system"
     } else {
-        "to the kubelet the cgroup file system is read-only: it can neither make a group nor set a \
-         limit"
+        "The cgroup file system is read-only for the kubelet, so it can neither create cgroups nor \
+         set limits"
     };
     Some((assignment, effect.to_owned()))
 }
 
 fn of_kernel_log(host: &Host) -> Vec<Harm<'_>> {
-    let (own_dev, inaccessible) = (
-        "it is not in the service's own /dev",
-        "it is made inaccessible",
-    );
     let denied = denies(host, Path::new("/dev/kmsg"));
     let denied = denied.filter(|(_, access)| *access == Access::None);
     let lines = [
-        (assigned(host, "PrivateDevices", is_yes), own_dev),
-        (assigned(host, "ProtectKernelLogs", is_yes), inaccessible),
-        (denied.map(|(line, _)| line), inaccessible),
+        assigned(host, "PrivateDevices", is_yes),
+        assigned(host, "ProtectKernelLogs", is_yes),
+        denied.map(|(line, _)| line),
     ];
-    let mut harms = Vec::new();
-    for (line, how) in lines {
-        let effect = format!(
-            "the kubelet cannot open /dev/kmsg ({how}), and ends with \"failed to create kubelet\""
-        );
-        harms.extend(line.map(|line| (line, effect)));
-    }
-    harms
+    let effect = "The kubelet cannot open /dev/kmsg and exits (\"failed to create kubelet\")";
+    let harm = |line| (line, effect.to_owned());
+    lines.into_iter().flatten().map(harm).collect()
 }
 
-/// The kubelet sets what differs, unless it is told to leave it (`protectKernelDefaults`), and then
-/// dies of the difference all the same.
+/// The kubelet sets the parameters that differ. With `protectKernelDefaults` it does not, and exits
+/// because of the difference all the same.
 fn of_sysctls(host: &Host) -> Option<Harm<'_>> {
     let differs = |file: &str, wanted: &str| {
         let mut known = host.sandbox.sysctls.iter();
@@ -220,19 +223,22 @@ fn of_sysctls(host: &Host) -> Option<Harm<'_>> {
             names.push(format!("{name}={wanted}"));
         }
     }
-    let effect = "to the kubelet /proc/sys is read-only, and it dies of what it cannot set";
-    Some((line?, format!("{effect}: {}", names.join(" "))))
+    let names = names.join(" ");
+    let effect = format!(
+        "/proc/sys is read-only for the kubelet, which exits because it cannot set {names}"
+    );
+    Some((line?, effect))
 }
 
 fn of_root_dir<'a>(settings: &Settings, host: &'a Host) -> Option<Harm<'a>> {
     let root_dir = &settings.root_dir.value;
     let (assignment, _) = denies(host, root_dir)?;
     let root_dir = root_dir.display();
-    let effect = format!("the kubelet cannot write to its root directory {root_dir}");
+    let effect = format!("The kubelet cannot write to its root directory {root_dir}");
     Some((assignment, effect))
 }
 
-/// The line that counts for `key`, if its value is meant.
+/// The line that counts for `key`, if `is_meant` accepts its value.
 fn assigned<'a>(
     host: &'a Host,
     key: &str,

@@ -1,4 +1,4 @@
-//! What to ask of a container's manager, by the name of its own key.
+//! What the administrator has to change in the container manager, in the terms of each manager.
 
 use std::path::Path;
 
@@ -6,22 +6,24 @@ use crate::cgroup::Controllers;
 use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::Host;
 use crate::host::container::Manager;
+use crate::kubelet::microk8s::MICROK8S;
 
 pub(super) const FAULTS: &[&Fault] = &[&NESTED_ROOT_BUSY, &READ_ONLY_CGROUPFS];
 
 pub(crate) static NESTED_ROOT_BUSY: Fault = Fault {
     name: "nested-root-busy",
     message_id: "3f418e3cd632467780e24406916342bb",
-    title: "Processes sit in the root cgroup of this container",
-    meaning: "What looks like the root of the cgroup tree is an ordinary group of the machine \
-              outside, and no ordinary group that holds processes can pass controllers on. The \
-              kubelet then says that kubepods doesn't exist.",
-    signs: "The root of the tree has a cgroup.type, as only a group in a container's namespace \
-            does, and its cgroup.procs is not empty.",
-    remedy: "kubepods-repair leaves them: they are not the kubelet's.",
-    by_hand: "The container's init has to move all processes into a group below at its start, as \
-              systemd does: boot the container with systemd as its init, or let the entrypoint of \
-              a Docker or Podman container do it.",
+    title: "Processes are in the root cgroup of this container",
+    meaning: "The root of the cgroup tree in a container is an ordinary cgroup of the host. Such a \
+              cgroup cannot enable controllers for its children while it holds processes. The \
+              kubelet then fails with \"root container [kubepods] doesn't exist\".",
+    signs: "The root of the tree has a file cgroup.type, which the real root does not have, and \
+            its cgroup.procs is not empty.",
+    remedy: "kubepods-repair does not move these processes, since they do not belong to the \
+             kubelet.",
+    by_hand: "The container's init has to move all processes into a child cgroup when it starts, \
+              as systemd does. Boot the container with systemd as its init, or let the entrypoint \
+              of a Docker or Podman container do it.",
     threads: &["k3d-io/k3d#582", "k3s-io/k3s#4085", "k3s-io/k3s#4873"],
     does: "reports what the container's init has to do",
     nature: Nature::Fault,
@@ -31,73 +33,90 @@ pub(crate) static READ_ONLY_CGROUPFS: Fault = Fault {
     name: "read-only-cgroupfs",
     message_id: "a5fef19fcf3344d1bc77aea5a6f4b9c5",
     title: "The cgroup file system is read-only",
-    meaning: "Neither the kubelet nor kubepods-repair can change anything in it. This is so in \
-              containers whose manager does not give the cgroup tree away.",
-    signs: "The mount of the cgroup file system carries the option ro.",
-    remedy: "kubepods-repair never remounts anything.",
-    by_hand: "Let the container's manager mount it writable. LXC: lxc.mount.auto = cgroup:rw; LXD \
-              and Incus: security.nesting; Docker: --privileged and --cgroupns=private; Podman: \
-              --systemd=always; systemd-nspawn: Delegate=yes in its unit. On a host: mount -o \
-              remount,rw /sys/fs/cgroup.",
+    meaning: "Neither the kubelet nor kubepods-repair can create cgroups or set limits. This \
+              happens in containers whose manager mounts the cgroup file system read-only.",
+    signs: "The mount of the cgroup file system has the option ro.",
+    remedy: "kubepods-repair reports what to change in the container manager. It never remounts \
+             anything.",
+    by_hand: "Let the container manager mount the cgroup file system writable. LXC: \
+              lxc.mount.auto = cgroup:rw. LXD and Incus: security.nesting=true. Docker: \
+              --privileged and --cgroupns=private. Podman: --systemd=always. systemd-nspawn: \
+              Delegate=yes in its unit. Outside containers: mount -o remount,rw /sys/fs/cgroup",
     threads: &["k3d-io/k3d#582", "k3s-io/k3s#4873"],
     does: "reports the container manager's setting to change",
     nature: Nature::Fault,
 };
 
 pub(super) fn read_only(host: &Host, mount: &Path) -> Finding {
-    let impact = Impact::fatal("the kubelet can neither make a group nor set a limit");
+    let impact = Impact::fatal("The kubelet can neither create cgroups nor set limits");
     let location = Location::Mount(mount.to_owned());
-    let evidence = "the cgroup file system is mounted read-only";
-    let remedy = Remedy::tell(make_writable(host.boot.container.as_ref(), mount));
+    let evidence = "The cgroup file system is mounted read-only";
+    let remedy = if let Some(manager) = &host.boot.container {
+        Remedy::tell(make_writable(Some(manager), mount))
+    } else {
+        Remedy::run(
+            "In a container, let the container manager mount it writable. Otherwise remount it and \
+             restart kubelite",
+            [
+                format!("mount -o remount,rw {}", mount.display()),
+                MICROK8S.restart(),
+            ],
+        )
+    };
     READ_ONLY_CGROUPFS.finding(impact, location, evidence, remedy)
 }
 
-/// How to pass these controllers on to the container.
+/// How to delegate these controllers to the container.
 pub(super) fn pass_on(manager: Option<&Manager>, which: &Controllers) -> String {
     let how = match manager {
-        Some(Manager::Lxc) => {
-            "give the unit that starts the container Delegate=yes (systemd-run -p Delegate=yes \
-             lxc-start …)"
+        Some(Manager::Lxc) => "set Delegate=yes for the unit that starts the container \
+                               (systemd-run -p Delegate=yes lxc-start -n NAME)"
+            .to_owned(),
+        Some(Manager::Lxd) => format!(
+            "enable {which} in the cgroup.subtree_control of each cgroup above lxc.payload.NAME"
+        ),
+        Some(Manager::Docker | Manager::Podman) => format!(
+            "if the container is rootless, add Delegate=cpu cpuset io memory pids to a drop-in for \
+             user@.service, otherwise enable {which} in the cgroup.subtree_control of each cgroup \
+             above the container's"
+        ),
+        Some(Manager::Nspawn) => "set Delegate=yes for the unit of systemd-nspawn (for a scope: \
+                                  --property=Delegate=yes)"
+            .to_owned(),
+        Some(Manager::Wsl | Manager::Other(_)) | None => {
+            return format!(
+                "On the host, let the container manager delegate {which} to this container"
+            );
         }
-        Some(Manager::Lxd) => {
-            "see that the cgroup.subtree_control of each group above lxc.payload.NAME has it"
-        }
-        Some(Manager::Docker | Manager::Podman) => {
-            "rootless, put Delegate=cpu cpuset io memory pids into a drop-in for user@.service; \
-             else see that the cgroup.subtree_control of each group above the container's has it"
-        }
-        Some(Manager::Nspawn) => {
-            "give the unit of systemd-nspawn Delegate=yes (--property=Delegate=yes for a scope)"
-        }
-        Some(Manager::Wsl | Manager::Other(_)) | None => "let the container's manager delegate it",
     };
-    format!("on the machine outside, pass {which} on to this container: {how}")
+    format!("On the host, delegate {which} to this container: {how}")
 }
 
-/// How to have the cgroup tree mounted writable in the container.
+/// How to have the cgroup file system mounted writable in the container.
 pub(super) fn make_writable(manager: Option<&Manager>, mount: &Path) -> String {
     let how = match manager {
         Some(Manager::Lxc) => {
-            "set lxc.mount.auto = cgroup:rw in the container's configuration and restart it"
+            "Set lxc.mount.auto = cgroup:rw in the container's configuration, then restart the \
+             container"
         }
         Some(Manager::Lxd) => {
-            "lxc config set NAME security.nesting true; if it is so already, add \
-             lxc.mount.auto=cgroup:rw to its raw.lxc (lxc config edit NAME); then lxc restart \
-             NAME (Incus: incus for lxc)"
+            "On the host, run lxc config set NAME security.nesting true and lxc restart NAME (with \
+             Incus: incus instead of lxc). If that is set already, add lxc.mount.auto=cgroup:rw to \
+             raw.lxc of the container (lxc config edit NAME)"
         }
-        Some(Manager::Docker) => "start the container with --privileged and --cgroupns=private",
-        Some(Manager::Podman) => "start the container with --systemd=always, or with --privileged",
+        Some(Manager::Docker) => "Start the container with --privileged and --cgroupns=private",
+        Some(Manager::Podman) => "Start the container with --systemd=always or --privileged",
         Some(Manager::Nspawn) => {
-            "start systemd-nspawn without SYSTEMD_NSPAWN_USE_CGNS=0, and with Delegate=yes in its \
-             unit (--property=Delegate=yes for a scope)"
+            "Start systemd-nspawn without SYSTEMD_NSPAWN_USE_CGNS=0, and set Delegate=yes for its \
+             unit (for a scope: --property=Delegate=yes)"
         }
         Some(Manager::Wsl | Manager::Other(_)) => {
-            "let whatever mounts it in this container mount it writable"
+            "Let the container manager mount the cgroup file system writable"
         }
         None => {
             return format!(
-                "in a container, let its manager mount cgroups writable; on a host: mount -o \
-                 remount,rw {}",
+                "In a container, let the container manager mount the cgroup file system writable. \
+                 Otherwise run mount -o remount,rw {}",
                 mount.display()
             );
         }
@@ -105,24 +124,25 @@ pub(super) fn make_writable(manager: Option<&Manager>, mount: &Path) -> String {
     how.to_owned()
 }
 
-/// How to get the processes out of the apparent root.
+/// How to get the processes out of the container's root cgroup.
 pub(super) fn vacate(manager: Option<&Manager>) -> String {
-    let init = "start the container with systemd as its init, which leaves the root cgroup at once";
+    let init = "Start the container with systemd as its init, which moves all processes out of the \
+                root cgroup";
     let how = match manager {
-        Some(Manager::Lxc) => format!("{init} (no lxc.init.cmd, no lxc-execute)"),
+        Some(Manager::Lxc) => format!("{init} (without lxc.init.cmd, and not with lxc-execute)"),
         Some(Manager::Lxd) => init.to_owned(),
         Some(Manager::Docker | Manager::Podman) => {
-            "let the entrypoint first make a cgroup below the root and move every process there \
-             (mkdir /sys/fs/cgroup/init; xargs -rn1 </sys/fs/cgroup/cgroup.procs \
+            "Let the entrypoint of the container first create a cgroup and move every process into \
+             it (mkdir /sys/fs/cgroup/init; xargs -rn1 </sys/fs/cgroup/cgroup.procs \
              >/sys/fs/cgroup/init/cgroup.procs)"
                 .to_owned()
         }
         Some(Manager::Nspawn) => format!("{init} (systemd-nspawn --boot)"),
         Some(Manager::Wsl | Manager::Other(_)) | None => {
-            "let its init move all processes into a group below the root at start (as systemd \
-             does)"
+            "Let the container's init move all processes into a child cgroup when it starts, as \
+             systemd does"
                 .to_owned()
         }
     };
-    format!("this is a container: {how}, then run kubepods-repair again")
+    format!("{how}. Then run kubepods-repair again")
 }

@@ -1,11 +1,10 @@
-//! The kubelet's state files: damaged, or written under another policy.
+//! The kubelet's state files: damaged, or written under another policy or for another machine.
 //!
 //! Rests on `pkg/kubelet/checkpointmanager` (a file is written whole, as one line of JSON) and on
 //! the managers that use it: `cm/cpumanager/state`, `cm/memorymanager/state`, `allocation/state`,
-//! `cm/dra/state`. The kubelet reads them before it looks at cgroups and whether or not it makes
-//! groups for QoS classes, so this is judged in every mode. It dies of one that is damaged, and
-//! makes one that is missing anew. `device-plugins/kubelet_internal_checkpoint` is not here: the
-//! kubelet goes on without it.
+//! `cm/dra/state`. The kubelet reads the files before it looks at cgroups, with or without QoS
+//! cgroups, so they are checked in every mode. It exits if one is damaged, and creates one that is
+//! missing. `device-plugins/kubelet_internal_checkpoint` is not here: the kubelet starts without it.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,7 +16,7 @@ use crate::faults::terms::{Learned, Occasion, Terms};
 use crate::host::Host;
 use crate::host::partitions::Cpus;
 use crate::host::state_files::{CPU_MANAGER, MEMORY_MANAGER, POD_STATUS, StateFile};
-use crate::kubelet::microk8s::Version;
+use crate::kubelet::microk8s::{MICROK8S, Version};
 use crate::kubelet::{Settings, flag_values};
 use crate::repair::step::Step;
 use crate::root::keep;
@@ -31,56 +30,65 @@ pub(super) const FAULTS: &[&Fault] = &[
 pub(crate) static CHECKPOINT_DAMAGED: Fault = Fault {
     name: "checkpoint-damaged",
     message_id: "d0701bf477f04afe914eb674e54954fc",
-    title: "A state file of the kubelet is damaged",
-    meaning: "The kubelet keeps what it has assigned to containers in small files below its root \
-              directory (cpu_manager_state, memory_manager_state and others). One is empty, cut \
-              short or filled with NUL bytes, as a power cut may leave it, and the kubelet dies of \
-              it at every start (\"could not restore state from checkpoint\").",
-    signs: "The file is there and is not whole JSON.",
-    remedy: "Before the kubelet's start, and while no container runs, kubepods-repair renames the \
-             file to NAME.damaged-BOOT-ID; the kubelet then begins a new one. It deletes \
-             nothing.",
-    by_hand: "Stop the node's containers, delete or rename the file that is named, start kubelite.",
+    title: "A kubelet state file is damaged",
+    meaning: "The kubelet records which CPUs, memory and devices it has assigned to containers. \
+              The records are small files in its root directory: cpu_manager_state, \
+              memory_manager_state and others. A power cut can leave such a file empty, cut short \
+              or filled with NUL bytes. The kubelet then exits at every start, for example with \
+              \"could not restore state from checkpoint\".",
+    signs: "The file exists, but it is not complete JSON, or its checksum does not match its \
+            content.",
+    remedy: "Before the kubelet starts, and only while no container runs, kubepods-repair renames \
+             the file to NAME.damaged-BOOT-ID. The kubelet then creates a new file. \
+             kubepods-repair deletes nothing.",
+    by_hand: "Drain the node, run microk8s stop, which also stops the containers, rename or delete \
+              the file, and run microk8s start.",
     threads: &[
         "kubernetes/kubernetes#84783",
         "kubernetes/kubernetes#135711",
     ],
-    does: "renames it before the kubelet's start, while no container of MicroK8s runs",
+    does: "renames the file before the kubelet starts, if no MicroK8s container runs",
     nature: Nature::Fault,
 };
 
 pub(crate) static CHECKPOINT_DIFFERS: Fault = Fault {
     name: "checkpoint-differs",
     message_id: "ad2da61f6ef04c4c833a090caa016d2d",
-    title: "A state file of the kubelet belongs to another policy",
-    meaning: "The kubelet was told to use another CPU or memory manager policy than the one its \
-              state file was written under, and refuses to start.",
+    title: "A kubelet state file belongs to another policy",
+    meaning: "The kubelet's CPU manager or memory manager policy was changed, but its state file \
+              was written under the old policy. The kubelet then does not start.",
     signs: "The policy in cpu_manager_state or memory_manager_state is not the one in the \
             kubelet's settings.",
-    remedy: "kubepods-repair leaves it alone: it records what running containers were given.",
-    by_hand: "Drain the node, stop its containers and delete the file, or put the old policy back.",
+    remedy: "kubepods-repair does not change the file, since it records what running containers \
+             use.",
+    by_hand: "Drain the node, run microk8s stop, which also stops the containers, delete the file, \
+              and run microk8s start. Or restore the old policy in the kubelet's settings.",
     threads: &[],
-    does: "reports the file to remove",
+    does: "reports the file and the commands that remove it",
     nature: Nature::Fault,
 };
 
 pub(crate) static CHECKPOINT_OUTDATED: Fault = Fault {
     name: "checkpoint-outdated",
     message_id: "f70c6676100f46829f281ed660897e06",
-    title: "A state file of the kubelet is about another machine",
-    meaning: "The CPU manager's static policy and the memory manager's Static policy write down \
-              which CPUs and how much memory there are. When that is not what the machine has, \
-              the kubelet refuses the file and dies before it looks at cgroups. It is so after a \
-              power cut between the two writes that giving a CPU to a container takes, when a \
-              virtual machine was resized, when a CPU is offline, and when a new kernel or \
-              firmware leaves some megabytes more or less.",
-    signs: "The CPUs in cpu_manager_state are not those in /sys/devices/system/cpu/online, or a \
-            reserved one is not in its default set; or the memory in memory_manager_state is not \
+    title: "A kubelet state file does not match this machine",
+    meaning: "The CPU manager's static policy and the memory manager's Static policy record which \
+              CPUs and how much memory the machine has. If the machine has others, the kubelet \
+              rejects the file and exits. For the CPUs its error is \"current set of available \
+              CPUs … doesn't match with CPUs in state\" or \"not all reserved cpus … are \
+              present\", for the memory \"the expected machine state is different from the real \
+              one\". This happens when a virtual machine was resized, when a CPU is offline, when \
+              a new kernel or firmware leaves some megabytes more or less, and after a power cut \
+              between the two writes with which the kubelet assigns CPUs to a container.",
+    signs: "The CPUs in cpu_manager_state are not those in /sys/devices/system/cpu/online, a \
+            reserved CPU is not in its default set, or the memory in memory_manager_state is not \
             that in /sys/devices/system/node.",
-    remedy: "Before the kubelet's start, and while no container runs, kubepods-repair renames the \
-             file to NAME.damaged-BOOT-ID; the kubelet then begins a new one. It deletes nothing.",
-    by_hand: "Drain the node, stop MicroK8s, remove the file that is named, and start MicroK8s.",
-    does: "renames it before the kubelet's start, while no container of MicroK8s runs",
+    remedy: "Before the kubelet starts, and only while no container runs, kubepods-repair renames \
+             the file to NAME.damaged-BOOT-ID. The kubelet then creates a new file. \
+             kubepods-repair deletes nothing.",
+    by_hand: "Drain the node, run microk8s stop, which also stops the containers, delete the file, \
+              and run microk8s start.",
+    does: "renames the file before the kubelet starts, if no MicroK8s container runs",
     threads: &[
         "kubernetes/kubernetes#125648",
         "kubernetes/kubernetes#136604",
@@ -89,6 +97,9 @@ pub(crate) static CHECKPOINT_OUTDATED: Fault = Fault {
     ],
     nature: Nature::Fault,
 };
+
+/// The state of claims of devices.
+const DRA_MANAGER: &str = "dra_manager_state";
 
 /// What the kubelet makes of a file that it cannot use.
 #[derive(Debug, PartialEq, Eq)]
@@ -129,8 +140,8 @@ pub fn asks_for_containers(settings: &Settings, host: &Host) -> bool {
     })
 }
 
-/// Whether this kubelet reads the file, by its version and gates; where its version is not known,
-/// whether any does without being asked to.
+/// Whether this kubelet reads the file, by its version and gates. If its version is not known,
+/// whether any version reads it by default.
 fn is_read(settings: &Settings, version: Option<Version>, name: &str) -> bool {
     let gate = |name: &str| settings.feature_gates.get(name).map(|gate| gate.value);
     let is_at_least = |minor: u32| version.is_none_or(|version| version >= Version(1, minor));
@@ -142,7 +153,7 @@ fn is_read(settings: &Settings, version: Option<Version>, name: &str) -> bool {
             is_old && is_at_least(27) && scaling == Some(true)
         }
         "allocated_pods_state" | "actuated_pods_state" => is_at_least(33) && scaling != Some(false),
-        "dra_manager_state" => match gate("DynamicResourceAllocation") {
+        DRA_MANAGER => match gate("DynamicResourceAllocation") {
             Some(is_on) => is_on,
             None => is_at_least(34),
         },
@@ -161,40 +172,40 @@ fn trouble(settings: &Settings, host: &Host, file: &StateFile) -> Option<Trouble
     match file.name {
         CPU_MANAGER => cpu_trouble(settings, host, &fields),
         MEMORY_MANAGER => memory_trouble(settings, host, &fields),
-        "dra_manager_state" => distrusted(checksum::of_claims(&fields)),
+        DRA_MANAGER => distrusted(checksum::of_claims(&fields)),
         _ => distrusted(checksum::of_pods(&fields)),
     }
 }
 
 fn distrusted(checksum: Checksum) -> Option<Trouble> {
-    let reason = "its checksum does not match its content";
+    let reason = "Its checksum does not match its content";
     (checksum == Checksum::Wrong).then(|| Trouble::Damaged(reason.to_owned()))
 }
 
-/// The file as an object; why the kubelet cannot parse it, without a full stop, where it cannot.
+/// The file as an object, or why the kubelet cannot parse it, without a full stop.
 fn parse(file: &StateFile) -> Result<Value, String> {
     let text = &file.text;
     if text.is_empty() {
-        return Err("it is empty".to_owned());
+        return Err("The file is empty".to_owned());
     }
     if text.starts_with('\0') {
-        return Err("it is filled with NUL bytes".to_owned());
+        return Err("The file is filled with NUL bytes".to_owned());
     }
-    let no_json = |error: String| format!("it is no JSON: {error}");
+    let no_json = |error: String| format!("The file is not valid JSON ({error})");
     if let Some(error) = keep::known_fault(text) {
         return Err(no_json(error.to_owned()));
     }
     let value: Value = serde_json::from_str(text).map_err(|error| no_json(error.to_string()))?;
     let Value::Object(fields) = &value else {
-        return Err("it is JSON, but no object".to_owned());
+        return Err("The file is JSON, but not an object".to_owned());
     };
     // From 1.37 on it is among the `data`.
     let has_policy = policy(&value).is_some() || fields.contains_key("data");
     if !has_policy && matches!(file.name, CPU_MANAGER | MEMORY_MANAGER) {
-        return Err("it names no policy".to_owned());
+        return Err("The file names no policy".to_owned());
     }
     if fields.is_empty() {
-        return Err("it is an empty object".to_owned());
+        return Err("The file contains only an empty object".to_owned());
     }
     Ok(value)
 }
@@ -219,14 +230,17 @@ fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Troub
     }
     let state = state?;
     let Some(default) = Cpus::parse_strictly(&state.default) else {
-        let reason = format!("its defaultCpuSet {:?} is no list of CPUs", state.default);
+        let reason = format!(
+            "Its defaultCpuSet {:?} is not a list of CPUs",
+            state.default
+        );
         return Some(Trouble::Damaged(reason));
     };
     if wanted != "static" {
         return None;
     }
     if default.is_empty() {
-        let why = "its default set of CPUs is empty, though containers have been given some";
+        let why = "Its default set of CPUs is empty, although it assigns CPUs to containers";
         return (!state.entries.is_empty()).then(|| Trouble::Outdated(why.to_owned()));
     }
     let reserved = settings.reserved_cpus.value.as_deref().unwrap_or_default();
@@ -241,12 +255,12 @@ fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Troub
     let outside = reserved.minus(&default);
     if is_strict && outside != reserved {
         return Some(Trouble::Outdated(format!(
-            "strictly reserved CPUs (of {reserved}) are in its default set ({default})"
+            "Its default set of CPUs ({default}) contains strictly reserved CPUs ({reserved})"
         )));
     }
     if !is_strict && !outside.is_empty() {
         return Some(Trouble::Outdated(format!(
-            "not all reserved CPUs ({reserved}) are in its default set ({default})"
+            "Its default set of CPUs ({default}) does not contain all reserved CPUs ({reserved})"
         )));
     }
     let mut known = default;
@@ -258,14 +272,14 @@ fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Troub
         known.extend(&Cpus::parse(assigned));
     }
     let online = host.node.online_cpus.as_ref()?;
-    let usable = if is_strict {
-        online.minus(&reserved)
+    let (usable, state_now) = if is_strict {
+        (online.minus(&reserved), "online and not reserved")
     } else {
-        online.clone()
+        (online.clone(), "online")
     };
     (known != usable).then(|| {
         Trouble::Outdated(format!(
-            "it is about the CPUs {known}, and {usable} are online"
+            "The file lists the CPUs {known}, but the CPUs {usable} are {state_now}"
         ))
     })
 }
@@ -296,14 +310,14 @@ fn memory_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Tr
     let is = &host.node.memory;
     if !state.nodes.keys().eq(is.keys()) {
         return Some(Trouble::Outdated(
-            "its NUMA nodes are not those of this machine".to_owned(),
+            "Its NUMA nodes are not those of this machine".to_owned(),
         ));
     }
     for (number, node) in &state.nodes {
         let (was, is) = (node.memory.get("memory")?.total, is.get(number)?);
         if was != *is {
             return Some(Trouble::Outdated(format!(
-                "it gives NUMA node {number} {was} bytes of memory, and it has {is}"
+                "The file records {was} bytes of memory for NUMA node {number}, which has {is} bytes"
             )));
         }
     }
@@ -319,58 +333,69 @@ fn unusable(
     containers_live: bool,
 ) -> Option<Finding> {
     let (fault, evidence, sentence) = match trouble {
-        Trouble::Damaged(reason) => (
-            &CHECKPOINT_DAMAGED,
-            reason,
-            "the kubelet dies of it (\"could not restore state from checkpoint\") before it looks \
-             at cgroups",
-        ),
-        Trouble::Outdated(difference) if file.name == MEMORY_MANAGER => (
-            &CHECKPOINT_OUTDATED,
-            difference,
-            "the kubelet dies of it (\"the expected machine state is different from the real \
-             one\") before it looks at cgroups",
-        ),
-        Trouble::Outdated(difference) => (
-            &CHECKPOINT_OUTDATED,
-            difference,
-            "the kubelet dies of it (\"current set of available CPUs … doesn't match with CPUs \
-             in state\", \"not all reserved cpus … are present\") before it looks at cgroups",
-        ),
+        Trouble::Damaged(reason) => {
+            let sentence = match file.name {
+                CPU_MANAGER | MEMORY_MANAGER => {
+                    "The kubelet does not start (\"could not restore state from checkpoint\")"
+                }
+                DRA_MANAGER => "The kubelet does not start (\"checkpoint is corrupted\")",
+                _ => "The kubelet panics when it reads the file",
+            };
+            (&CHECKPOINT_DAMAGED, reason, sentence)
+        }
+        Trouble::Outdated(difference) => {
+            let sentence = if file.name == MEMORY_MANAGER {
+                "The kubelet does not start (\"the expected machine state is different from the \
+                 real one\")"
+            } else {
+                "The kubelet rejects the file and does not start"
+            };
+            (&CHECKPOINT_OUTDATED, difference, sentence)
+        }
         Trouble::OtherPolicy(_) => return None,
     };
     let impact = if is_read(settings, host.version, file.name) {
         Impact::fatal(sentence)
     } else {
-        Impact::notice("this version of the kubelet does not read it")
+        Impact::notice("This version of the kubelet does not read the file")
     };
-    let path = file.path.display();
-    let remedy = if terms.occasion != Occasion::PreStart {
-        Remedy::tell(format!(
-            "the start of the kubelet's service sets it aside once no container runs; by hand: rm \
-             {path}"
-        ))
-    } else if containers_live {
-        Remedy::tell(format!(
-            "containers are running whose resources it records: drain the node, stop them, then rm \
-             {path}"
-        ))
-    } else {
+    let remedy = if containers_live {
+        remove(
+            file,
+            "Containers are running, and the file records what they use. Drain the node, then stop \
+             MicroK8s with its containers and remove the file",
+        )
+    } else if terms.occasion == Occasion::PreStart {
         Remedy::Steps(vec![Step::SetAside {
             file: file.path.clone(),
             boot_id: host.boot.id.clone(),
         }])
+    } else {
+        Remedy::run(
+            "Restart kubelite. Before it starts, kubepods-repair sets the file aside",
+            [MICROK8S.restart()],
+        )
     };
     let location = Location::File(file.path.clone());
     Some(fault.finding(impact, location, evidence, remedy))
 }
 
-/// Whether a container lives: below kubepods, of this driver or the other, or with its group
+/// Whether a container lives: below kubepods, of this driver or the other, or with its cgroup
 /// elsewhere.
 fn containers_live(host: &Host, learned: &Learned) -> bool {
     let of_tree = host.tree.as_ref().and_then(|tree| tree.other.as_ref());
     let of_v1 = host.v1.as_ref().and_then(|v1| v1.other.as_ref());
     learned.containers_run || of_tree.or(of_v1).is_some_and(|other| other.populated)
+}
+
+/// `microk8s stop` also stops the containers (MicroK8s' `microk8s-stop.wrapper`).
+fn remove(file: &StateFile, words: &str) -> Remedy {
+    let commands = [
+        "microk8s stop".to_owned(),
+        format!("rm {}", file.path.display()),
+        "microk8s start".to_owned(),
+    ];
+    Remedy::run(words, commands)
 }
 
 fn differs(settings: &Settings, file: &StateFile, written: &str) -> Option<Finding> {
@@ -380,14 +405,15 @@ fn differs(settings: &Settings, file: &StateFile, written: &str) -> Option<Findi
         _ => return None,
     };
     let evidence = format!(
-        "it was written under the policy {written:?}, and the kubelet is told {:?} ({})",
+        "The file was written under the policy {written:?}, but the kubelet is set to {:?} ({})",
         wanted.value, wanted.origin
     );
-    let impact = Impact::fatal("the kubelet refuses a state of another policy and does not start");
-    let remedy = Remedy::tell(format!(
-        "drain the node, stop its containers, then rm {}",
-        file.path.display()
-    ));
+    let impact = Impact::fatal("The kubelet does not start with the state of another policy");
+    let remedy = remove(
+        file,
+        "The file records what running containers use. Drain the node, then stop MicroK8s with its \
+         containers and remove the file",
+    );
     let location = Location::File(file.path.clone());
     Some(CHECKPOINT_DIFFERS.finding(impact, location, evidence, remedy))
 }
@@ -422,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_whole_or_damaged_at_every_length() {
+    fn a_file_that_is_cut_anywhere_is_damaged() {
         for (name, text) in HEALTHY {
             assert!(policy_of(name, text).is_ok(), "{text}");
             for length in 0..text.len() {
@@ -433,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn what_parses_and_still_kills_the_kubelet() {
+    fn content_that_parses_but_that_the_kubelet_rejects() {
         for text in [
             "{}",
             "null",
@@ -449,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capture_keeps_what_is_wrong_and_not_what_it_is_wrong_in() {
+    fn a_capture_keeps_the_error_but_not_the_content() {
         for text in [
             "SECRET",
             "{\"policyName\":\"SECRET",

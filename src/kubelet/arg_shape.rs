@@ -25,11 +25,11 @@ pub enum Shape<'a> {
     Empty,
     /// `--`, which ends the flags.
     End,
-    /// `--name` or `--name=value`: the name as it stands, and what stands behind `=`.
+    /// `--name` or `--name=value`: the name as written, and what follows `=`.
     Long(&'a str, Option<&'a str>),
-    /// `-v`, `-v4` or `-v=4`: the letter, and all that stands behind it.
+    /// `-v`, `-v4` or `-v=4`: the letter, and all that follows it.
     Short(char, &'a str),
-    /// `---` or `--=`, and all that stands behind it.
+    /// `---` or `--=`, and all that follows it.
     BadSyntax(&'static str, &'a str),
     /// `-`
     Dash,

@@ -1,14 +1,14 @@
 //! MicroK8s' args files, read as kubelite reads them.
 //!
 //! Rests on MicroK8s' `pkg/k8s/lite` (unchanged from 1.27 to 1.36): each line is trimmed and passed
-//! over when it is empty or begins with `#`; every quote, double or single, is taken out; the rest
+//! over when it is empty or begins with `#`; every quote, double or single, is removed; the rest
 //! is split at single spaces, and each part goes through Go's `os.ExpandEnv`. So there are no
 //! comments behind an argument, tabs do not separate, and quotes group nothing.
 
 use crate::kubelet::arg_shape::{Reading, Shape, normal};
 use crate::root::keep::{BLANK, is_name};
 
-/// One argument, and where it stands in the file.
+/// One argument, and where it is in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arg {
     /// After expansion.
@@ -77,11 +77,11 @@ enum Next {
     Any,
     /// The value of a flag that is read.
     Value,
-    /// A stray word whatever it looks like: it stands behind `--`.
+    /// A stray word, whatever it looks like, since it follows `--`.
     Word,
 }
 
-/// One argument, as it stands in the file (`part`) and as it is after expansion (`arg`).
+/// One argument, as written in the file (`part`) and after expansion (`arg`).
 fn keep_part(
     part: &str,
     arg: &str,
@@ -97,7 +97,7 @@ fn keep_part(
         Shape::Empty if part.is_empty() => String::new(),
         Shape::Empty => "\"\"".to_owned(),
         _ if matches!(next, Next::Word) => BLANK.to_owned(),
-        // Another flag in a value's place is no value that anybody meant, and may hold a secret.
+        // Another flag in the place of a value is a mistake, and may hold a secret.
         Shape::Long(name, value) => match (reading(&normal(name)), value) {
             (Some(Reading::Valued), None) => {
                 if !is_value {
@@ -136,8 +136,8 @@ fn blank(part: &str) -> String {
     }
 }
 
-/// Go's `os.Expand`: `$name` and `${name}`; what is not a name after `$` is kept or eaten exactly
-/// as there. Second, the last variable that `variables` does not know.
+/// Go's `os.Expand`: `$name` and `${name}`; what is not a name after `$` is kept or dropped exactly
+/// as Go does it. Also returns the last variable that `variables` does not know.
 fn expand(part: &str, variables: &dyn Fn(&str) -> Option<String>) -> (String, Option<String>) {
     let mut expanded = String::with_capacity(part.len());
     let mut unknown = None;

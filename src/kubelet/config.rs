@@ -39,8 +39,8 @@ pub fn read(
     let Some(folder) = dropins else {
         return Ok(settings);
     };
-    // On its way to the drop-ins an empty list is left out (`omitempty`), and what is left out gets
-    // its default.
+    // When the kubelet merges drop-ins, it omits an empty list (`omitempty`), so that the list gets
+    // its default again.
     if settings.enforced.value.is_empty() {
         settings.enforced = Settings::default().enforced;
     }
@@ -55,14 +55,12 @@ pub fn read(
 
 /// The fields of the file at `path`, by name.
 fn parse(path: &Path, content: &[u8]) -> Result<BTreeMap<String, Node>, SettingsError> {
-    let refused = |reason: &str| {
-        let message = format!("{}: {reason}", path.display());
-        Err(SettingsError::invalid(ErrorKind::Refused, path, message))
-    };
+    let kind = ErrorKind::Refused;
     let Some(text) = valid_text(content) else {
-        return refused("it is no text (NUL bytes, or not UTF-8), as a power cut may leave it");
+        let path = path.to_owned();
+        return Err(SettingsError::NotText { path, kind });
     };
-    let document = yaml::parse(text).map_err(|error| error.in_file(path, ": "))?;
+    let document = yaml::parse(text).map_err(|error| error.in_file(path))?;
     if let Value::Map(fields) = &*document.value {
         let is = |(key, expected): (&str, &str)| {
             let value = fields.get(key).map(|node| &*node.value);
@@ -72,10 +70,11 @@ fn parse(path: &Path, content: &[u8]) -> Result<BTreeMap<String, Node>, Settings
             return Ok(fields.clone());
         }
     }
-    refused(&format!(
-        "apiVersion {} and kind {} are not both there, and the kubelet refuses it",
+    let reason = format!(
+        "apiVersion must be {} and kind must be {}",
         API_VERSION.1, KIND.1
-    ))
+    );
+    Err(SettingsError::invalid(kind, path, reason))
 }
 
 /// Lays the fields of a file over the settings.
@@ -197,8 +196,8 @@ mod tests {
         for (body, words) in [
             (
                 "cgroupRoot: 5",
-                "line 3: cgroupRoot is the number 5, and the kubelet takes text there; quotes make \
-                 it text",
+                "line 3: cgroupRoot is the number 5, but the kubelet expects a string (put it in \
+                 quotes)",
             ),
             (
                 "\ncgroupRoot: 0x1f",
@@ -221,7 +220,7 @@ mod tests {
             ("reservedSystemCPUs: 0", "is the number 0,"),
             (
                 "enforceNodeAllocatable: pods",
-                "is the text \"pods\", and the kubelet takes a list of texts there",
+                "is the string \"pods\", but the kubelet expects a list of strings",
             ),
             (
                 "enforceNodeAllocatable:\n- pods\n- 5",
@@ -229,7 +228,7 @@ mod tests {
             ),
             (
                 "kubeReserved: 5",
-                "is the number 5, and the kubelet takes a map there",
+                "is the number 5, but the kubelet expects a map",
             ),
             (
                 "kubeReserved:\n  cpu: 1",
@@ -237,15 +236,12 @@ mod tests {
             ),
             (
                 "featureGates: {A: \"true\"}",
-                "a boolean stands without quotes",
+                "a boolean (remove the quotes)",
             ),
-            (
-                "cgroupsPerQOS: \"false\"",
-                "a boolean stands without quotes",
-            ),
+            ("cgroupsPerQOS: \"false\"", "a boolean (remove the quotes)"),
             (
                 "failCgroupV1: 'no'",
-                "line 3: failCgroupV1 is the text \"no\"",
+                "line 3: failCgroupV1 is the string \"no\"",
             ),
             ("other: .inf", "line 3: .inf"),
         ] {
@@ -253,7 +249,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Refused, "{body}");
             let text = error.to_string();
             assert!(
-                text.starts_with("/0: line ") && text.contains(words),
+                text.starts_with("/0, line ") && text.contains(words),
                 "{text}"
             );
             for word in ["Option", "struct", "String", "expected", "deserialize"] {
@@ -328,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_and_bulk_end_soon() {
+    fn hostile_files_are_parsed_or_refused_in_time() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let row = vec![format!("*a{}", level - 1); 10].join(", ");

@@ -43,12 +43,12 @@ pub struct Containerd {
     pub driver: Driver,
     /// The file that sets it, or leaves the default.
     pub path: PathBuf,
-    /// Whether only a containerd 2 reads this file, which answers a kubelet that asks. Any
-    /// containerd reads a file of an older format, so that it tells nothing.
+    /// Whether only containerd 2 reads this file. containerd 2 answers a kubelet that asks for the
+    /// driver. Any containerd reads a file of an older format, so this is false for it.
     pub is_second: bool,
 }
 
-/// A configuration that is there.
+/// A configuration file that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFile {
     /// As [`Containerd::path`].
@@ -76,7 +76,7 @@ impl ConfigFile {
 /// The driver by the first of `candidates` that exists; `None` where none does.
 ///
 /// # Errors
-/// When that file cannot be read or is no TOML.
+/// When that file cannot be read or is not valid TOML.
 pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<ConfigFile>, SettingsError> {
     // The kubelet itself does not read these files, and so refuses nothing.
     let kind = ErrorKind::Unknown;
@@ -84,7 +84,7 @@ pub fn read(root: &Root, candidates: &[PathBuf]) -> Result<Option<ConfigFile>, S
     for path in candidates {
         let text = root.keeping(&text(keep::keep)).read_if_there(path);
         if let Some(text) = text.map_err(unreadable)? {
-            let table = parse(&text).map_err(|error| error.in_file(path, ", "))?;
+            let table = parse(&text).map_err(|error| error.in_file(path))?;
             return Ok(Some(ConfigFile {
                 path: path.clone(),
                 is_second: version(&table) >= FORMAT_OF_SECOND,
@@ -140,13 +140,12 @@ fn driver(path: &Path, table: &Table) -> Result<Option<Driver>, SettingsError> {
         }
         Some(other) => {
             let name = other.as_str().unwrap_or(other.type_str());
-            let message = format!(
-                "{}: default_runtime_name {name:?} names no runtime of this file; containerd then \
-                 runs without its CRI plugin, and the kubelet finds no runtime (\"no \
-                 corresponding runtime configured in `containerd.runtimes`\")",
-                path.display()
+            let reason = format!(
+                "default_runtime_name is {name:?}, but this file configures no such runtime, so \
+                 containerd runs without its CRI plugin (\"no corresponding runtime configured in \
+                 `containerd.runtimes`\")"
             );
-            return Err(SettingsError::invalid(ErrorKind::Refused, path, message));
+            return Err(SettingsError::invalid(ErrorKind::Refused, path, reason));
         }
     };
     let mut names = BTreeSet::from([USUAL_RUNTIME]);
@@ -198,7 +197,7 @@ fn driver_of(name: &str, runtime: Option<&toml::Value>) -> Option<Driver> {
 mod tests {
     use super::*;
 
-    /// What a configuration comes to. In it `[C]` is short for the plugin's table, `[R.x]` for the
+    /// The driver that a configuration sets. In it `[C]` is short for the plugin's table, `[R.x]` for the
     /// table of a runtime.
     fn answer(plugin: &str, text: &str) -> Result<Option<Driver>, SettingsError> {
         let containerd = format!("[plugins.\"{plugin}\".containerd");

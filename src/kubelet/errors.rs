@@ -1,6 +1,7 @@
-//! Why the kubelet's settings cannot be used. Where one of these errors stands, nothing is guessed
-//! and nothing touched.
+//! Why the kubelet's settings cannot be used. After one of these errors nothing is guessed and
+//! nothing is changed.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -14,8 +15,8 @@ use crate::root::keep::{fault, known_fault};
 pub enum ErrorKind {
     /// The kubelet itself refuses them: it does not start.
     Refused,
-    /// This program cannot read them or does not know what they come to. So it does not know
-    /// either whether the kubelet starts.
+    /// This program cannot read them, or cannot tell what they amount to. So it cannot tell either
+    /// whether the kubelet starts.
     Unknown,
 }
 
@@ -25,19 +26,20 @@ pub enum ErrorKind {
 pub struct LineError {
     /// Counted from 1.
     pub line: usize,
-    /// One sentence, without any value that may be a secret.
+    /// What is wrong, without a full stop and without any value that may be a secret. It follows a
+    /// colon, so it begins in lower case.
     pub reason: String,
     /// What it means for the kubelet's start.
     pub kind: ErrorKind,
 }
 
 impl LineError {
-    /// The kubelet refuses what stands in this line.
+    /// The kubelet refuses this line.
     pub(super) fn refused(line: usize, reason: impl Into<String>) -> Self {
         Self::new(ErrorKind::Refused, line, reason.into())
     }
 
-    /// What this line comes to cannot be known here.
+    /// What this line amounts to cannot be known here.
     pub(super) fn unknown(line: usize, reason: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unknown, line, reason.into())
     }
@@ -66,18 +68,40 @@ impl LineError {
         })
     }
 
-    /// The same with the file before it; `separator` stands between the two.
-    pub(super) fn in_file(&self, path: &Path, separator: &str) -> SettingsError {
-        let message = format!("{}{separator}{self}", path.display());
-        SettingsError::invalid(self.kind, path, message)
+    /// The same error with the file that the line is in.
+    pub(super) fn in_file(&self, path: &Path) -> SettingsError {
+        SettingsError::Invalid {
+            path: path.to_owned(),
+            place: Some(Place::Line(self.line)),
+            reason: self.reason.clone(),
+            kind: self.kind,
+        }
     }
 }
 
-/// Why the settings are not known.
+/// Where in a file something is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The number of a line, counted from 1.
+    Line(usize),
+    /// The key of a setting.
+    Key(&'static str),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Key(key) => f.write_str(key),
+        }
+    }
+}
+
+/// Why the settings are not known. The words are a sentence without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// A file, folder or link that must be read cannot be.
-    #[error("{error}")]
+    #[error("{}", unread(error))]
     Read {
         /// The kernel's answer.
         error: ReadError,
@@ -85,20 +109,33 @@ pub enum SettingsError {
         kind: ErrorKind,
     },
     /// Something in a file is wrong, or cannot be followed.
-    #[error("{message}")]
+    #[error("{}: {reason}", location(path, place.as_ref()))]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Where in it, and what is wrong: the path is part of this.
-        message: String,
+        /// Where in it, if that is known.
+        place: Option<Place>,
+        /// What is wrong, as [`LineError::reason`].
+        reason: String,
+        /// What it means for the kubelet's start.
+        kind: ErrorKind,
+    },
+    /// A file holds what no text file holds.
+    #[error(
+        "{} contains NUL bytes or is not valid UTF-8, as a power cut can leave it",
+        path.display()
+    )]
+    NotText {
+        /// The file.
+        path: PathBuf,
         /// What it means for the kubelet's start.
         kind: ErrorKind,
     },
     /// The kubelet asks its container runtime for the driver, and that runtime is not MicroK8s'
     /// own.
     #[error(
-        "{endpoint} ({origin}) is not the socket of MicroK8s' own containerd, and the kubelet asks \
-         what listens there for the cgroup driver"
+        "The kubelet asks the container runtime at {endpoint} ({origin}) for the cgroup driver. \
+         This is not the socket of MicroK8s' own containerd, so the driver is not known"
     )]
     RuntimeUnknown {
         /// The runtime's socket.
@@ -110,8 +147,9 @@ pub enum SettingsError {
     },
     /// Whether the kubelet asks containerd for its driver depends on a version that is not known.
     #[error(
-        "{path} sets the {containerd} driver and the kubelet's own settings {kubelet}: which one \
-         counts depends on the kubelet's version, and that cannot be read from the snap"
+        "{path} sets the cgroup driver {containerd}, but the kubelet's own settings say \
+         {kubelet}. Which one counts depends on the kubelet's version, which cannot be read from \
+         the snap"
     )]
     VersionUnknown {
         /// containerd's configuration.
@@ -124,18 +162,36 @@ pub enum SettingsError {
 }
 
 impl SettingsError {
-    pub(super) fn invalid(kind: ErrorKind, path: &Path, message: String) -> Self {
+    /// Something is wrong in a file, not in one of its lines.
+    pub(super) fn invalid(kind: ErrorKind, path: &Path, reason: impl Into<String>) -> Self {
         Self::Invalid {
             path: path.to_owned(),
-            message,
+            place: None,
+            reason: reason.into(),
             kind,
+        }
+    }
+
+    /// The kubelet refuses the setting that comes from here.
+    pub(super) fn refused_at(origin: &Origin, reason: String) -> Self {
+        Self::Invalid {
+            path: origin.file().unwrap_or(Path::new("/")).to_owned(),
+            place: match origin {
+                Origin::Args(_, line) => Some(Place::Line(*line)),
+                Origin::Config(_, key) => Some(Place::Key(key)),
+                Origin::Default | Origin::Containerd(_) => None,
+            },
+            reason,
+            kind: ErrorKind::Refused,
         }
     }
 
     /// What it means for the kubelet's start.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Read { kind, .. } | Self::Invalid { kind, .. } => *kind,
+            Self::Read { kind, .. } | Self::Invalid { kind, .. } | Self::NotText { kind, .. } => {
+                *kind
+            }
             Self::RuntimeUnknown { .. } | Self::VersionUnknown { .. } => ErrorKind::Unknown,
         }
     }
@@ -145,6 +201,7 @@ impl SettingsError {
         match self {
             Self::Read { error, .. } => error.path.clone(),
             Self::Invalid { path, .. }
+            | Self::NotText { path, .. }
             | Self::RuntimeUnknown { path, .. }
             | Self::VersionUnknown { path, .. } => path.clone(),
         }
@@ -160,8 +217,29 @@ impl SettingsError {
     }
 }
 
-/// For the files of the kubelet's own: one that does not exist or is no file, the kubelet cannot
-/// read either.
+/// `PATH`, `PATH, line 3` or `PATH, cgroupRoot`.
+fn location(path: &Path, place: Option<&Place>) -> String {
+    let path = path.display();
+    place.map_or_else(|| path.to_string(), |place| format!("{path}, {place}"))
+}
+
+/// What a failed read says, as a sentence.
+fn unread(error: &ReadError) -> String {
+    let ReadError {
+        operation,
+        path,
+        errno,
+    } = error;
+    let path = path.display();
+    match errno {
+        Errno::ENOENT => format!("{path} does not exist"),
+        Errno::EISDIR => format!("{path} is a directory, not a file"),
+        _ => format!("kubepods-repair cannot {operation} {path}: {errno}"),
+    }
+}
+
+/// For the kubelet's own files: if one does not exist or is not a file, the kubelet cannot read it
+/// either.
 impl From<ReadError> for SettingsError {
     fn from(error: ReadError) -> Self {
         let kind = match error.errno {

@@ -1,4 +1,4 @@
-//! What the values of the kubelet's flags come to.
+//! What the values of the kubelet's flags amount to.
 //!
 //! Rests on `cmd/kubelet/app/options` for the flags, and for their types on spf13/pflag and on
 //! `k8s.io/component-base/cli/flag` (`MapStringString`, `MapStringBool`). Of a scalar the last flag
@@ -76,7 +76,7 @@ impl Settings {
     }
 }
 
-/// What the flag holds, if that is anything.
+/// The value of the flag, unless it is empty.
 fn given(flag: &Flag) -> Option<String> {
     Some(flag.as_written()).filter(|text| !text.is_empty())
 }
@@ -96,7 +96,7 @@ fn group(flag: &Flag) -> Result<CgroupPath, LineError> {
     CgroupPath::parse(path).ok_or_else(|| flag.unknown(error()))
 }
 
-/// To the kubelet an empty name means that there is no such group.
+/// For the kubelet an empty name means that there is no such cgroup.
 fn reserved(flag: &Flag) -> Result<Option<CgroupPath>, LineError> {
     if flag.text()?.is_empty() {
         return Ok(None);
@@ -123,8 +123,8 @@ fn merge(
     Ok(())
 }
 
-/// `cpu=100m,memory=1Gi`. Here only matters whether anything is reserved, so a value that only the
-/// service knows stands for something.
+/// `cpu=100m,memory=1Gi`. It only matters here whether anything is reserved, so a value that only
+/// the service knows counts as a reservation.
 fn reserve(
     resources: &mut BTreeMap<String, Sourced<String>>,
     flag: &Flag,
@@ -139,7 +139,7 @@ fn reserve(
 }
 
 impl Flag {
-    /// The value; empty for a flag that stands alone.
+    /// The value; empty for a flag without a value.
     ///
     /// # Errors
     /// When a variable in it is not known.
@@ -150,7 +150,7 @@ impl Flag {
         }
     }
 
-    /// The value, or the variable that stands in its place.
+    /// The value, or the variable in its place.
     pub(super) fn as_written(&self) -> String {
         match &self.unknown_variable {
             Some(variable) => format!("${variable}"),
@@ -158,7 +158,7 @@ impl Flag {
         }
     }
 
-    /// The value of a boolean flag; one that stands alone is true.
+    /// The value of a boolean flag; without a value it is true.
     ///
     /// # Errors
     /// For anything that Go does not know as a boolean.
@@ -179,7 +179,7 @@ impl Flag {
         for piece in value.split(',').filter(|piece| !piece.is_empty()) {
             let Some((name, value)) = piece.split_once('=') else {
                 return Err(self.refused(format!(
-                    "--{}: {piece:?} is no pair name=value, and the kubelet refuses it",
+                    "--{}: {piece:?} is not of the form name=value",
                     self.name
                 )));
             };
@@ -204,7 +204,7 @@ impl Flag {
     }
 }
 
-const NO_BOOLEAN: &str = "is neither true nor false, and the kubelet refuses it";
+const NO_BOOLEAN: &str = "is neither true nor false";
 
 /// Go's `strconv.ParseBool`.
 pub fn parse_bool(text: &str) -> Option<bool> {
@@ -215,9 +215,9 @@ pub fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// Why the value of a flag is not known that holds a variable of the service's.
+/// Why the value of a flag is not known: it contains a variable of the service's environment.
 pub(super) fn unknown_variable(flag: &str, variable: &str) -> String {
-    format!("--{flag} holds ${variable}, whose value only the running service knows")
+    format!("--{flag} contains ${variable}, whose value only the running service knows")
 }
 
 #[cfg(test)]
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_knows_what_was_overruled() {
+    fn an_overruled_value_is_remembered() {
         let read = settings("--cgroup-root=/a\n--cgroup-root /b\n--cgroup-root=/b")
             .unwrap_or_default()
             .cgroup_root;
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_guessed() {
+    fn invalid_and_unknown_values_are_errors() {
         for file in [
             "--cgroup-driver=docker",
             "--cgroup-root=$HOME",
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn booleans_are_go_s() {
+    fn booleans_follow_the_rules_of_go() {
         let value = |text: &str| {
             let flags = flags::parse(&args::parse(text, &|_| None)).unwrap_or_default();
             flags.first().and_then(|flag| flag.boolean().ok())

@@ -1,7 +1,7 @@
 //! A command line, read as the kubelet's flag library reads it.
 //!
-//! Rests on `parseArgs` in `flag.go` of spf13/pflag. arg_shape.rs has the look of an argument,
-//! flag_values.rs what the values come to.
+//! Rests on `parseArgs` in `flag.go` of spf13/pflag. arg_shape.rs says what an argument looks like,
+//! flag_values.rs what the values amount to.
 
 use crate::kubelet::arg_shape::{Reading, Shape, normal};
 use crate::kubelet::args::Arg;
@@ -15,9 +15,9 @@ pub type FlagError = LineError;
 pub struct Flag {
     /// Without dashes, `_` turned into `-`.
     pub name: String,
-    /// `None` for a flag that stands alone (a boolean).
+    /// `None` for a flag without a value (a boolean).
     pub value: Option<String>,
-    /// The line it stands in, counted from 1.
+    /// The line that it is in, counted from 1.
     pub line: usize,
     /// A variable in the value that only the running service knows.
     pub unknown_variable: Option<String>,
@@ -67,11 +67,13 @@ pub fn reading(name: &str) -> Option<Reading> {
 /// argument: they do here unless that begins with a dash.
 ///
 /// # Errors
-/// What every kubelet refuses: arguments that are no flags, bad syntax, a missing value.
+/// What every kubelet refuses: arguments that are not flags, bad syntax, a missing value.
 pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, LineError> {
     let mut flags = Vec::new();
     let mut args = args.iter().peekable();
+    let mut switch: Option<String> = None;
     while let Some(arg) = args.next() {
+        let before = switch.take();
         let (name, value) = match Shape::of(&arg.text) {
             Shape::Long(name, value) => (name, value),
             // None of these matters here.
@@ -81,11 +83,11 @@ pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, LineError> {
                 }
                 continue;
             }
-            Shape::End => return args.next().map_or(Ok(flags), |next| Err(stray(next))),
-            Shape::Empty | Shape::Dash | Shape::Word => return Err(stray(arg)),
+            Shape::End => return args.next().map_or(Ok(flags), |next| Err(behind_end(next))),
+            Shape::Empty | Shape::Dash | Shape::Word => return Err(stray(arg, before)),
             Shape::BadSyntax(begin, _) => {
                 let reason = format!(
-                    "argument {} begins with {begin}, and the kubelet refuses it: bad flag syntax",
+                    "argument {} begins with {begin}, which is not a valid flag",
                     arg.number
                 );
                 return Err(LineError::refused(arg.line, reason));
@@ -105,10 +107,11 @@ pub fn parse(args: &[Arg]) -> Result<Vec<Flag>, LineError> {
                 flag.value = Some(next.text.clone());
                 flag.unknown_variable = next.unknown_variable.clone().or(flag.unknown_variable);
             } else if swallows_any {
-                return Err(flag.refused(format!(
-                    "--{name} needs an argument, and the kubelet refuses to start without it"
-                )));
+                return Err(flag.refused(format!("--{name} has no value")));
             }
+        }
+        if reading == Some(Reading::Switch) && value.is_none() {
+            switch = Some(flag.name.clone());
         }
         flags.push(flag);
     }
@@ -125,19 +128,32 @@ impl Flag {
     }
 }
 
-/// The argument itself may be part of a password with a blank in it, so the error tells only where
-/// it stands.
-fn stray(arg: &Arg) -> LineError {
+/// An argument that belongs to no flag, and the boolean flag right before it. The argument itself
+/// may be part of a password with a space in it, so the error says only where it is.
+fn stray(arg: &Arg, switch: Option<String>) -> LineError {
     let reason = if arg.text.is_empty() {
-        "an empty argument (two blanks in a row, or quotes around nothing), which the kubelet \
-         refuses"
-            .to_owned()
+        "there is an empty argument (two spaces in a row, or empty quotes)".to_owned()
+    } else if let Some(switch) = switch {
+        format!(
+            "argument {} follows --{switch}, which takes a value only after an equals sign \
+             (--{switch}=false)",
+            arg.number
+        )
     } else {
         format!(
-            "argument {} belongs to no flag, and the kubelet refuses it as an unknown command",
+            "argument {} does not belong to a flag (quotes do not group words in this file, and a \
+             comment needs a line of its own)",
             arg.number
         )
     };
+    LineError::refused(arg.line, reason)
+}
+
+fn behind_end(arg: &Arg) -> LineError {
+    let reason = format!(
+        "argument {} follows \"--\", which ends the flags",
+        arg.number
+    );
     LineError::refused(arg.line, reason)
 }
 

@@ -23,8 +23,8 @@ const KUBEPODS: &str = "kubepods";
 /// The two QoS classes with a group of their own; guaranteed pods live directly in kubepods.
 const QOS_CLASSES: [&str; 2] = ["burstable", "besteffort"];
 
-/// Where this program puts processes that must not be in kubepods: beside it, or, of slices,
-/// outside of what is systemd's.
+/// Where this program moves processes that must not be in kubepods: beside it, or, with slices,
+/// outside of systemd's cgroups.
 const STRAYS: &str = "kubepods-strays";
 
 const SLICE: &str = ".slice";
@@ -114,8 +114,8 @@ impl Layout {
         groups
     }
 
-    /// The uid of the pod whose group has this name inside `parent`, which may be empty; `None`
-    /// where it is no pod's.
+    /// The uid of the pod whose group has this name inside `parent`, which may be empty; `None` for
+    /// a group that is not a pod's.
     pub fn pod_uid(&self, parent: &CgroupPath, name: &OsStr) -> Option<OsString> {
         let name = name.as_bytes();
         if self.driver == Driver::Cgroupfs {
@@ -158,8 +158,8 @@ pub fn needed(offered: &Controllers) -> Controllers {
     VALIDATED.into_iter().collect::<Controllers>().and(offered)
 }
 
-/// What pods are the worse for when the kernel does not offer it (a kernel without huge pages is no
-/// fault).
+/// The controllers that pods miss when the kernel does not offer them. A kernel without huge pages
+/// is not a fault.
 pub fn desirable() -> Controllers {
     let names = VALIDATED.into_iter();
     names.filter(|name| *name != "hugetlb").collect()

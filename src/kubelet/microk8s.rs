@@ -1,4 +1,4 @@
-//! Where MicroK8s keeps the kubelet's files. All of its names and paths stand in this one table.
+//! Where MicroK8s keeps the kubelet's files. All of its names and paths are in this one table.
 //!
 //! Rests on MicroK8s' `snap/snapcraft.yaml` and snapd's layout: `current` links to the active
 //! revision and is taken away when the snap is disabled; `snap run` sets SNAP, SNAP_DATA and
@@ -34,12 +34,14 @@ pub struct Product {
     pub containerd_socket: &'static str,
     /// The unit that the kubelet is part of.
     pub kubelet_unit: &'static str,
-    /// The unit whose threads may be what the kernel refuses cpuset for, and that may be restarted
-    /// for its sake: nothing is ordered after it, the API server reconnects to it, and its own
-    /// pre-start anchors the controller. (etcd opens no io_uring.)
+    /// The unit whose threads may block cpuset, and that may be restarted to free it: nothing is
+    /// ordered after it, the API server reconnects to it, and its own pre-start anchors the
+    /// controller. (etcd opens no io_uring.)
     pub restartable_unit: &'static str,
     /// The service as its users name it to `snap start`.
     pub kubelet_service: &'static str,
+    /// containerd, as [`Self::kubelet_service`].
+    pub containerd_service: &'static str,
 }
 
 /// MicroK8s from 1.21 on, when it began to put everything into kubelite.
@@ -55,13 +57,14 @@ pub const MICROK8S: Product = Product {
     kubelet_unit: "snap.microk8s.daemon-kubelite.service",
     restartable_unit: "snap.microk8s.daemon-k8s-dqlite.service",
     kubelet_service: "microk8s.daemon-kubelite",
+    containerd_service: "microk8s.daemon-containerd",
 };
 
 /// Where a kubelet without `--container-runtime-endpoint` looks for its runtime
 /// (`v1beta1/defaults.go`).
 pub const DEFAULT_ENDPOINT: &str = "/run/containerd/containerd.sock";
 
-/// Files of which one shows that a containerd of the host's own may listen at that endpoint.
+/// If one of these files exists, the host's own containerd may listen at that endpoint.
 pub const TRACES_OF_DEFAULT_RUNTIME: [&str; 2] = [DEFAULT_ENDPOINT, "/etc/containerd/config.toml"];
 
 /// A version of Kubernetes: major and minor number.
@@ -98,7 +101,7 @@ impl Product {
     /// The active revision; `None` when the snap is not installed or is disabled.
     ///
     /// # Errors
-    /// When the link is there and cannot be read.
+    /// When the link exists but cannot be read.
     pub fn revision(&self, root: &Root) -> Result<Option<String>, ReadError> {
         let target = match root.link(Path::new(self.current)) {
             // A copied tree may hold a folder in the link's place.
@@ -135,6 +138,25 @@ impl Product {
         self.containerd_args.map(|name| data.join(name))
     }
 
+    /// The command that restarts the kubelet. It also starts a kubelet that has failed, which
+    /// `snap restart microk8s` passes over (snapd `wrappers/services.go`, `RestartServices`).
+    pub fn restart(&self) -> String {
+        format!("snap restart {}", self.kubelet_service)
+    }
+
+    /// The command that restarts containerd and the kubelet.
+    pub fn restart_with_containerd(&self) -> String {
+        format!(
+            "snap restart {} {}",
+            self.containerd_service, self.kubelet_service
+        )
+    }
+
+    /// The args file of a kubelet unless `args/kubelite` names another one.
+    pub fn usual_args_file(&self) -> PathBuf {
+        Path::new(self.current).join(self.kubelet_args)
+    }
+
     /// Whether this endpoint of the kubelet's is the socket of MicroK8s' own containerd: a path, or
     /// one behind `unix:` (`k8s.io/cri-client/pkg/util`, `parseEndpoint`).
     pub fn is_own_socket(&self, endpoint: &str) -> bool {
@@ -157,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_of_its_own_containerd() {
+    fn the_socket_of_microk8s_containerd_is_recognised() {
         for own in [
             "/var/snap/microk8s/common/run/containerd.sock",
             "/var//snap/microk8s/common/./run/containerd.sock",

@@ -1,4 +1,4 @@
-//! What the kubelet will demand: where its settings lie, and what they come to.
+//! What the kubelet will demand: where its settings are, and what they amount to.
 //!
 //! Rests on `cmd/kubelet/app/server.go` for the order (defaults, configuration file, drop-ins,
 //! flags) and on MicroK8s for the places.
@@ -58,7 +58,7 @@ pub enum Configured {
 pub fn read(root: &Root) -> Configured {
     let revision = match MICROK8S.revision(root) {
         Ok(Some(revision)) => revision,
-        Ok(None) => return Configured::Inactive(format!("there is no {}", MICROK8S.current)),
+        Ok(None) => return Configured::Inactive(format!("{} does not exist", MICROK8S.current)),
         Err(error) => {
             return Configured::Active {
                 revision: String::new(),
@@ -79,7 +79,8 @@ pub fn read(root: &Root) -> Configured {
             let keep = keep::checked_text(|text| args::keep(text, &variables, &flags::reading));
             match root.keeping(&keep).read_bytes(&args_file) {
                 Err(error) if error.errno == Errno::ENOENT => {
-                    return Configured::Inactive(format!("there is no {}", args_file.display()));
+                    let file = args_file.display();
+                    return Configured::Inactive(format!("{file} does not exist"));
                 }
                 Err(error) => Err(error.into()),
                 Ok(content) => {
@@ -133,7 +134,7 @@ fn args_file_of_kubelite(
         };
         if let Some(variable) = &arg.unknown_variable {
             let reason = flag_values::unknown_variable(MICROK8S.kubelet_args_flag, variable);
-            return Err(LineError::unknown(arg.line, reason).in_file(&path, ", "));
+            return Err(LineError::unknown(arg.line, reason).in_file(&path));
         }
         named = Some(PathBuf::from(value));
     }
@@ -150,19 +151,16 @@ fn read_settings(
 ) -> Result<Settings, SettingsError> {
     let text = match valid_text(content) {
         Some(text) => text,
-        // As an empty one.
+        // It is read like an empty file.
         None if Filling::of(content) == Filling::Zeros => "",
         None => {
-            let message = format!(
-                "{} is no text (NUL bytes, or not UTF-8), as a power cut may leave it: compare it \
-                 with its default in {}/current/default-args/",
-                path.display(),
-                MICROK8S.snap
-            );
-            return Err(SettingsError::invalid(ErrorKind::Unknown, path, message));
+            return Err(SettingsError::NotText {
+                path: path.to_owned(),
+                kind: ErrorKind::Unknown,
+            });
         }
     };
-    let in_file = |error: LineError| error.in_file(path, ", ");
+    let in_file = |error: LineError| error.in_file(path);
     let variables = |name: &str| MICROK8S.variable(name, revision);
     let flags = flags::parse(&args::parse(text, &variables)).map_err(in_file)?;
     let data = MICROK8S.data(revision);
@@ -170,8 +168,10 @@ fn read_settings(
     if let (Some((_, line)), Some(version)) = (&dropins, version)
         && version < DROPINS_WITHOUT_ASKING
     {
-        let reason =
-            format!("--config-dir in a kubelet {version} depends on the service's environment");
+        let reason = format!(
+            "whether kubelet {version} reads --config-dir depends on the environment of its \
+             service, which is not known here"
+        );
         return Err(in_file(LineError::unknown(*line, reason)));
     }
     let config = named_file(&flags, "config", &data).map_err(in_file)?;
@@ -179,9 +179,8 @@ fn read_settings(
     let settings = config::read(root, config.as_deref(), dropins.as_deref())?;
     let settings = settings.with_flags(&flags, path).map_err(in_file)?;
     if let Some((origin, words)) = reservations::refusal(&settings, version) {
-        let message = format!("{origin}: the kubelet refuses this: {words}");
-        let path = origin.file().unwrap_or(Path::new("/"));
-        return Err(SettingsError::invalid(ErrorKind::Refused, path, message));
+        let reason = format!("the kubelet refuses this setting with: {words}");
+        return Err(SettingsError::refused_at(&origin, reason));
     }
     settings.with_runtime(root, revision, version, path)
 }

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_read_whole_and_of_its_own_revision_or_not_at_all() {
+    fn a_file_that_is_cut_or_of_another_revision_is_ignored() {
         let text = render("6364", Version(1, 29));
         assert_eq!(parse(&text, "6364"), Some(Version(1, 29)));
         assert_eq!(parse(&text, "6365"), None);

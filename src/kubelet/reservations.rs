@@ -10,7 +10,7 @@ use crate::kubelet::runtime::{ALWAYS_ASKS, ASKS_RUNTIME};
 use crate::kubelet::setting::Origin;
 use crate::kubelet::settings::Settings;
 
-/// The first kubelet that refuses a key that stands there twice.
+/// The first kubelet that refuses a key that is given twice.
 const REFUSES_DUPLICATES: Version = Version(1, 31);
 
 /// The first kubelet that knows the keys for compressible resources only.
@@ -19,8 +19,8 @@ const KNOWS_COMPRESSIBLE: Version = Version(1, 32);
 /// The first kubelet that refuses an empty `--container-runtime-endpoint`.
 const REFUSES_NO_ENDPOINT: Version = Version(1, 26);
 
-/// The first thing that the kubelet refuses, with the setting and its words. Of a version that is
-/// not known only what every version refuses.
+/// The first setting that the kubelet refuses, and its error. If the version is not known, only
+/// what every version refuses.
 pub(super) fn refusal(settings: &Settings, version: Option<Version>) -> Option<(Origin, String)> {
     let is = |first: Version| version.is_some_and(|version| version >= first);
     locked_gate(settings, is(ALWAYS_ASKS))
@@ -160,7 +160,7 @@ const SUFFIXES: [&str; 16] = [
 ];
 
 /// Whether a quantity is below 0 (`k8s.io/apimachinery/pkg/api/resource`, `parseQuantityString`);
-/// `None` for what is no quantity.
+/// `None` for text that is not a quantity.
 fn is_negative_quantity(text: &str) -> Option<bool> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let suffix = unsigned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_cpus_go_without_groups_and_an_endpoint_is_needed() {
+    fn reserved_cpus_exclude_groups_and_an_endpoint_is_required() {
         assert!(
             words("--reserved-cpus=0\n--kube-reserved-cgroup=/r", 29)
                 .contains("can't use reservedSystemCPUs")

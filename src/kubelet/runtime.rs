@@ -29,7 +29,7 @@ impl Settings {
     /// These settings with the driver that the container runtime tells the kubelet, where it asks.
     ///
     /// # Errors
-    /// When the driver depends on what is not known.
+    /// When the driver depends on something that is not known.
     pub(super) fn with_runtime(
         self,
         root: &Root,
@@ -115,8 +115,8 @@ impl Settings {
         Ok(self)
     }
 
-    /// These settings where nothing is known of the kubelet's runtime: a driver that is set counts,
-    /// since whoever set it knows the runtime.
+    /// These settings with a container runtime of which nothing is known. A driver that is set
+    /// counts, since it was set for this runtime.
     ///
     /// # Errors
     /// When no driver is set and the kubelet asks, or may ask.
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_version_containerd_must_not_contradict() {
+    fn with_an_unknown_version_different_drivers_are_an_error() {
         for is_second in [true, false] {
             let error = Settings::default()
                 .with_containerd(Ok(Some(containerd_says_systemd(is_second))), None)
@@ -218,10 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_of_containerd_is_an_error_only_where_it_decides() {
+    fn an_unknown_containerd_driver_is_an_error_only_where_it_decides() {
         let broken = || {
-            let error =
-                SettingsError::invalid(ErrorKind::Unknown, Path::new("toml"), String::new());
+            let error = SettingsError::invalid(ErrorKind::Unknown, Path::new("toml"), "");
             Ok(Some(ConfigFile {
                 path: PathBuf::from("toml"),
                 is_second: true,
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn another_runtime_is_believed_to_be_as_the_kubelet_is_told() {
+    fn another_runtime_is_assumed_to_use_the_driver_that_is_set() {
         let read = |file: &str, version| {
             let args = Path::new("args/kubelet");
             settings(file).unwrap().with_runtime_unknown(

@@ -13,7 +13,7 @@ pub enum Origin {
     Args(PathBuf, usize),
     /// A configuration file, and the key in it.
     Config(PathBuf, &'static str),
-    /// containerd's configuration file: the runtime tells the kubelet.
+    /// containerd's configuration file: containerd reports the driver to the kubelet.
     Containerd(PathBuf),
 }
 
@@ -111,9 +111,8 @@ impl fmt::Display for Driver {
     }
 }
 
-/// What the words of an error end with, where a setting names another driver.
+/// The end of the error for a setting that names another driver.
 pub(super) const NO_DRIVER: &str = "is neither cgroupfs nor systemd";
 
-/// See [`NO_DRIVER`].
-pub(super) const NO_CGROUP: &str =
-    "is no path of a cgroup that could be made or found as it stands";
+/// The end of the error for a setting with a path such as `/a/../b`.
+pub(super) const NO_CGROUP: &str = "is not a cgroup path that kubepods-repair can use as written";

@@ -63,7 +63,7 @@ pub struct Settings {
     pub cpu_manager_options: BTreeMap<String, Sourced<String>>,
     /// `--memory-manager-policy`.
     pub memory_manager_policy: Sourced<String>,
-    /// `--protect-kernel-defaults`: the kubelet dies of sysctls that differ, and sets none.
+    /// `--protect-kernel-defaults`: the kubelet sets no sysctls, and exits if one differs.
     pub protect_kernel_defaults: Sourced<bool>,
     /// `--fail-swap-on`.
     pub fail_swap_on: Sourced<bool>,
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_follow() {
+    fn groups_follow_from_the_settings() {
         assert_eq!(layout(""), ["/kubepods"]);
         assert_eq!(layout("--cgroup-root=custom/x"), ["/custom/x/kubepods"]);
         let reserved =
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workaround_is_only_whole_without_enforcement() {
+    fn the_workaround_requires_that_nothing_is_enforced() {
         let refused = |file| settings(file).unwrap_or_default().enforces_without_qos();
         assert!(refused("--cgroups-per-qos=false"));
         assert!(!refused(

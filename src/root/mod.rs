@@ -202,10 +202,11 @@ impl Root {
         Ok(bytes)
     }
 
-    /// Keeps a file open that is not read again, see [`MAX_LEFT_OPEN`].
+    /// Keeps a file of this machine open that is not read again, see [`MAX_LEFT_OPEN`]. A captured
+    /// tree may be one of many that a process examines.
     fn leave_open(&self, file: OwnedFd) {
         let mut left_open = self.left_open.borrow_mut();
-        if left_open.len() < MAX_LEFT_OPEN {
+        if self.captured.is_none() && left_open.len() < MAX_LEFT_OPEN {
             left_open.push(file);
         }
     }

@@ -32,7 +32,7 @@ pub(super) const FIELDS: [&str; 17] = [
     "featureGates",
 ];
 
-/// Whether a file is the first word or changes earlier ones.
+/// Whether a file is the first one or changes earlier ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// `--config`
@@ -41,7 +41,7 @@ pub(super) enum Role {
     Dropin,
 }
 
-/// A field that is there, or one value in its list or map.
+/// A field of a file, or one value in its list or map.
 #[derive(Clone, Copy)]
 pub(super) struct Field<'a> {
     pub(super) path: &'a Path,
@@ -78,13 +78,13 @@ impl Field<'_> {
                 self.merge(role, &mut new.system_reservation, Self::text_or_empty)?;
             }
             "featureGates" => self.merge(role, &mut new.feature_gates, Self::boolean_or_false)?,
-            // Not one of FIELDS, of which a test sees that each has an arm here.
+            // Not one of FIELDS. A test checks that each of them has an arm here.
             _ => {}
         }
         Ok(())
     }
 
-    /// Sets the field's value, or the default again: `None` stands for null and for an empty text.
+    /// Sets the field's value, or the default again for `None`, which is null or an empty string.
     fn set<V: PartialEq>(
         &self,
         settings: &mut Settings,
@@ -107,8 +107,7 @@ impl Field<'_> {
         self.set(settings, of, value.map(Some));
     }
 
-    /// A map: in the first file it stands for itself, in a drop-in over the one before, and null
-    /// takes a key away.
+    /// Merges a map into the setting key by key. In a drop-in null removes a key.
     fn merge<V: PartialEq>(
         &self,
         role: Role,
@@ -140,18 +139,18 @@ impl Field<'_> {
 
     fn error(&self, kind: ErrorKind, words: &str) -> SettingsError {
         let (line, reason) = (self.node.line, format!("{} {words}", self.key));
-        LineError { line, reason, kind }.in_file(self.path, ": ")
+        LineError { line, reason, kind }.in_file(self.path)
     }
 
     /// The kubelet's decoder refuses a value of another type.
     fn is_not(&self, expected: &str) -> SettingsError {
         let quotes = match (expected, &*self.node.value) {
-            ("text", Value::Bool(_) | Value::Number(_)) => "; quotes make it text",
-            ("a boolean", Value::Text(_)) => "; a boolean stands without quotes",
+            ("a string", Value::Bool(_) | Value::Number(_)) => " (put it in quotes)",
+            ("a boolean", Value::Text(_)) => " (remove the quotes)",
             _ => "",
         };
         let found = self.node.value.describe();
-        let words = format!("is {found}, and the kubelet takes {expected} there{quotes}");
+        let words = format!("is {found}, but the kubelet expects {expected}{quotes}");
         self.error(ErrorKind::Refused, &words)
     }
 
@@ -171,7 +170,7 @@ impl Field<'_> {
         match &*self.node.value {
             Value::Text(text) => Ok(text.clone()),
             Value::Null => Ok(String::new()),
-            _ => Err(self.is_not("text")),
+            _ => Err(self.is_not("a string")),
         }
     }
 
@@ -183,7 +182,7 @@ impl Field<'_> {
         let items = match &*self.node.value {
             Value::List(items) => items,
             Value::Null => return Ok(None),
-            _ => return Err(self.is_not("a list of texts")),
+            _ => return Err(self.is_not("a list of strings")),
         };
         let texts = items
             .iter()

@@ -8,7 +8,7 @@ use toml::Table;
 use crate::kubelet::errors::LineError;
 use crate::root::keep::known_fault;
 
-/// Where the CRI's part of the configuration stands from version 3 of the file on, and before.
+/// The table with the CRI's part of the configuration, from version 3 of the file on and before.
 pub(super) const RUNTIME_PLUGIN: &str = "io.containerd.cri.v1.runtime";
 pub(super) const GRPC_PLUGIN: &str = "io.containerd.grpc.v1.cri";
 /// The same in version 1.
@@ -36,7 +36,7 @@ pub(super) const SYSTEMD_CGROUP: &str = "SystemdCgroup";
 /// The file as a table.
 ///
 /// # Errors
-/// When it is no TOML, or a capture says that it was none.
+/// When it is not valid TOML, or a capture says that it was not.
 pub(super) fn parse(text: &str) -> Result<Table, LineError> {
     if let Some((line, reason)) = known_fault(text).and_then(|fault| fault.split_once(' ')) {
         return Err(LineError::unknown(line.parse().unwrap_or(1), reason));
@@ -47,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<Table, LineError> {
         // The library quotes a number that is too large, and nothing else.
         let reason = match error.message() {
             number if number.starts_with("invalid type: integer") => {
-                "an integer that does not fit into 64 bits"
+                "this integer does not fit into 64 bits"
             }
             reason => reason,
         };

@@ -1,4 +1,4 @@
-//! What containerd's configuration imports: files that lie over it, and may so change the driver.
+//! What containerd's configuration imports: files that override it, and so may change the driver.
 //!
 //! Rests on `LoadConfigWithPlugins` and `resolveImports` in containerd's
 //! `cmd/containerd/server/config/config.go`.
@@ -16,19 +16,17 @@ use crate::root::keep::text;
 /// How many files imports may lead to.
 const MOST_IMPORTS: usize = 64;
 
-/// An import, and why the driver is not known because of it.
-type Obstacle = (String, &'static str);
+/// Why the driver is not known because of an import: a clause that names the import.
+type Obstacle = String;
 
-/// Follows `imports`, from file to file: what is imported lies over what imports it.
+/// Follows `imports`, from file to file: an imported file overrides the one that imports it.
 ///
 /// # Errors
 /// When an import may change the driver, or cannot be followed.
 pub(super) fn check(root: &Root, path: &Path, table: &Table) -> Result<(), SettingsError> {
-    follow(root, path, table).map_err(|(import, reason)| {
-        let file = path.display();
-        let message =
-            format!("{file}: imports {import:?} {reason}, so that the cgroup driver is not known");
-        SettingsError::invalid(ErrorKind::Unknown, path, message)
+    follow(root, path, table).map_err(|obstacle| {
+        let reason = format!("{obstacle}, so the cgroup driver is not known");
+        SettingsError::invalid(ErrorKind::Unknown, path, reason)
     })
 }
 
@@ -37,19 +35,20 @@ fn follow(root: &Root, path: &Path, table: &Table) -> Result<(), Obstacle> {
     let mut next = 0;
     while let Some(import) = imported.get(next).cloned() {
         next += 1;
-        let error = |reason| Err((import.display().to_string(), reason));
+        let name = import.display().to_string();
+        let error = |reason| Err(obstacle(&name, reason));
         let text = match root.keeping(&text(keep)).read_if_there(&import) {
             Ok(Some(text)) => text,
-            Ok(None) => return error("does not exist, which containerd refuses"),
+            Ok(None) => return error("does not exist"),
             Err(_) => return error("cannot be read"),
         };
         let Ok(table) = parse(&text) else {
-            return error("is no TOML");
+            return error("is not valid TOML");
         };
         let plugins = table.get("plugins");
         let has = |plugin: &&str| plugins.is_some_and(|plugins| plugins.get(*plugin).is_some());
         if [RUNTIME_PLUGIN, GRPC_PLUGIN, SHORT_PLUGIN].iter().any(has) {
-            return error("has settings of its own for the CRI");
+            return error("configures the CRI plugin itself");
         }
         for file in files(root, &import, &table)? {
             if file != path && !imported.contains(&file) {
@@ -57,32 +56,44 @@ fn follow(root: &Root, path: &Path, table: &Table) -> Result<(), Obstacle> {
             }
         }
         if imported.len() > MOST_IMPORTS {
-            return error("leads to too many files");
+            return error("leads to too many other files");
         }
     }
     Ok(())
 }
 
-/// The files that the imports in `table`, which stands in `parent`, come to.
+fn obstacle(import: &str, reason: &str) -> Obstacle {
+    format!("the import {import:?} {reason}")
+}
+
+/// The files that the imports in `table` name; `parent` is the file that holds the table.
 fn files(root: &Root, parent: &Path, table: &Table) -> Result<Vec<PathBuf>, Obstacle> {
     let Some(list) = table.get("imports") else {
         return Ok(Vec::new());
     };
     let Some(list) = list.as_array() else {
-        return Err((list.type_str().to_owned(), "is no list"));
+        let kind = list.type_str();
+        return Err(format!(
+            "the value of imports is of type {kind}, not a list"
+        ));
     };
     let mut found = Vec::new();
     for pattern in list {
         let Some(pattern) = pattern.as_str() else {
-            return Err((pattern.type_str().to_owned(), "is no text"));
+            let kind = pattern.type_str();
+            return Err(format!(
+                "an item of imports is of type {kind}, not a string"
+            ));
         };
-        let error = |reason| (pattern.to_owned(), reason);
-        let full = in_full(parent, pattern).ok_or_else(|| error("cannot be followed"))?;
+        let error = |reason| obstacle(pattern, reason);
+        let full = in_full(parent, pattern)
+            .ok_or_else(|| error("cannot be followed by kubepods-repair"))?;
         if !pattern.contains('*') {
             found.push(full);
             continue;
         }
-        let (folder, name) = split(&full).ok_or_else(|| error("cannot be followed"))?;
+        let (folder, name) =
+            split(&full).ok_or_else(|| error("cannot be followed by kubepods-repair"))?;
         let names = root.names(folder).map_err(|_| error("cannot be listed"))?;
         for file in names.unwrap_or_default() {
             if matches(name, &file.to_string_lossy()) {
@@ -112,7 +123,7 @@ fn split(path: &Path) -> Option<(&Path, &str)> {
     (is_plain && !name.contains(['?', '[', '\\'])).then_some((folder, name))
 }
 
-/// Whether `name` is what `pattern` means, in which a star stands for any text.
+/// Whether `name` is what `pattern` means, in which a star matches any text.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((first, pattern)) = pattern.split_once('*') else {
         return pattern == name;
@@ -135,7 +146,7 @@ mod tests {
     use super::*;
     use crate::kubelet::containerd::read;
 
-    /// What is imported, the files that are there, and whether the driver is known then.
+    /// What is imported, the files that exist, and whether the driver is known then.
     type Row = (&'static str, &'static [(&'static str, &'static str)], bool);
 
     /// A folder of its own, gone at the end.
@@ -242,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn stars() {
+    fn stars_match_any_text() {
         for (pattern, name, does) in [
             ("*", "", true),
             ("*.toml", "a.toml", true),

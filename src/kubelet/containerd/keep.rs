@@ -1,7 +1,7 @@
 //! What a capture keeps of containerd's configuration: the values that are read and, beside them,
 //! the names of the others, with an empty value of the same type.
 //!
-//! The file is written anew, with one line for each of its topmost keys. Of a file that cannot be
+//! The file is rewritten, with one line for each of its topmost keys. Of a file that cannot be
 //! parsed only the error is kept.
 
 use toml::Table;
@@ -11,8 +11,8 @@ use crate::kubelet::containerd::format::{
 };
 use crate::root::keep::{fault, is_name, quoted};
 
-/// Where the values stand that are read, from the top down. `PLUGIN` stands for any of the CRI's
-/// plugins, `OPTION` for any of [`RUNC_OPTIONS`], `*` for any name or item.
+/// The paths of the values that are read, from the top down. `PLUGIN` means any of the CRI's
+/// plugins, `OPTION` any of [`RUNC_OPTIONS`], `*` any name or item.
 const READ: [&[&str]; 5] = [
     &["version"],
     &["imports", "*"],
@@ -39,7 +39,7 @@ const READ: [&[&str]; 5] = [
 const PLUGIN: &str = "<plugin>";
 const OPTION: &str = "<option>";
 
-/// Whether a part of a path in [`READ`] stands for this name.
+/// Whether a part of a path in [`READ`] matches this name.
 fn is_meant(pattern: &str, name: &str) -> bool {
     match pattern {
         "*" => true,

@@ -13,14 +13,14 @@ use crate::kubelet::yaml::scalars;
 /// How many keys all merges (`<<`) of a file may copy.
 const MOST_MERGED: usize = 20_000;
 
-/// How deep lists and maps may lie in each other; go-yaml takes some more.
+/// How deep lists and maps may be nested; go-yaml accepts some more.
 const MOST_NESTED: usize = 500;
 
 /// The first document in `text`; an empty file is [`Value::Null`].
 ///
 /// # Errors
-/// For what is no YAML, what go-yaml or its translation into JSON refuses, and what would grow
-/// beyond measure.
+/// For what is not valid YAML, what go-yaml or its translation into JSON refuses, and what would
+/// grow too large.
 pub fn parse(text: &str) -> Result<Node, LineError> {
     if let Some(error) = LineError::kept(text) {
         return Err(error);
@@ -76,7 +76,8 @@ impl<'a> Composer<'a> {
             }
             Event::Alias(anchor) => {
                 let target = self.anchors.get(&anchor).cloned();
-                let error = || self.refused("this alias stands inside of what it names");
+                let error =
+                    || self.refused("this alias refers to a value that contains the alias itself");
                 return target.ok_or_else(error);
             }
             Event::SequenceStart(_, anchor, _) => {
@@ -88,10 +89,7 @@ impl<'a> Composer<'a> {
                 (Value::Map(entries), depth, anchor)
             }
             _ => {
-                return Err(LineError::unknown(
-                    line,
-                    "there is no value where one is due",
-                ));
+                return Err(LineError::unknown(line, "a value is missing here"));
             }
         };
         let node = Node::new(line, value, depth);
@@ -147,7 +145,7 @@ impl<'a> Composer<'a> {
         if depth <= MOST_NESTED {
             return Ok(());
         }
-        let reason = format!("lists and maps lie more than {MOST_NESTED} deep in each other");
+        let reason = format!("lists and maps are nested more than {MOST_NESTED} levels deep");
         Err(LineError::unknown(self.line, reason))
     }
 
@@ -157,14 +155,14 @@ impl<'a> Composer<'a> {
             Value::Text(text) | Value::Number(text) => Ok(text.clone()),
             Value::Bool(value) => Ok(value.to_string()),
             other => Err(self.refused(format!(
-                "a key is {}, and the kubelet refuses such a key",
+                "a key is {}, which the kubelet does not accept as a key",
                 other.describe()
             ))),
         }
     }
 
-    /// go-yaml v2 merges where `<<` stands: over the keys before it, and under those behind it. Of
-    /// several maps the first wins.
+    /// go-yaml v2 merges at the position of `<<`: the merged keys override those before it, and
+    /// those after it override the merged ones. Of several maps the first wins.
     fn merge(
         &mut self,
         entries: &mut BTreeMap<String, Node>,
@@ -176,13 +174,12 @@ impl<'a> Composer<'a> {
         };
         for map in maps {
             let Value::Map(more) = &*map.value else {
-                let reason = "<< takes a map or a list of maps, and the kubelet refuses anything \
-                              else";
+                let reason = "the value of << must be a map or a list of maps";
                 return Err(self.refused(reason));
             };
             self.merged += more.len();
             if self.merged > MOST_MERGED {
-                let reason = format!("its merges copy more than {MOST_MERGED} keys");
+                let reason = format!("the merges (<<) copy more than {MOST_MERGED} keys");
                 return Err(LineError::unknown(self.line, reason));
             }
             entries.extend(more.clone());
@@ -273,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_grow_beyond_measure_is_refused_or_shared() {
+    fn what_would_grow_too_large_is_refused_or_shared() {
         let mut chain = String::from("a0: &a0 [x]\n");
         for level in 1..100_000 {
             chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));

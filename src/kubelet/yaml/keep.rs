@@ -1,7 +1,7 @@
 //! What a capture keeps of YAML: the values that are read and the names of the others, each in its
 //! line.
 //!
-//! The document is written anew as JSON, so that neither a comment nor anything else between the
+//! The document is rewritten as JSON, so that neither a comment nor anything else between the
 //! values gets into the capture. Of a document that cannot be parsed only the error is kept.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub fn keep(text: &str, fields: &[&str]) -> String {
         text: String::new(),
         line: 1,
     };
-    // Nothing is read of a document that is no map.
+    // Nothing is read of a document that is not a map.
     if let Value::Map(entries) = &*document.value {
         let mut kept = BTreeMap::new();
         for (name, node) in entries.iter().filter(|(name, _)| is_name(name)) {
@@ -77,7 +77,7 @@ impl Json {
         self.text.push('}');
     }
 
-    /// Goes on to the next item or entry, in the line that `node` stands in.
+    /// Continues with the next item or entry, in the line of `node`.
     fn begin(&mut self, node: &Node) {
         let lines = node.line.saturating_sub(self.line);
         self.line += lines;
@@ -117,12 +117,12 @@ mod tests {
             ),
             (
                 "k: !!int S\n",
-                "%BLANKED refused 1 this value is no !!int, and the kubelet refuses it\n",
+                "%BLANKED refused 1 this value is not a valid !!int\n",
             ),
             (
                 "k: !!binary S\n",
-                "%BLANKED unknown 1 a value in base64 (!!binary), which this program does not \
-                 decode\n",
+                "%BLANKED unknown 1 this value is base64 (!!binary), which kubepods-repair does \
+                 not decode\n",
             ),
             ("S", ""),
             ("[S]", ""),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// A value with the line it stands in.
+/// A value with its line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Counted from 1.
@@ -23,11 +23,11 @@ pub enum Value {
     Bool(bool),
     /// A number, as it is written.
     Number(String),
-    /// Text.
+    /// A string.
     Text(String),
-    /// A list.
+    /// The items of a list, in their order.
     List(Vec<Node>),
-    /// A map; of a key that stands there twice, the last value.
+    /// A map; if a key is given twice, its last value.
     Map(BTreeMap<String, Node>),
 }
 
@@ -38,7 +38,7 @@ impl Value {
             Self::Null => "empty".to_owned(),
             Self::Bool(value) => format!("the boolean {value}"),
             Self::Number(text) => format!("the number {text}"),
-            Self::Text(text) => format!("the text {text:?}"),
+            Self::Text(text) => format!("the string {text:?}"),
             Self::List(_) => "a list".to_owned(),
             Self::Map(_) => "a map".to_owned(),
         }

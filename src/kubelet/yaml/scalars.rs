@@ -14,7 +14,7 @@ pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<V
         None if is_plain => resolve_plain(text),
         Some("!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp") => resolve_plain(text),
         Some("!!binary") => {
-            let reason = "a value in base64 (!!binary), which this program does not decode";
+            let reason = "this value is base64 (!!binary), which kubepods-repair does not decode";
             return Err((reason.to_owned(), ErrorKind::Unknown));
         }
         None | Some(_) => Plain::Text,
@@ -31,7 +31,7 @@ pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<V
     };
     if let Some(tag) = tag.filter(|_| !fits) {
         // The value may be a secret.
-        let reason = format!("this value is no {tag}, and the kubelet refuses it");
+        let reason = format!("this value is not a valid {tag}");
         return Err((reason, ErrorKind::Refused));
     }
     match plain {
@@ -40,7 +40,7 @@ pub(super) fn resolve(tag: Option<&str>, text: &str, is_plain: bool) -> Result<V
         Plain::Integer | Plain::Float => Ok(Value::Number(text.to_owned())),
         Plain::NoNumber => {
             let reason =
-                format!("{text} has no place in JSON, and the kubelet refuses the file for it");
+                format!("{text} cannot be converted to JSON, so the kubelet refuses the file");
             Err((reason, ErrorKind::Refused))
         }
         Plain::Text => Ok(Value::Text(text.to_owned())),
@@ -93,8 +93,8 @@ fn underscores_separate_digits(text: &str) -> bool {
     })
 }
 
-/// What begins with a digit or a sign, without its underscores. A date is no number, and stays
-/// text.
+/// Text that begins with a digit or a sign, without its underscores. A date is not a number, and
+/// stays text.
 fn number(text: &str) -> Plain {
     // `0b-1`: a sign behind the prefix is go-yaml's own idea.
     let binary = text.strip_prefix("0b").unwrap_or_default();
