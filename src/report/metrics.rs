@@ -22,32 +22,31 @@ pub struct Timing {
 pub fn render(report: &Report, timing: Timing) -> String {
     let mut file = File::default();
     let ended = timing.ended.as_secs_f64().floor();
-    let help = "When the last run ended.";
+    let help = "Unix time at which the last run ended.";
     file.gauge("last_run_timestamp_seconds", help, single(ended));
-    let help = "How long the last run took.";
+    let help = "Duration of the last run.";
     let took = single(timing.took.as_secs_f64());
     file.gauge("last_run_duration_seconds", help, took);
     let present = report.outcome();
     let outcomes = Outcome::ALL.map(|outcome| (outcome.name(), outcome == present));
-    let help = "How the last run ended: 1 for the outcome it had.";
+    let help = "Outcome of the last run: 1 for this outcome, 0 for the others.";
     file.gauge("last_run_outcome", help, one_of("outcome", outcomes));
-    let help = "Whether the last run only looked and changed nothing.";
+    let help = "1 if the last run was a dry run, which changes nothing.";
     file.gauge("last_run_dry", help, single(report.dry_run.into()));
-    let help = "Faults found and not repaired by the last run, by what the kubelet makes of them.";
+    let help = "Faults that the last run found and did not repair, by fault and severity.";
     file.gauge("findings", help, findings(report));
     if let Some(repairs) = report.repairs {
-        let help = "Runs that changed something since the boot; the first after each boot is no \
-                    sign of harm.";
+        let help = "Runs that repaired something since the boot. One after each boot is normal.";
         let repairs = f64::from(u32::try_from(repairs).unwrap_or(u32::MAX));
         file.family("repairs_total", "counter", help, single(repairs));
     }
     if let Some(previous) = report.previous_shutdown() {
         let ends = [Shutdown::Clean, Shutdown::Unclean, Shutdown::Unknown];
         let ends = ends.map(|end| (end.to_string(), end == previous));
-        let help = "How the boot before this one ended.";
+        let help = "How the previous boot ended: 1 for this end, 0 for the others.";
         file.gauge("previous_shutdown", help, one_of("end", ends));
     }
-    let help = "What the last run met; always 1.";
+    let help = "Versions and settings that the last run found, as labels. Always 1.";
     file.gauge("info", help, vec![(info(report), 1.0)]);
     file.text
 }
