@@ -117,8 +117,8 @@ pub const OPTIONS: &[OptionWords] = &[
         value: Some(Operand::Folder),
         title: "examine a captured copy",
         help: "examine the captured copy of a host in DIR instead of this host; implies --dry-run",
-        manual: "Examine the captured copy of a host in\n.I DIR\ninstead of this host.\nImplies\n.BR \
-                 \\-\\-dry\\-run .",
+        manual: "Examine the captured copy of a host in\n.I DIR\ninstead of this host.\n\
+                 Implies\n.BR \\-\\-dry\\-run .",
     },
     OptionWords {
         short: None,
@@ -365,7 +365,7 @@ fn explained(parser: &mut lexopt::Parser) -> Result<Option<&'static Fault>, lexo
     let unknown = || {
         let faults = Fault::all().into_iter();
         let hint = did_you_mean(&word, faults.map(|fault| fault.name.to_owned()));
-        format!("unknown fault {word:?}{hint}; --explain without a fault lists all faults").into()
+        format!("unknown fault {word:?}{hint}; --explain alone lists all faults").into()
     };
     Fault::named(&word).map(Some).ok_or_else(unknown)
 }
@@ -376,8 +376,8 @@ fn unknown_option(name: &str) -> lexopt::Error {
     format!("invalid option '{word}'{}", did_you_mean(&word, known)).into()
 }
 
-/// The most similar known word, in parentheses; nothing if more than a third of the characters would
-/// have to be edited.
+/// The most similar known word, in parentheses; nothing if more than a third of the characters
+/// would have to be edited.
 fn did_you_mean(word: &str, known: impl Iterator<Item = String>) -> String {
     let counted = known.map(|known| (edits(word, &known), known));
     match counted.min() {

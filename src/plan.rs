@@ -93,8 +93,8 @@ fn add(plan: &mut Vec<Planned>, step: &Step, fault: &'static Fault) {
     });
 }
 
-/// Merges `step` into `planned` if possible, and returns whether it did: all controllers of one group
-/// are enabled in one write.
+/// Merges `step` into `planned` if possible, and returns whether it did: all controllers of one
+/// group are enabled in one write.
 fn merge(planned: &mut Step, step: &Step) -> bool {
     if let Step::Enable { group, controllers } = planned
         && let Step::Enable {

@@ -3,8 +3,8 @@
 //! Apart from these, only `repair/` writes files.
 //!
 //! The boot marker: `--boot` writes at the start of every boot that it has not ended yet;
-//! `--shutdown` writes that it ended cleanly, if one of systemd's shutdown targets is being reached.
-//! No repair depends on it.
+//! `--shutdown` writes that it ended cleanly, if one of systemd's shutdown targets is being
+//! reached. No repair depends on it.
 
 #![cfg_attr(
     not(test),
@@ -33,8 +33,8 @@ use crate::root::keep::{self, BLANK};
 use crate::root::{ReadError, Root};
 use crate::sys;
 
-/// The boot marker. `StateDirectory=` of kubepods-repair.service creates its directory, which may be
-/// missing when the program runs by hand.
+/// The boot marker. `StateDirectory=` of kubepods-repair.service creates its directory, which may
+/// be missing when the program runs by hand.
 pub const MARKER: &str = "/var/lib/kubepods-repair/boot";
 
 /// The file that counts the runs which changed something since the boot: one line with a number.
@@ -223,8 +223,8 @@ pub fn begin_boot(
     write_marker(&Marker::at_boot(before, boot, kernel, revision))
 }
 
-/// Records that this boot ends through a shutdown target. Does nothing if there is no marker of this
-/// boot.
+/// Records that this boot ends through a shutdown target. Does nothing if there is no marker of
+/// this boot.
 ///
 /// # Errors
 /// As [`begin_boot`].
@@ -274,7 +274,8 @@ fn repairs(root: &Root) -> Option<u64> {
     }
 }
 
-/// Counts one run that has changed something, and returns how many there were. The lock must be held.
+/// Counts one run that has changed something, and returns how many there were. The lock must be
+/// held.
 ///
 /// # Errors
 /// When the number cannot be written. If it cannot be read, counting starts again at 1.
@@ -302,8 +303,8 @@ impl RestartStamp {
         format!("{} {}\n", task.tid, task.started)
     }
 
-    /// Whether none of these tasks existed when the record was written: they are new, so the unit was
-    /// restarted.
+    /// Whether none of these tasks existed when the record was written: they are new, so the unit
+    /// was restarted.
     pub fn is_older_than(&self, tasks: &[&Task]) -> bool {
         let is_noted = |task: &&Task| self.tasks.contains(&Self::line(task));
         !self.tasks.is_empty() && !tasks.iter().any(is_noted)

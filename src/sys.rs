@@ -39,8 +39,8 @@ pub fn arm_deadline(seconds: u32, to_journal: bool) {
         SigSet::empty(),
     );
     // SAFETY: the handler calls nothing but write(2) and _exit(2), both of which signal-safety(7)
-    // allows, and reads texts that are never freed. sigaction(2) cannot fail for SIGALRM; if it did,
-    // the default action would end the process anyway.
+    // allows, and reads texts that are never freed. sigaction(2) cannot fail for SIGALRM; if it
+    // did, the default action would end the process anyway.
     let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
     alarm::set(seconds);
 }

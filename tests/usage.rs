@@ -53,11 +53,11 @@ fn a_similar_word_is_suggested() {
         (&["--xyzzy"], "invalid option '--xyzzy'"),
         (
             &["--explain", "frozn"],
-            "unknown fault \"frozn\" (did you mean frozen?); --explain without a fault lists all faults",
+            "unknown fault \"frozn\" (did you mean frozen?); --explain alone lists all faults",
         ),
         (
             &["--explain", "xyzzy"],
-            "unknown fault \"xyzzy\"; --explain without a fault lists all faults",
+            "unknown fault \"xyzzy\"; --explain alone lists all faults",
         ),
     ] {
         let complaint = format!("kubepods-repair: {complaint}; see kubepods-repair --help\n");

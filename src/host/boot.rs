@@ -1,4 +1,4 @@
-//! This boot, and the container that this is, if it is one.
+//! This boot, and the kind of container if the host is one.
 
 use crate::host::container::{self, Manager};
 use crate::host::kernel::{self, Kernel};
@@ -7,13 +7,13 @@ use crate::root::Root;
 /// What is known of this boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Boot {
-    /// The kernel's id for it; empty where it cannot be read.
+    /// The kernel's boot id; empty if it cannot be read.
     pub id: String,
-    /// Who made the container that this is, if it is one.
+    /// The container manager, if this host is a container.
     pub container: Option<Manager>,
 }
 
-/// Looks at it; what cannot be read is not known, and nothing fails.
+/// Examines this boot. What cannot be read counts as unknown, and is no error.
 pub fn observe(root: &Root, running: &Kernel) -> Boot {
     Boot {
         id: kernel::value(root, "/proc/sys/kernel/random/boot_id"),

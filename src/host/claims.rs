@@ -1,6 +1,7 @@
-//! Controllers that version 2 lacks since a version 1 hierarchy has them, and who is behind it.
+//! Controllers that version 2 lacks because a version 1 hierarchy has them, and the processes that
+//! use that hierarchy.
 //!
-//! Rests on cgroups(7): a controller is in one hierarchy only, and stays in one of version 1 as
+//! See cgroups(7): a controller is in one hierarchy only, and stays in a version 1 hierarchy as
 //! long as that is mounted anywhere or has groups.
 
 use std::path::{Path, PathBuf};
@@ -16,19 +17,19 @@ use crate::root::{ReadError, Root};
 pub struct Claim {
     /// Its name in `/proc/cgroups`.
     pub controller: String,
-    /// Where its hierarchy is mounted; `None` where no mount is to be seen.
+    /// Where its hierarchy is mounted; `None` if no mount was found.
     pub point: Option<PathBuf>,
-    /// A process in whose mount namespace it is mounted, where that is not this program's own.
+    /// A process in whose mount namespace it is mounted, if that is not this program's own.
     pub mounted_for: Option<Process>,
-    /// The processes in a group of the hierarchy. Its root does not count: every other process
-    /// lives there.
+    /// The processes in a group of the hierarchy. Its root does not count, since it holds every
+    /// other process.
     pub users: Vec<Process>,
 }
 
 /// Looks for claims on the controllers in `absent`.
 ///
 /// # Errors
-/// When `/proc` cannot be read; processes that end meanwhile are passed over.
+/// When `/proc` cannot be read. Processes that end meanwhile are skipped.
 pub fn observe(
     root: &Root,
     mounts: &[CgroupMount],
@@ -38,7 +39,7 @@ pub fn observe(
     if absent.is_empty() {
         return Ok(claims);
     }
-    // Without the list only the mounts tell.
+    // If the list cannot be read, only the mounts show it.
     let subsystems = kernel::subsystems(root).unwrap_or_default();
     for controller in absent.iter() {
         let point = point_of(mounts, controller);
@@ -60,7 +61,7 @@ pub fn observe(
     Ok(claims)
 }
 
-/// Adds what a process has to do with the claim.
+/// Adds the process to the claim if it uses the hierarchy or has it mounted.
 fn look_at(root: &Root, pid: &str, claim: &mut Claim) {
     let Ok(number) = pid.parse() else { return };
     let folder = Path::new("/proc").join(pid);
@@ -78,7 +79,8 @@ fn look_at(root: &Root, pid: &str, claim: &mut Claim) {
     }
 }
 
-/// `4:cpuset:/a/group` in `/proc/PID/cgroup`.
+/// Whether a line of `/proc/PID/cgroup` puts the process in a group of this controller's hierarchy:
+/// `4:cpuset:/a/group`.
 fn lives_in(groups: &str, controller: &str) -> bool {
     groups.lines().any(|line| {
         let mut fields = line.splitn(3, ':').skip(1);

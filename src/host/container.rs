@@ -1,4 +1,4 @@
-//! What kind of container this is, if it is one: by the signs its manager leaves
+//! Detects whether this host is a container, and its manager, by the traces that managers leave
 //! (systemd's "Container Interface", and `detect_container` in its `src/basic/virt.c`).
 
 use std::fmt;
@@ -8,23 +8,22 @@ use crate::host::kernel::Kernel;
 use crate::root::Root;
 use crate::root::keep::{all, text};
 
-/// Who made the container.
+/// The program that manages the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manager {
-    /// LXC by itself.
+    /// LXC without LXD or Incus.
     Lxc,
     /// LXD or Incus, which use LXC.
     Lxd,
-    /// Docker, or what behaves like it.
+    /// Docker, or a compatible program.
     Docker,
     /// Podman.
     Podman,
     /// systemd-nspawn.
     Nspawn,
-    /// The Windows Subsystem for Linux: a virtual machine, and a container in it for each
-    /// distribution.
+    /// The Windows Subsystem for Linux: a virtual machine with a container for each distribution.
     Wsl,
-    /// Another one, by its own name.
+    /// Another manager, by the name that it gives itself.
     Other(String),
 }
 
@@ -42,19 +41,19 @@ impl fmt::Display for Manager {
     }
 }
 
-/// Where a manager, or systemd after it, notes its name.
+/// The files in which the manager, or systemd, records the manager's name.
 const NOTES: [&str; 2] = ["/run/systemd/container", "/run/host/container-manager"];
 
-/// Files that only these managers make.
+/// Files that only these managers create.
 const SIGNS: [(&str, Manager); 2] = [
     ("/run/.containerenv", Manager::Podman),
     ("/.dockerenv", Manager::Docker),
 ];
 
-/// LXD's and Incus' doors into their containers.
+/// The directories that LXD and Incus provide in their containers.
 const DOORS: [&str; 2] = ["/dev/lxd", "/dev/incus"];
 
-/// The manager of this container; `None` on a host, and where nothing tells.
+/// The manager of this container; `None` if this is no container, or nothing shows that it is one.
 pub fn observe(root: &Root, kernel: &Kernel) -> Option<Manager> {
     if kernel.release.to_ascii_lowercase().contains("microsoft") {
         return Some(Manager::Wsl);
@@ -79,7 +78,7 @@ pub fn observe(root: &Root, kernel: &Kernel) -> Option<Manager> {
     Some(manager)
 }
 
-/// `container=` of process 1, whose environment only root may see.
+/// The value of `container=` in the environment of process 1, which only root can read.
 fn environment_of_init(root: &Root) -> Option<String> {
     let keep = text(keep);
     let path = Path::new("/proc/1/environ");

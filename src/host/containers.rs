@@ -1,24 +1,22 @@
-//! Whether a container of the kubelet's own containerd lives.
+//! Finds out whether a container of the kubelet's own containerd is running.
 //!
-//! Each container, or each pod, has a shim, and containerd starts it with `-address` and the socket
-//! that it serves itself (containerd's `pkg/shim/util_unix.go` and
-//! `cmd/containerd-shim-runc-v2/manager`; before 2.0 `runtime/v2/shim/util.go`). Docker's
-//! containerd and any other one have sockets of their own: their containers do not concern this
-//! kubelet.
+//! Each container, or each pod, has a shim, which containerd starts with `-address` and the path of
+//! its own socket (containerd's `pkg/shim/util_unix.go` and `cmd/containerd-shim-runc-v2/manager`;
+//! before 2.0 `runtime/v2/shim/util.go`). Docker's containerd and all others have different
+//! sockets, and their containers do not matter to this kubelet.
 
 use std::path::Path;
 
 use crate::root::keep::text;
 use crate::root::{ReadError, Root};
 
-/// Every shim is called `containerd-shim…`; the kernel cuts a name to these 15 bytes.
+/// The name of every shim, `containerd-shim…`, as the kernel truncates it to 15 bytes.
 const SHIM: &str = "containerd-shim";
 
-/// Whether a shim runs whose containerd serves a socket that `is_meant`.
+/// Whether a shim is running whose containerd serves a socket that `is_meant` accepts.
 ///
 /// # Errors
-/// When `/proc` cannot be listed or a process in it not be read; one that ends meanwhile is passed
-/// over.
+/// When `/proc` or a process in it cannot be read. Processes that end meanwhile are skipped.
 pub fn live(root: &Root, is_meant: impl Fn(&str) -> bool) -> Result<bool, ReadError> {
     let keep = text(keep);
     for pid in root.pids()? {
@@ -35,8 +33,8 @@ pub fn live(root: &Root, is_meant: impl Fn(&str) -> bool) -> Result<bool, ReadEr
     Ok(false)
 }
 
-/// The value of `-address`, in arguments that each end with a NUL: Go's `flag` takes one dash or
-/// two, and `=` or a blank.
+/// The value of `-address` in arguments that each end with a NUL. Go's `flag` accepts one dash or
+/// two, and the value after `=` or as the next argument.
 fn address(arguments: &str) -> Option<&str> {
     let mut arguments = arguments.split('\0').skip(1);
     while let Some(argument) = arguments.next() {
@@ -57,7 +55,7 @@ fn address(arguments: &str) -> Option<&str> {
 fn keep(arguments: &str) -> String {
     match address(arguments) {
         Some(socket) if socket.starts_with('/') => format!("{SHIM}\0-address\0{socket}\0"),
-        // Anything but a path is no socket, and may be another flag's secret.
+        // Anything but a path is not a socket, and may be the secret of another flag.
         Some(_) | None => String::new(),
     }
 }
@@ -67,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_shim_it_is() {
+    fn a_shim_names_its_containerd() {
         let shim = |rest: &str| {
             format!("/snap/microk8s/1/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0{rest}")
         };

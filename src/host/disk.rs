@@ -1,7 +1,7 @@
 //! The file system that MicroK8s keeps its data on.
 //!
-//! Rests on `errors=remount-ro` of ext4(5). What made it so is in sysfs
-//! (`Documentation/ABI/testing/sysfs-fs-ext4`).
+//! It may have become read-only because of an error (`errors=remount-ro` in ext4(5)). ext4 reports
+//! the error in sysfs (`Documentation/ABI/testing/sysfs-fs-ext4`).
 
 use std::path::Path;
 
@@ -10,30 +10,30 @@ use crate::host::mounts::{self, FileSystem};
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::{ReadError, Room, Root};
 
-/// What is known of it.
+/// What is known of the file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
-    /// The file system; `None` where no mount says so.
+    /// Its mount; `None` if no mount contains the path.
     pub file_system: Option<FileSystem>,
-    /// What it has room for, where that is known.
+    /// Its free space, if known.
     pub room: Option<Room>,
-    /// Where it refuses writes: what ext4 noted of its first error.
+    /// If it refuses writes: the first error that ext4 recorded.
     pub first_error: Option<Ext4Error>,
 }
 
 /// An error that ext4 keeps in its superblock until the file system is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ext4Error {
-    /// How many there were.
+    /// The number of errors.
     pub count: String,
-    /// The kernel's function that found the first.
+    /// The kernel's function that found the first one.
     pub function: String,
 }
 
-/// Looks at it.
+/// Examines the file system.
 ///
 /// # Errors
-/// When the kernel does not tell what there is room for.
+/// When its free space cannot be read.
 pub fn observe(root: &Root, mountinfo: &str) -> Result<Disk, ReadError> {
     let path = Path::new(MICROK8S.common);
     let file_system = mounts::file_system(mountinfo, path);

@@ -1,7 +1,7 @@
-//! One cgroup of the version 2 hierarchy as it stands.
+//! Reads one cgroup of the version 2 hierarchy.
 //!
-//! Which files there are depends on the kernel and on what the parent enables. In place of one that
-//! is absent stands the value by which the kernel acts without it. Rests on
+//! Which files a group has depends on the kernel and on the controllers that its parent enables. If
+//! a file is missing, the value is used by which the kernel acts without it. See
 //! `Documentation/admin-guide/cgroup-v2.rst`, "Core Interface Files".
 
 use std::collections::BTreeMap;
@@ -16,14 +16,14 @@ use crate::kubelet::layout::Layout;
 use crate::root::keep::all;
 use crate::root::{ReadError, Root};
 
-/// How closely a group is looked at.
+/// How much of a group is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Not the kubelet's own: controllers, type, processes and structural limits.
     Foreign,
-    /// kubepods itself: also its freezer and what the kubelet never resets on it.
+    /// kubepods itself: also its freezer and the settings that the kubelet never resets on it.
     Kubepods,
-    /// A QoS group: also the limits that the kubelet only resets on kubepods.
+    /// A QoS group: also the limits that the kubelet resets only on kubepods.
     Qos,
 }
 
@@ -36,14 +36,14 @@ pub enum Kind {
     Domain,
     /// The root of a threaded subtree.
     DomainThreaded,
-    /// Below a threaded domain without being threaded itself: nothing can live in it.
+    /// Below a threaded domain but not threaded itself: it cannot hold a process.
     DomainInvalid,
     /// A threaded group; it can never become a domain again.
     Threaded,
 }
 
 impl Kind {
-    /// As the kernel writes it.
+    /// The content of `cgroup.type`; `root` for the root.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -55,10 +55,10 @@ impl Kind {
     }
 }
 
-/// A process, by the number and name the kernel knows it under.
+/// A process, by its id and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Its id; 0 for one of another pid namespace.
+    /// Its id; 0 for a process of another PID namespace.
     pub pid: i32,
     /// `/proc/PID/comm`; empty when the process ended meanwhile.
     pub comm: String,
@@ -81,14 +81,14 @@ pub struct Setting {
     pub value: String,
 }
 
-/// A limit of memory, and what it has to be held against.
+/// A memory limit, and what determines whether there is room for a new group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryLimit {
     /// `memory.max`, in bytes.
     pub limit: u64,
     /// `memory.current`, in bytes.
     pub current: u64,
-    /// How many CPUs the kernel keeps counters for in each group.
+    /// The number of CPUs for which the kernel keeps counters in each group.
     pub cpus: usize,
 }
 
@@ -99,43 +99,45 @@ pub struct Group {
     pub path: CgroupPath,
     /// `cgroup.type`.
     pub kind: Kind,
-    /// `cgroup.controllers`: what this group may use and pass on.
+    /// `cgroup.controllers`: the controllers that this group has and can enable for its children.
     pub controllers: Controllers,
-    /// `cgroup.subtree_control`: what it passes on.
+    /// `cgroup.subtree_control`: the controllers that it enables for its children.
     pub subtree_control: Controllers,
-    /// The processes directly in it, the first [`MAX_NAMED`] with their names. Never read at the
-    /// real root.
+    /// The processes directly in it, the first [`MAX_NAMED`] with their names. Not read at the real
+    /// root.
     pub processes: Vec<Process>,
-    /// Whether a process lives in it or anywhere below.
+    /// Whether it or a group below it holds a process.
     pub populated: bool,
-    /// `cgroup.freeze` of this very group.
+    /// `cgroup.freeze` of this group itself, not of a group above it.
     pub frozen: bool,
     /// `cgroup.max.descendants`; `None` is `max`.
     pub max_descendants: Option<u64>,
     /// `cgroup.max.depth`; `None` is `max`.
     pub max_depth: Option<u64>,
-    /// `nr_descendants` of `cgroup.stat`; only read where there is a limit on it.
+    /// `nr_descendants` of `cgroup.stat`; only read if there is a limit on it.
     pub descendants: u64,
-    /// `memory.max`, where it is a number; only looked up where something has to be made below.
+    /// `memory.max`, if it is a number; only read if a group has to be created below.
     pub memory: Option<MemoryLimit>,
-    /// What the kubelet never sets back, where the group has it; only read of its own groups.
+    /// The settings that the kubelet never resets; only read in the kubelet's own groups.
     pub settings: Vec<Setting>,
-    /// Whether it has the cpu controller and yet no `cpu.max` (no CONFIG_CFS_BANDWIDTH); only
-    /// looked at in kubepods.
+    /// Whether it has the cpu controller but no `cpu.max` (no CONFIG_CFS_BANDWIDTH); only read in
+    /// kubepods.
     pub lacks_cpu_max: bool,
-    /// The names of the groups directly below; only read of the kubelet's own.
+    /// The names of the groups directly below; only read in the kubelet's own groups.
     pub children: Vec<OsString>,
-    /// Of those, the threaded ones that make this group the root of a threaded subtree.
+    /// Those of the children that are threaded, so that this group is the root of a threaded
+    /// subtree.
     pub threaded_children: Vec<OsString>,
 }
 
-/// How many processes of a group are looked up by name.
+/// The number of processes in a group whose names are looked up.
 pub const MAX_NAMED: usize = 8;
 
-/// A memory limit from here on is none: version 1 rounds its largest number down to whole pages.
+/// A memory limit of at least this many bytes means no limit: version 1 rounds the largest number
+/// down to whole pages.
 pub const NO_MEMORY_LIMIT: u64 = 1 << 62;
 
-/// What the kubelet never writes on a group of its own.
+/// The files that the kubelet never writes in its own groups.
 const SETTINGS: [&str; 6] = [
     "cpu.max",
     "cpu.idle",
@@ -145,11 +147,11 @@ const SETTINGS: [&str; 6] = [
     "cpuset.cpus.partition",
 ];
 
-/// What it writes on kubepods alone.
+/// The files that it writes only in kubepods.
 const SETTINGS_OF_QOS: [&str; 3] = ["memory.max", "pids.max", "cpuset.cpus"];
 
-/// The groups that the kubelet wants, those above them, and the one for strays. One that has
-/// several roles is looked at as closely as any of them asks.
+/// The groups that the kubelet needs, those above them, and the group for strays. A group with
+/// several roles gets the greatest depth that any of them needs.
 pub fn to_look_at(layout: &Layout) -> BTreeMap<CgroupPath, Depth> {
     let mut foreign = vec![layout.strays.clone()];
     for expected in layout.reserved.iter().chain([&layout.kubepods]) {
@@ -163,10 +165,10 @@ pub fn to_look_at(layout: &Layout) -> BTreeMap<CgroupPath, Depth> {
     wanted
 }
 
-/// Reads the group at `path`; `None` where there is none.
+/// Reads the group at `path`; `None` if it does not exist.
 ///
 /// # Errors
-/// When a file that is there cannot be read.
+/// When an existing file cannot be read.
 pub fn observe(
     root: &Root,
     mount: &Path,
@@ -223,8 +225,8 @@ pub fn observe(
     Ok(Some(group))
 }
 
-/// The limit of the group at `dir`, with what is in use; each stands in the file of that name.
-/// `None` where there is no limit.
+/// The memory limit and usage of the group at `dir`, from the files of these names. `None` if there
+/// is no limit.
 ///
 /// # Errors
 /// When one of the files, or the list of CPUs, cannot be read.
@@ -247,7 +249,7 @@ pub(super) fn memory_limit(
     }))
 }
 
-/// Whether a process lives in the group at `path` or below; false where there is no such group.
+/// Whether the group at `path` or one below it holds a process; false if there is no such group.
 ///
 /// # Errors
 /// When its `cgroup.events` cannot be read.
@@ -257,9 +259,9 @@ pub fn populated(root: &Root, mount: &Path, path: &CgroupPath) -> Result<bool, R
     Ok(populated.is_some_and(|number| number != 0))
 }
 
-/// The file that lists who is directly in a group. `cgroup.procs` of a threaded group answers
-/// EOPNOTSUPP, and that of the root of a threaded subtree lists all who live in the subtree; any
-/// thread's id moves the whole process all the same.
+/// The file that lists the processes or threads directly in a group. `cgroup.procs` cannot be read
+/// in a threaded group (EOPNOTSUPP), and at the root of a threaded subtree it lists the processes
+/// of the whole subtree. The id of any thread is enough to move the whole process.
 pub fn members_file(kind: Kind) -> &'static str {
     match kind {
         Kind::Threaded | Kind::DomainThreaded => "cgroup.threads",
@@ -277,24 +279,24 @@ impl Files<'_> {
         self.root.keeping(&all).read_value(&self.dir.join(name))
     }
 
-    /// The only content of a file; `None` for a word in its place, such as `max`.
+    /// The number in a file; `None` if it holds a word such as `max`.
     fn number(&self, name: &str) -> Result<Option<u64>, ReadError> {
         let text = self.read(name)?.unwrap_or_default();
         Ok(text.trim_end().parse().ok())
     }
 
-    /// The number behind `key` in a file of `key value` lines.
+    /// The number after `key` in a file of `key value` lines.
     fn keyed(&self, name: &str, key: &str) -> Result<Option<u64>, ReadError> {
         let text = self.read(name)?.unwrap_or_default();
         Ok(value_of(&text, key))
     }
 
-    /// An empty frozen group has `frozen 1`. So has one whose parent is frozen, hence the second
-    /// file.
+    /// Reads `cgroup.events`. An empty frozen group has `frozen 1`, but so has a group whose parent
+    /// is frozen; `cgroup.freeze` shows which of them it is.
     fn events(&self, group: &mut Group) -> Result<(), ReadError> {
         let events = self.read("cgroup.events")?.unwrap_or_default();
         group.populated = value_of(&events, "populated") == Some(1);
-        // A group with processes may have `frozen 0` while it still freezes.
+        // A group with processes may have `frozen 0` while it is still being frozen.
         if value_of(&events, "frozen") == Some(1) || group.populated {
             group.frozen = self.number("cgroup.freeze")? == Some(1);
         }
@@ -320,8 +322,8 @@ impl Files<'_> {
         Ok(processes)
     }
 
-    /// kubepods always has some below; of the others the kernel's own count, where it keeps one,
-    /// spares the look.
+    /// The names of the groups directly below. A QoS group need not be listed if the kernel counts
+    /// no descendants; kubepods always has some.
     fn children(&self, depth: Depth) -> Result<Vec<OsString>, ReadError> {
         if depth == Depth::Qos && self.keyed("cgroup.stat", "nr_descendants")? == Some(0) {
             return Ok(Vec::new());
@@ -339,7 +341,8 @@ impl Files<'_> {
         Ok(threaded)
     }
 
-    /// Asked twice: systemd may have taken the controller away in between, and the file with it.
+    /// Reads the controllers again, because systemd may have disabled cpu in between, which also
+    /// removes the file.
     fn lacks_cpu_max(&self, controllers: &Controllers) -> Result<bool, ReadError> {
         if !controllers.contains("cpu") || self.root.exists(&self.dir.join("cpu.max"))? {
             return Ok(false);
@@ -366,7 +369,7 @@ fn value_of(text: &str, key: &str) -> Option<u64> {
     value.trim_end().parse().ok()
 }
 
-/// Reads `cgroup.type`; a group that is not there is taken for an ordinary one.
+/// Reads `cgroup.type`; a group that does not exist counts as an ordinary one.
 ///
 /// # Errors
 /// When it cannot be read.

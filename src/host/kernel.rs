@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::root::keep::{BLANK, blank_word, text};
 use crate::root::{ReadError, Root};
 
-/// A built configuration is some 300 KB; a gzip bomb is not unpacked further than this.
+/// The number of bytes up to which a configuration is unpacked. A real one has some 300 KB; a gzip
+/// bomb has more.
 const LARGEST_CONFIG: u64 = 8 << 20;
 
 /// What is known of the running kernel.
@@ -18,7 +19,7 @@ pub struct Kernel {
     pub command_line: String,
 }
 
-/// The running kernel; what cannot be read stays empty, nothing is decided by it.
+/// The running kernel. What cannot be read stays empty.
 pub fn observe(root: &Root) -> Kernel {
     let keep = text(keep_command_line);
     let command_line = root.keeping(&keep).read_value(Path::new("/proc/cmdline"));
@@ -28,7 +29,7 @@ pub fn observe(root: &Root) -> Kernel {
     }
 }
 
-/// The words of a command line that matter to cgroups.
+/// The parameters of a command line that affect cgroups.
 const WORDS: [&str; 8] = [
     "cgroup_disable",
     "cgroup_enable",
@@ -40,8 +41,8 @@ const WORDS: [&str; 8] = [
     "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE",
 ];
 
-/// A word of a command line as a capture keeps it: one of [`WORDS`] whole, of another the name.
-/// `--` ends the kernel's own.
+/// A word of a command line as a capture keeps it: a parameter in [`WORDS`] is kept whole, of any
+/// other only the name. `--` ends the kernel's own parameters.
 pub(super) fn keep_word(word: &str) -> String {
     let name = word.split('=').next().unwrap_or_default();
     if WORDS.contains(&name) || word == "--" {
@@ -51,7 +52,7 @@ pub(super) fn keep_word(word: &str) -> String {
     }
 }
 
-/// What a capture keeps of a command line. Between quotes there are no names, but parts of values.
+/// What a capture keeps of a command line. Words between quotes are parts of values, not names.
 fn keep_command_line(line: &str) -> String {
     let mut is_quoted = false;
     let mut kept = String::with_capacity(line.len());
@@ -68,7 +69,7 @@ fn keep_command_line(line: &str) -> String {
     kept
 }
 
-/// What a file of procfs says in one line; empty where it cannot be read.
+/// The content of a one-line file in procfs; empty if it cannot be read.
 pub(super) fn value(root: &Root, path: &str) -> String {
     line(root.read_value(Path::new(path)))
 }
@@ -79,7 +80,7 @@ fn line(answer: Result<Option<String>, ReadError>) -> String {
 }
 
 impl Kernel {
-    /// Whether its release is `major.minor` or a later one; false where it cannot be told.
+    /// Whether its release is `major.minor` or later; false if that is unknown.
     pub fn is_at_least(&self, major: u32, minor: u32) -> bool {
         let mut parts = self.release.split(['.', '-']);
         let mut number = || parts.next()?.parse::<u32>().ok();
@@ -87,8 +88,8 @@ impl Kernel {
         release.is_some_and(|release| release >= (major, minor))
     }
 
-    /// The controllers that the command line switches off (`cgroup_disable=`), with the word that
-    /// does it.
+    /// The controllers that the command line disables (`cgroup_disable=`), each with the parameter
+    /// that does so.
     pub fn disabled_controllers(&self) -> Vec<(&str, &str)> {
         let mut disabled = Vec::new();
         for word in self.command_line.split_whitespace() {
@@ -99,8 +100,8 @@ impl Kernel {
         disabled
     }
 
-    /// The word of the command line that keeps a controller from version 1 (`cgroup_no_v1=`); a
-    /// hierarchy with a name and no controller is `named`.
+    /// The parameter of the command line that keeps a controller out of version 1
+    /// (`cgroup_no_v1=`). It calls a hierarchy with a name but no controller `named`.
     pub fn barred_from_v1(&self, controller: &str) -> Option<&str> {
         let is_named = controller.starts_with("name=");
         let all = if is_named { "named" } else { "all" };
@@ -113,7 +114,7 @@ impl Kernel {
     }
 
     /// Whether real-time tasks block the cpu controller: CONFIG_RT_GROUP_SCHED, unless it is
-    /// switched off for this boot. `None` where that is not known.
+    /// disabled for this boot. `None` if unknown.
     ///
     /// From 6.16 on (`kernel/sched/core.c`, `setup_rt_group_sched`) `rt_group_sched=` on the
     /// command line decides, and without it CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED.
@@ -129,8 +130,8 @@ impl Kernel {
         Some(is_on && is_set(&configuration, "CONFIG_RT_GROUP_SCHED"))
     }
 
-    /// `rt_group_sched=`: the last value that the kernel understands, up to the `--` behind which
-    /// words are for init.
+    /// `rt_group_sched=`: the last value that the kernel understands. Words after `--` are for init
+    /// and do not count.
     fn rt_group_sched_switch(&self) -> Option<bool> {
         let words = self.command_line.split_whitespace();
         let own = words.take_while(|word| *word != "--");
@@ -138,13 +139,13 @@ impl Kernel {
         own.filter_map(value).last().map(|value| value == 1)
     }
 
-    /// Whether it was built with this option; `None` where its configuration is not to be had.
+    /// Whether it was built with this option; `None` if its configuration cannot be read.
     pub fn has(&self, root: &Root, option: &str) -> Option<bool> {
         Some(is_set(&self.configuration(root)?, option))
     }
 
-    /// The controllers that it was built without for version 1; from 6.12 on that is a choice, and
-    /// `/proc/cgroups` may list them all the same. Those with their options are [`V1_OPTIONS`].
+    /// The controllers that it was built without on version 1. From 6.12 on that is possible, and
+    /// `/proc/cgroups` may still list them. [`V1_OPTIONS`] has the options.
     pub fn not_built_for_v1(&self, root: &Root) -> Vec<&'static str> {
         let configuration = self.configuration(root).unwrap_or_default();
         let is_left_out = |option: &str| {
@@ -156,7 +157,7 @@ impl Kernel {
         options.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// What it was built with, a line an option.
+    /// Its build configuration, one option per line.
     fn configuration(&self, root: &Root) -> Option<String> {
         packed_config(root).or_else(|| {
             let beside_the_kernel = format!("/boot/config-{}", self.release);
@@ -172,8 +173,8 @@ fn is_set(configuration: &str, option: &str) -> bool {
     lines.any(|line| line.strip_prefix(option) == Some("=y"))
 }
 
-/// 0 or 1 as the kernel's `kstrtol` reads it, in any base that it knows; nothing else is accepted
-/// here.
+/// Reads 0 or 1 as the kernel's `kstrtol` does, in any base that it knows; `None` for anything
+/// else.
 fn small_number(text: &str) -> Option<u8> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let hexadecimal = text.strip_prefix("0x").or(text.strip_prefix("0X"));
@@ -197,8 +198,8 @@ fn unpacked(packed: &[u8]) -> Option<String> {
     Some(config)
 }
 
-/// What a capture keeps of a configuration: what is built and what is not. Texts and numbers may
-/// say something about the one who built it.
+/// What a capture keeps of a configuration: which options are built and which are not. Texts and
+/// numbers may reveal something about who built it.
 fn keep_options(configuration: &str) -> String {
     let options = configuration.lines().filter(|line| is_option(line));
     options.flat_map(|line| [line, "\n"]).collect()
@@ -215,7 +216,7 @@ fn is_option(line: &str) -> bool {
     name.is_some_and(|name| name.bytes().all(is_allowed))
 }
 
-/// The same of a packed one. What cannot be unpacked says nothing.
+/// The same for a gzipped configuration. One that cannot be unpacked is not kept.
 fn keep_packed(packed: &[u8]) -> Vec<u8> {
     let Some(configuration) = unpacked(packed) else {
         return Vec::new();
@@ -225,29 +226,29 @@ fn keep_packed(packed: &[u8]) -> Vec<u8> {
     written.and_then(|()| encoder.finish()).unwrap_or_default()
 }
 
-/// What the kernel says of its controllers, beyond the list that the cgroup tree offers.
+/// What the kernel says about its controllers, beyond the list in the cgroup tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
-    /// `/proc/cgroups`, which some kernels from 6.12 on leave without what was built without its
-    /// version 1 half.
+    /// `/proc/cgroups`. From 6.12 on some kernels do not list a controller there if they were built
+    /// without its version 1 part.
     pub subsystems: Vec<Subsystem>,
-    /// The options that the controllers of [`CONTROLLER_OPTIONS`] need and this kernel was built
-    /// without; `None` where its configuration is not to be had.
+    /// Those options in [`CONTROLLER_OPTIONS`] that this kernel was built without; `None` if its
+    /// configuration cannot be read.
     pub not_built: Option<Vec<&'static str>>,
 }
 
 /// A line of `/proc/cgroups`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subsystem {
-    /// What version 1 calls the controller.
+    /// The controller's name on version 1.
     pub name: String,
-    /// The version 1 hierarchy that it is bound to; 0 is that of version 2.
+    /// The number of the version 1 hierarchy that has it; 0 for version 2.
     pub hierarchy: u32,
-    /// Whether it is switched on in this boot.
+    /// Whether it is enabled in this boot.
     pub enabled: bool,
 }
 
-/// Controllers and what a kernel has them by.
+/// Controllers, and the options that build them.
 pub const CONTROLLER_OPTIONS: [(&str, &str); 4] = [
     ("cpu", "CONFIG_CGROUP_SCHED"),
     ("cpuset", "CONFIG_CPUSETS"),
@@ -255,13 +256,13 @@ pub const CONTROLLER_OPTIONS: [(&str, &str); 4] = [
     ("pids", "CONFIG_CGROUP_PIDS"),
 ];
 
-/// Controllers whose version 1 half a kernel may lack, and the option of that half.
+/// Controllers whose version 1 part a kernel may lack, and the option that builds that part.
 pub const V1_OPTIONS: [(&str, &str); 2] = [
     ("cpuset", "CONFIG_CPUSETS_V1"),
     ("memory", "CONFIG_MEMCG_V1"),
 ];
 
-/// Looks for why a controller may be missing.
+/// Looks for the reasons why a controller may be missing.
 pub fn offer(root: &Root, kernel: &Kernel) -> Offer {
     let missing = |configuration: String| {
         let mut options = CONTROLLER_OPTIONS.map(|(_, option)| option).to_vec();
@@ -283,7 +284,7 @@ pub fn subsystems(root: &Root) -> Result<Vec<Subsystem>, ReadError> {
     Ok(text.lines().filter_map(parse_subsystem).collect())
 }
 
-/// `name hierarchy groups enabled`; the line of titles has no numbers.
+/// Reads a line `name hierarchy groups enabled`; `None` for the headings, which are no numbers.
 fn parse_subsystem(line: &str) -> Option<Subsystem> {
     let mut fields = line.split_whitespace();
     let (name, hierarchy, enabled) = (fields.next()?, fields.next()?, fields.nth(1)?);
@@ -299,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn real_time_tasks_block_nothing_where_group_scheduling_is_off_for_this_boot() {
+    fn real_time_tasks_block_nothing_if_group_scheduling_is_disabled_for_this_boot() {
         let built = "CONFIG_RT_GROUP_SCHED=y\n";
         let built_off = "CONFIG_RT_GROUP_SCHED=y\nCONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED=y\n";
         let table: &[(&str, &str, &str, Option<bool>)] = &[
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_configuration_is_no_answer_unless_the_command_line_gives_one() {
+    fn without_a_configuration_only_the_command_line_can_decide() {
         let nowhere = Root::captured(&std::env::temp_dir()).unwrap();
         let kernel = |command_line: &str| Kernel {
             release: "6.17.3-x".into(),
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capture_keeps_the_words_that_matter() {
+    fn a_capture_keeps_only_the_parameters_about_cgroups() {
         for (line, kept) in [
             (
                 "root=S ro cgroup_disable=memory S\n",
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_configuration_a_capture_keeps_what_is_built() {
+    fn a_capture_keeps_the_options_of_a_configuration() {
         let text = "# S\nCONFIG_MEMCG=y\n# CONFIG_CPUSETS is not \
                     set\nCONFIG_CMDLINE=\"S\"\nCONFIG_HZ=250\nCONFIG_A=m\n";
         let kept = "CONFIG_MEMCG=y\n# CONFIG_CPUSETS is not set\nCONFIG_A=m\n";

@@ -1,5 +1,4 @@
-//! The files that the kernel's command line of the next boot comes from, by the boot loader that
-//! the host has.
+//! Finds the files that set the kernel's command line at the next boot, by the host's boot loader.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +6,12 @@ use crate::host::kernel;
 use crate::root::Root;
 use crate::root::keep::text;
 
-/// Who hands the kernel its command line.
+/// The boot loader, which passes the command line to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loader {
     /// The firmware of a Raspberry Pi.
     RaspberryPi,
-    /// U-Boot, with Debian's u-boot-menu writing its menu.
+    /// U-Boot, with a menu written by Debian's u-boot-menu.
     UBootMenu,
     /// U-Boot or syslinux, with a menu written by hand.
     Extlinux,
@@ -20,25 +19,25 @@ pub enum Loader {
     Armbian,
     /// U-Boot, with a compiled script.
     BootScript,
-    /// GRUB, with a menu made from `/etc/default/grub`.
+    /// GRUB, with a menu generated from `/etc/default/grub`.
     Grub,
-    /// systemd-boot, with kernel-install writing its entries.
+    /// systemd-boot, with entries written by kernel-install.
     KernelInstall,
 }
 
-/// A file that the command line comes from.
+/// A file that sets the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The boot loader that reads it, or whose menu is made from it.
+    /// The boot loader that reads it, or whose menu is generated from it.
     pub loader: Loader,
-    /// Its place on the host.
+    /// Its path on the host.
     pub file: PathBuf,
-    /// What it says; empty where it may not be read.
+    /// Its content; empty if it cannot be read.
     pub text: String,
 }
 
-/// The first one that is there counts: Raspberry Pi OS keeps a `/boot/cmdline.txt` that says where
-/// the real one is.
+/// The known files. The first one that exists counts: Raspberry Pi OS also has a
+/// `/boot/cmdline.txt`, which only says where the real one is.
 const FILES: [(Loader, &str); 8] = [
     (Loader::RaspberryPi, "/boot/firmware/cmdline.txt"),
     (Loader::RaspberryPi, "/boot/cmdline.txt"),
@@ -50,10 +49,10 @@ const FILES: [(Loader, &str); 8] = [
     (Loader::KernelInstall, "/etc/kernel/cmdline"),
 ];
 
-/// What Ubuntu's images add to GRUB's own file.
+/// The folder in which Ubuntu's images add to GRUB's own file.
 const GRUB_FOLDER: &str = "/etc/default/grub.d";
 
-/// The file of this host's boot loader, and for GRUB those of its folder. Empty where no known
+/// The file of this host's boot loader, and for GRUB also those in its folder. Empty if no known
 /// file exists.
 pub fn observe(root: &Root) -> Vec<Source> {
     let there = |file: &str| root.exists(Path::new(file)).unwrap_or(false);
@@ -72,25 +71,25 @@ pub fn observe(root: &Root) -> Vec<Source> {
     files.into_iter().map(source).collect()
 }
 
-/// What stands between the words of a command line, here and in a shell's variable.
+/// Whether `c` separates the words of a command line, in such a file or in a shell variable.
 fn ends_word(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'')
 }
 
 impl Source {
-    /// Whether the file has `word` between blanks or quotes.
+    /// Whether the file contains `word` between blanks or quotes.
     pub fn says(&self, word: &str) -> bool {
         self.text.split(ends_word).any(|known| known == word)
     }
 }
 
-/// What a capture keeps of such a file: quotes and lines, the words that matter, and of the others
-/// the names.
+/// What a capture keeps of such a file: quotes and line breaks, the parameters about cgroups, and
+/// the names of the others.
 fn keep(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     for piece in text.split_inclusive(ends_word) {
         let word = piece.trim_end_matches(ends_word);
-        // An empty word, or the marks of a comment.
+        // An empty word, or the beginning of a comment.
         if word.chars().all(|c| c == '#') {
             kept.push_str(word);
         } else {
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_capture_keeps_the_words_that_matter() {
+    fn a_capture_keeps_only_the_parameters_about_cgroups() {
         let text = "# S S=S\nGRUB_X=\"root=S S cgroup_disable=memory\" 'S'\nexport S\n";
         let kept = "# BLANKED S=BLANKED\nGRUB_X=\"root=BLANKED BLANKED cgroup_disable=memory\" \
                     'BLANKED'\nBLANKED BLANKED\n";

@@ -1,4 +1,4 @@
-//! What the host has. Everything here reads and nothing writes.
+//! The facts about the host. The modules here only read.
 
 pub mod boot;
 pub mod claims;
@@ -47,33 +47,34 @@ use tasks::Task;
 use units::SliceUnit;
 use v1::Hierarchies;
 
-/// The mounts of this host, its kernel, and (on version 2) the part of the tree that the kubelet
-/// cares about.
+/// Everything that is known about the host: its mounts, its kernel, and the part of the cgroup tree
+/// that matters to the kubelet.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// How the hierarchies are laid out.
     pub mode: Mode,
     /// The mounts of all hierarchies.
     pub mounts: Vec<CgroupMount>,
-    /// Its release and command line.
+    /// The kernel's release and command line.
     pub kernel: Kernel,
-    /// What the kernel says of its controllers, where one is missing.
+    /// What the kernel says about its controllers; only read if one is missing.
     pub offer: Offer,
-    /// Where its next command line comes from, where a controller is missing.
+    /// The files that set the kernel's command line at the next boot; only read if a controller is
+    /// missing.
     pub sources: Vec<Source>,
-    /// This boot, and the container that this host may be.
+    /// This boot, and the kind of container if this host is one.
     pub boot: Boot,
     /// The active revision of MicroK8s.
     pub revision: Option<String>,
-    /// The version of its kubelet, where the snap tells it.
+    /// The version of its kubelet, if the snap says it.
     pub version: Option<Version>,
-    /// The state files that the kubelet reads at its start, those that exist.
+    /// The existing state files that the kubelet reads at its start.
     pub state_files: Vec<StateFile>,
     /// The file system of MicroK8s' data.
     pub disk: Disk,
     /// Its CPUs, memory and swap.
     pub node: Node,
-    /// What kubelite's unit confines itself with.
+    /// The settings by which kubelite's unit is confined.
     pub sandbox: Sandbox,
     /// The version 2 tree; `None` in any other mode.
     pub tree: Option<Tree>,
@@ -81,43 +82,42 @@ pub struct Host {
     pub v1: Option<Hierarchies>,
 }
 
-/// The groups that matter to the kubelet, and what stands in their way.
+/// The part of the version 2 tree that matters to the kubelet.
 #[derive(Clone, Debug)]
 pub struct Tree {
     /// Where the hierarchy is mounted.
     pub mount: PathBuf,
     /// Whether it can be written.
     pub writable: bool,
-    /// Of the groups looked for, those that exist.
+    /// Those of the examined groups that exist.
     pub groups: BTreeMap<CgroupPath, Group>,
     /// With the systemd driver: the files of its slices.
     pub slices: BTreeMap<CgroupPath, SliceUnit>,
     /// The groups of pods.
     pub pods: PodGroups,
-    /// kubepods of the driver that the kubelet does not use, where there is one.
+    /// The kubepods of the driver that the kubelet does not use, if it exists.
     pub other: Option<OtherTree>,
-    /// Whether a group with the cpu controller has `cpu.weight`, as far as kubepods shows it.
+    /// Whether groups with the cpu controller have `cpu.weight`, judged by kubepods.
     pub has_cpu_weight: bool,
-    /// The controllers that it lacks because version 1 has them.
+    /// The controllers that are missing because a version 1 hierarchy has them.
     pub claims: Vec<Claim>,
 }
 
-/// Tasks that the kernel may refuse a controller for.
+/// Tasks because of which the kernel may refuse a controller.
 #[derive(Clone, Debug)]
 pub struct Blockers {
     /// Those that are real-time or pinned, and outside the root cgroup.
     pub tasks: Vec<Task>,
-    /// CONFIG_RT_GROUP_SCHED, without which real-time tasks block nothing; `None` when it cannot be
-    /// known.
+    /// Whether real-time tasks block a controller (CONFIG_RT_GROUP_SCHED); `None` if unknown.
     pub rt_group_sched: Option<bool>,
 }
 
-/// A controller that the kernel did not let be switched on.
+/// A controller that the kernel refused to enable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The group whose `cgroup.subtree_control` was written.
     pub group: CgroupPath,
-    /// Its name in that file.
+    /// The name of the controller.
     pub controller: String,
     /// The kernel's answer.
     pub errno: Errno,
@@ -129,13 +129,13 @@ impl Tree {
         self.groups.get(path)
     }
 
-    /// A file of a group, as the host names it.
+    /// The path of a group's file on the host.
     pub fn file(&self, group: &CgroupPath, name: &str) -> PathBuf {
         group.under(&self.mount).join(name)
     }
 
-    /// Whether the root offers this controller and kubepods, or a group on the way to what the
-    /// kubelet demands, does not pass it on or does not exist.
+    /// Whether the root has this controller, but kubepods or a group above one that the kubelet
+    /// needs does not exist or does not enable it for its children.
     pub fn lacks(&self, controller: &str, layout: &Layout) -> bool {
         let mut way = vec![layout.kubepods.clone()];
         for demanded in layout.reserved.iter().chain([&layout.kubepods]) {
@@ -146,21 +146,21 @@ impl Tree {
         self.offered().contains(controller) && way.iter().any(lacks)
     }
 
-    /// What the root of the hierarchy offers.
+    /// The controllers of the hierarchy's root.
     pub fn offered(&self) -> Controllers {
         offered(&self.groups)
     }
 }
 
 impl Host {
-    /// Where the version 2 hierarchy is mounted; `/` in any other mode, where groups have no one
-    /// directory.
+    /// Where the version 2 hierarchy is mounted; `/` in any other mode, in which a group has no
+    /// single directory.
     pub fn mount(&self) -> &Path {
         let tree = self.tree.as_ref();
         tree.map_or(Path::new("/"), |tree| &tree.mount)
     }
 
-    /// The mount points of the hierarchies that the kubelet makes groups in.
+    /// The mount points of the hierarchies in which the kubelet creates groups.
     pub fn mount_points(&self) -> Vec<&Path> {
         match (&self.tree, &self.v1) {
             (Some(tree), _) => vec![&tree.mount],
@@ -170,13 +170,13 @@ impl Host {
     }
 }
 
-/// The active revision of MicroK8s with its version, if there is one.
+/// The active revision of MicroK8s, if there is one, with the version of its kubelet, if known.
 pub type Snap = Option<(String, Option<Version>)>;
 
-/// Looks at the host once.
+/// Examines the host.
 ///
 /// # Errors
-/// When something that a judgement would rest on cannot be read.
+/// When something that the diagnosis depends on cannot be read.
 pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, ReadError> {
     let mountinfo = mounts::read(root, Path::new("/proc/self/mountinfo"))?;
     let mounts = mounts::parse(&mountinfo);
@@ -215,9 +215,10 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
     })
 }
 
-/// Whether a container of the kubelet's own containerd lives, or any process in a group below
-/// kubepods (on version 1 also in kubepods itself). Below kubepods the tree itself tells; but with
-/// `--cgroups-per-qos=false`, or after a change of the cgroup driver, containers live elsewhere.
+/// Whether a container of the kubelet's own containerd is running, or any process in a group below
+/// kubepods (on version 1 also in kubepods itself). The shims are looked up as well, because with
+/// `--cgroups-per-qos=false`, or after a change of the cgroup driver, containers are not below
+/// kubepods.
 ///
 /// # Errors
 /// When the groups or `/proc` cannot be read.
@@ -234,8 +235,8 @@ pub fn containers_run(root: &Root, settings: &Settings, host: &Host) -> Result<b
     Ok(lives_in_kubepods || containers::live(root, is_meant)?)
 }
 
-/// Whether a process lives in a group below kubepods or a QoS group. Those directly in these groups
-/// are strays and no container.
+/// Whether a group below kubepods or a QoS group holds a process. Processes directly in kubepods or
+/// a QoS group are strays and not part of a container.
 fn lives_below(root: &Root, tree: &Tree, layout: &Layout) -> Result<bool, ReadError> {
     let own = || layout.own().filter_map(|path| tree.group(path));
     if own().all(|group| group.processes.is_empty()) {
@@ -252,7 +253,7 @@ fn lives_below(root: &Root, tree: &Tree, layout: &Layout) -> Result<bool, ReadEr
     Ok(false)
 }
 
-/// Looks for the tasks that can make the kernel refuse a controller: one pass over all of `/proc`.
+/// Looks for the tasks that can make the kernel refuse a controller, in one pass over `/proc`.
 ///
 /// # Errors
 /// When `/proc` cannot be listed.
@@ -276,7 +277,7 @@ fn observe_tree(
         if let Some(group) = group::observe(root, &mount.point, &path, depth)? {
             groups.insert(path, group);
         } else if path.is_root() {
-            // A mount without its own files is no hierarchy that could be judged.
+            // Without the files of its root, the hierarchy cannot be examined.
             return Err(ReadError {
                 operation: "read",
                 path: mount.point.join("cgroup.controllers"),
@@ -288,7 +289,7 @@ fn observe_tree(
     let own = layout.own().filter_map(|path| groups.get(path));
     let pod_groups = layout.pod_groups(own.map(|group: &Group| (&group.path, &group.children)));
     let is_populated = |group: &CgroupPath| group::populated(root, &mount.point, group);
-    // Where nothing lives below the parent, no pod has to be asked.
+    // If the parent holds no process, neither does any pod below it.
     let lives = |pod: &CgroupPath| {
         let above = pod.parent().and_then(|above| groups.get(&above));
         Ok(above.is_none_or(|above| above.populated) && is_populated(pod)?)
@@ -326,15 +327,14 @@ fn offered(groups: &BTreeMap<CgroupPath, Group>) -> Controllers {
 }
 
 /// A kernel without CONFIG_FAIR_GROUP_SCHED has neither `cpu.weight` nor `cpu.max`
-/// (`kernel/sched/core.c`, `cpu_files`), so the first is only looked for where the second is
-/// missing.
+/// (`kernel/sched/core.c`, `cpu_files`), so this is called only if `cpu.max` is missing.
 fn has_cpu_weight(root: &Root, kernel: &Kernel, kubepods: &Path) -> Result<bool, ReadError> {
     Ok(root.exists(&kubepods.join("cpu.weight"))?
         || kernel.has(root, "CONFIG_FAIR_GROUP_SCHED") == Some(true))
 }
 
-/// Where a group has to be made, or be given the memory controller, the kernel charges its counters
-/// to the groups above.
+/// Reads the memory limits if a group has to be created or to be given the memory controller: the
+/// kernel charges the memory for its counters to the groups above.
 fn observe_memory(
     root: &Root,
     mount: &CgroupMount,

@@ -1,7 +1,7 @@
-//! Which cgroup hierarchies are mounted, and where: `/proc/self/mountinfo`, proc(5).
+//! Finds the mounted cgroup hierarchies in `/proc/self/mountinfo` (proc(5)).
 //!
-//! The kubelet decides by `statfs("/sys/fs/cgroup")`; of several mounts on one point the last one
-//! is what is seen.
+//! The kubelet decides by `statfs("/sys/fs/cgroup")`. Of several mounts on one point only the last
+//! one is visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,28 +13,28 @@ use crate::root::{ReadError, Root};
 /// Where the kubelet looks for cgroups, whatever else is mounted.
 pub const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 
-/// Where the kernel's parameters are.
+/// The directory of the kernel parameters.
 pub const SYSCTLS: &str = "/proc/sys";
 
 /// One mounted cgroup hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupMount {
-    /// Its mount point, with the kernel's escapes undone.
+    /// Its mount point, without the kernel's escapes.
     pub point: PathBuf,
     /// `cgroup2`, or `cgroup` for version 1.
     pub version: CgroupVersion,
-    /// Whether it can be written: false when the mount or the file system is read-only.
+    /// Whether it can be written to: false if the mount or the file system is read-only.
     pub writable: bool,
-    /// The file system's options: for version 1 they name the controllers.
+    /// The file system's options, which name the controllers on version 1.
     pub options: Vec<String>,
-    /// Which group of the hierarchy is seen at the mount point: `/`, or another one in a container
-    /// or for a bind mount.
+    /// The group that is visible at the mount point: `/`, or another one in a container or with a
+    /// bind mount.
     pub root: String,
-    /// The point of the mount that covers it, which hides its files from every process.
+    /// The mount point of a mount that covers it and hides its files from every process.
     pub covered_by: Option<PathBuf>,
 }
 
-/// The kind of a cgroup file system.
+/// The version of a cgroup file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupVersion {
     /// `cgroup`
@@ -89,7 +89,7 @@ pub fn point_of(mounts: &[CgroupMount], name: &str) -> Option<PathBuf> {
     mount.map(|mount| mount.point.clone())
 }
 
-/// The layout that these mounts make. `mountinfo` again, since a tmpfs over cgroup2 hides it.
+/// The layout of these mounts. `mountinfo` also shows a tmpfs that hides a cgroup2 mount.
 pub fn mode(mountinfo: &str, mounts: &[CgroupMount]) -> Mode {
     let top = Path::new(CGROUP_MOUNT);
     let mut all = mountinfo.lines().filter_map(fields);
@@ -124,11 +124,11 @@ pub struct FileSystem {
     pub read_only: bool,
 }
 
-/// Options by which a file system says that it takes no more writes: ext4 from 6.14 on keeps `rw`
-/// after an error (`_ext4_show_options` in `fs/ext4/super.c`).
+/// Options that show that a file system refuses writes. From 6.14 on ext4 still shows `rw` after an
+/// error (`_ext4_show_options` in `fs/ext4/super.c`).
 const REFUSES_WRITES: [&str; 3] = ["ro", "emergency_ro", "shutdown"];
 
-/// The file system that holds `path`; `None` where no mount says so.
+/// The file system that holds `path`; `None` if no mount contains it.
 pub fn file_system(mountinfo: &str, path: &Path) -> Option<FileSystem> {
     let all = mountinfo.lines().filter_map(fields);
     let holding = all.filter(|mount| path.starts_with(&mount.point));
@@ -143,8 +143,8 @@ pub fn file_system(mountinfo: &str, path: &Path) -> Option<FileSystem> {
     })
 }
 
-/// What a capture keeps of a `mountinfo`: the cgroup mounts, and of the others those that they
-/// stand on or that may cover them, without source and options.
+/// What a capture keeps of a `mountinfo`: the cgroup mounts, and the other mounts that they are
+/// mounted on or that may cover them, without source and options.
 fn keep(mountinfo: &str) -> String {
     let all: Vec<Fields> = mountinfo.lines().filter_map(fields).collect();
     let by_id: BTreeMap<&str, &Fields> = all.iter().map(|mount| (mount.id, mount)).collect();
@@ -170,7 +170,7 @@ fn keep(mountinfo: &str) -> String {
     kept
 }
 
-/// A line of `mountinfo`, as the kernel writes it but for the mount point.
+/// The fields of a line of `mountinfo`. Only the mount point is also given without escapes.
 struct Fields<'a> {
     id: &'a str,
     parent: &'a str,
@@ -213,8 +213,8 @@ impl Fields<'_> {
         }
     }
 
-    /// The line with what is read of it. A mount that covers nothing stays without its point, since
-    /// others stand on it.
+    /// The line with only what is used of it. A mount that covers nothing is kept without its mount
+    /// point, because other mounts refer to it.
     fn keep(&self, covers: bool) -> String {
         let is_cgroup = self.version().is_some();
         let is_seen = covers || is_cgroup;
@@ -223,7 +223,7 @@ impl Fields<'_> {
         } else {
             "/BLANKED"
         };
-        // `fuse.` is followed by a name that somebody chose.
+        // After `fuse.` comes a name that a user may have chosen.
         let kind = self.kind.split('.').next().unwrap_or_default();
         let root = if is_cgroup { self.root } else { "/" };
         let device = if is_seen { self.device } else { "0:0" };
@@ -239,7 +239,7 @@ impl Fields<'_> {
     }
 }
 
-/// Of the options that have a value, only `name=` is read.
+/// Keeps an option. Of those with a value, only `name=` is used.
 fn keep_option(option: &str) -> String {
     match option.split_once('=') {
         Some((name, _)) if name != "name" => format!("{name}={BLANK}"),
@@ -261,13 +261,13 @@ fn cgroup_mount<'a>(mount: &'a Fields<'a>, stack: &Stack<'a>) -> Option<CgroupMo
     })
 }
 
-/// All mounts, to be found by their ids, and by what they stand on and where.
+/// All mounts, by their ids, and by their parent and mount point.
 struct Stack<'a> {
     by_id: BTreeMap<&'a str, &'a Fields<'a>>,
     by_place: BTreeMap<(&'a str, &'a Path), &'a Fields<'a>>,
 }
 
-/// Mounts are not nested deeper than this, nor are the folders of their points.
+/// The depth to which nested mounts, and the folders of a mount point, are followed.
 const DEEPEST: usize = 64;
 
 impl<'a> Stack<'a> {
@@ -279,7 +279,8 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Whatever is mounted over this point, or over a folder on the way to it, covers the mount.
+    /// The mount point of another mount that covers this one: it is mounted over this point or a
+    /// folder above it.
     fn cover(&self, mount: &'a Fields<'a>) -> Option<PathBuf> {
         let parent = |mount: &&'a Fields| {
             let parent = self.by_id.get(mount.parent).copied();
@@ -299,7 +300,8 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// The kernel writes blanks, newlines and backslashes of a mount point as three octal digits.
+/// Undoes the kernel's escapes: it writes blanks, newlines and backslashes in a mount point as
+/// three octal digits.
 fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! What the kubelet's managers of CPUs and memory hold their state files against, and what else it
-//! does not start without: each only read where it matters to the kubelet.
+//! Reads the CPUs and memory that the kubelet compares with its state files, and other things
+//! without which it does not start. Each is read only if it matters with the kubelet's settings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ const NUMA_NODES: &str = "/sys/devices/system/node";
 const SWAPS: &str = "/proc/swaps";
 const KERNEL_LOG: &str = "/dev/kmsg";
 
-/// Without one of these kubelite ends, and the kubelet with it (canonical/microk8s#4089, #3912,
-/// #4296). None of them is empty by design.
+/// Files without which kubelite ends, and the kubelet with it (canonical/microk8s#4089, #3912,
+/// #4296). None of them is ever empty on purpose.
 const FILES: [&str; 6] = [
     "args/containerd",
     "args/kube-apiserver",
@@ -41,33 +41,33 @@ pub struct Node {
     pub online_cpus: Option<Cpus>,
     /// Bytes of memory by NUMA node; only read with the memory manager's Static policy.
     pub memory: BTreeMap<i64, u64>,
-    /// Of what kind that is that is swapped to; only read where the kubelet refuses swap.
+    /// The kind of each swap area (`file`, `partition`); only read if the kubelet refuses swap.
     pub swaps: Vec<String>,
-    /// Of [`SYSCTLS`](crate::host::sandbox::SYSCTLS), what they are now; only read with
-    /// `--protect-kernel-defaults`, or where nothing can set them.
+    /// The present values of [`SYSCTLS`](crate::host::sandbox::SYSCTLS); only read with
+    /// `--protect-kernel-defaults`, or if they cannot be written.
     pub sysctls: Vec<(&'static str, String)>,
-    /// Whether they lie on a mount that refuses writes, as in a container.
+    /// Whether their mount refuses writes, as in a container.
     pub sysctls_read_only: bool,
-    /// Of MicroK8s' own files that the kubelet's process does not start without, those that hold
-    /// nothing, or only NUL bytes.
+    /// Those files of MicroK8s without which the kubelet does not start, and that are empty or
+    /// begin with NUL bytes.
     pub emptied: Vec<(PathBuf, Filling)>,
-    /// Whether this is a container that was given no kernel log.
+    /// Whether this is a container without the kernel log.
     pub lacks_kernel_log: bool,
-    /// What inotify has used up, and how many of it there may be.
+    /// The inotify resource that is used up, and its limit.
     pub inotify: Option<(Inotify, String)>,
 }
 
-/// What the kernel counts for each user of inotify.
+/// What the kernel limits for each user of inotify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inotify {
-    /// Open files by which changes are told.
+    /// Open file descriptors through which changes are reported.
     Instances,
-    /// Folders and files that are watched.
+    /// Watched folders and files.
     Watches,
 }
 
 impl Inotify {
-    /// The parameter that limits it.
+    /// The kernel parameter that limits it.
     pub fn parameter(self) -> &'static str {
         match self {
             Self::Instances => "fs.inotify.max_user_instances",
@@ -76,10 +76,10 @@ impl Inotify {
     }
 }
 
-/// Looks at the machine.
+/// Examines the machine.
 ///
 /// # Errors
-/// When something that is there cannot be read.
+/// When something that exists cannot be read.
 pub fn observe(
     root: &Root,
     settings: &Settings,
@@ -115,15 +115,16 @@ pub fn observe(
     Ok(node)
 }
 
-/// Everywhere but in a container the kernel makes it. A capture that did not look shows neither
-/// this device nor the one that every system has.
+/// Whether `/dev/kmsg` is missing. The kernel creates it everywhere but in a container. A capture
+/// without a record of it also lacks `/dev/null`, which every system has.
 fn lacks_kernel_log(root: &Root, boot: &Boot) -> Result<bool, ReadError> {
     let is_container = !matches!(boot.container, None | Some(Manager::Wsl));
     let is_there = |path: &str| root.exists(Path::new(path));
     Ok(is_container && !is_there(KERNEL_LOG)? && is_there("/dev/null")?)
 }
 
-/// Keys may be readable for nobody but their owner: of such a file nothing is known.
+/// The files that are empty or begin with NUL bytes. A key that only its owner can read is
+/// skipped.
 fn emptied(root: &Root, revision: Option<&str>) -> Result<Vec<(PathBuf, Filling)>, ReadError> {
     let mut emptied = Vec::new();
     for (revision, name) in revision
@@ -141,7 +142,7 @@ fn emptied(root: &Root, revision: Option<&str>) -> Result<Vec<(PathBuf, Filling)
     Ok(emptied)
 }
 
-/// cAdvisor watches every cgroup.
+/// The inotify resource that is used up, if any: cAdvisor watches every cgroup.
 fn inotify(root: &Root) -> Option<(Inotify, String)> {
     let used_up = match root.inotify(Path::new(CGROUP_MOUNT)) {
         Err(Errno::EMFILE) => Inotify::Instances,
@@ -152,7 +153,8 @@ fn inotify(root: &Root) -> Option<(Inotify, String)> {
     Some((used_up, kernel::value(root, &file)))
 }
 
-/// `Node 0 MemTotal: 16777216 kB` in each node's `meminfo`, as cAdvisor reads it.
+/// The memory of each NUMA node in bytes, from `Node 0 MemTotal: 16777216 kB` in its `meminfo`, as
+/// cAdvisor reads it.
 fn memory(root: &Root) -> Result<BTreeMap<i64, u64>, ReadError> {
     let mut memory = BTreeMap::new();
     let nodes = Path::new(NUMA_NODES);
@@ -174,13 +176,13 @@ fn total(meminfo: &str) -> Option<u64> {
     total.split_whitespace().next()?.parse().ok()
 }
 
-/// The second word of each line but the first.
+/// The kind of each swap area: the second word of each line but the first.
 fn swaps(list: &str) -> impl Iterator<Item = &str> {
     let lines = list.lines().skip(1);
     lines.filter_map(|line| line.split_whitespace().nth(1))
 }
 
-/// What a capture keeps of the list: how many there are, and of what kind.
+/// What a capture keeps of the list: the kind of each swap area.
 fn keep_swaps(list: &str) -> String {
     let kinds = swaps(list).map(|kind| format!("/{BLANK} {kind}\n"));
     format!("Filename Type\n{}", kinds.collect::<String>())

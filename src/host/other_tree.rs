@@ -1,4 +1,4 @@
-//! kubepods of the cgroup driver that the kubelet does not use.
+//! The kubepods of the cgroup driver that the kubelet does not use.
 
 use std::path::Path;
 
@@ -6,14 +6,15 @@ use crate::cgroup::CgroupPath;
 use crate::host::tasks;
 use crate::root::{ReadError, Root};
 
-/// What a change of the cgroup driver leaves behind.
+/// The tree that a change of the cgroup driver leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherTree {
     /// The root of its pods, as that driver names it.
     pub kubepods: CgroupPath,
-    /// Whether a process lives anywhere in it.
+    /// Whether any group in it holds a process.
     pub populated: bool,
-    /// Whether a kubelet runs that may still use it. Only looked up where nothing lives in it.
+    /// Whether a kubelet is running that may still use it. Only looked up if no group in it holds a
+    /// process.
     pub kubelet_runs: bool,
 }
 
@@ -21,7 +22,7 @@ impl OtherTree {
     /// Looks for `kubepods` in the hierarchies on `points`.
     ///
     /// # Errors
-    /// When a group's state cannot be read, or `/proc` not be listed.
+    /// When a group's state cannot be read, or `/proc` cannot be listed.
     pub fn observe(
         root: &Root,
         points: &[&Path],

@@ -1,9 +1,9 @@
-//! Sets of CPUs, and those that belong to cpuset partitions of other groups.
+//! Sets of CPUs, and the CPUs in the cpuset partitions of other groups.
 //!
-//! A partition (`cpuset.cpus.partition` is `root` or `isolated`) has its CPUs for itself: when a
-//! sibling's `cpuset.cpus` names one of them, the kernel makes the partition invalid
+//! A partition (`cpuset.cpus.partition` is `root` or `isolated`) has exclusive use of its CPUs: if
+//! `cpuset.cpus` of a sibling contains one of them, the kernel makes the partition invalid
 //! (`Documentation/admin-guide/cgroup-v2.rst`, "Cpuset Interface Files"; `validate_change` in
-//! `kernel/cgroup/cpuset.c`). From 6.7 on `cpuset.cpus.exclusive` claims them for partitions
+//! `kernel/cgroup/cpuset.c`). From 6.7 on `cpuset.cpus.exclusive` reserves CPUs for partitions
 //! further down.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::cgroup::CgroupPath;
 use crate::root::keep::all;
 use crate::root::{ReadError, Root};
 
-/// All that there could ever be: those that are off now may be switched on later.
+/// The CPUs that this machine can ever have, including those that are offline now.
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 /// A set of CPUs.
@@ -22,13 +22,13 @@ const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 pub struct Cpus(BTreeSet<u16>);
 
 impl Cpus {
-    /// Reads a list such as `0-3,8`; what is no number in it counts for nothing.
+    /// Reads a list such as `0-3,8`, and skips what is not a number.
     pub fn parse(list: &str) -> Self {
         let ranges = list.trim_end().split(',').filter_map(bounds);
         Self(ranges.flat_map(|(low, high)| low..=high).collect())
     }
 
-    /// Those that are not in `others`.
+    /// The CPUs that are not in `others`.
     #[must_use]
     pub fn minus(&self, others: &Self) -> Self {
         Self(self.0.difference(&others.0).copied().collect())
@@ -39,8 +39,8 @@ impl Cpus {
         self.0.extend(&others.0);
     }
 
-    /// Reads a list as the kubelet does (`cpuset.Parse` in `k8s.io/utils`); `None` for what it
-    /// refuses.
+    /// Reads a list as the kubelet does (`cpuset.Parse` in `k8s.io/utils`); `None` if it would
+    /// refuse the list.
     pub fn parse_strictly(list: &str) -> Option<Self> {
         let mut numbers = BTreeSet::new();
         for range in list.split(',').filter(|_| !list.is_empty()) {
@@ -55,12 +55,12 @@ impl Cpus {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// As systemd wants them on the bus: one bit for each CPU, the lowest first.
+    /// The set as systemd expects it over D-Bus: one bit for each CPU, the lowest first.
     pub fn bits(&self) -> Vec<u8> {
         let mut bits = Vec::new();
         for cpu in self.0.iter().copied().map(usize::from) {
@@ -73,13 +73,13 @@ impl Cpus {
     }
 }
 
-/// `3-8`, or one number for both.
+/// The bounds of a range such as `3-8`, or of a single number.
 fn bounds(range: &str) -> Option<(u16, u16)> {
     let (low, high) = range.split_once('-').unwrap_or((range, range));
     Some((low.parse().ok()?, high.parse().ok()?))
 }
 
-/// As the kernel writes a list: `0-3,8`.
+/// The list as the kernel writes it: `0-3,8`.
 impl fmt::Display for Cpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut cpus = self.0.iter().copied().peekable();
@@ -99,21 +99,21 @@ impl fmt::Display for Cpus {
     }
 }
 
-/// All CPUs that this machine could ever have; `None` where nothing says which.
+/// All CPUs that this machine can ever have; `None` if the kernel does not list them.
 ///
 /// # Errors
-/// When the list is there and cannot be read.
+/// When the list exists but cannot be read.
 pub fn possible_cpus(root: &Root) -> Result<Option<Cpus>, ReadError> {
     let list = root.read_value(Path::new(POSSIBLE_CPUS))?;
     Ok(list.map(|list| Cpus::parse(&list)))
 }
 
-/// The CPUs that a slice may have: all but those that a group beside it, or beside a group above
-/// it, has in a partition of its own. An invalid partition counts, too: it becomes valid again once
-/// no other group has its CPUs. `None` where nothing says which CPUs there are.
+/// The CPUs that a slice may use: all but those in the partitions of its siblings, and of the
+/// siblings of the groups above it. An invalid partition counts as well, because it becomes valid
+/// again once no other group uses its CPUs. `None` if the kernel does not list the CPUs.
 ///
 /// # Errors
-/// When a list that is there cannot be read.
+/// When an existing list cannot be read.
 pub fn free_cpus(root: &Root, mount: &Path, slice: &CgroupPath) -> Result<Option<Cpus>, ReadError> {
     let Some(mut free) = possible_cpus(root)? else {
         return Ok(None);
@@ -131,7 +131,7 @@ pub fn free_cpus(root: &Root, mount: &Path, slice: &CgroupPath) -> Result<Option
     Ok(Some(free))
 }
 
-/// The CPUs that a group has for itself; none where it has no cpuset controller.
+/// The CPUs that a group uses exclusively; none if it has no cpuset controller.
 fn claimed(root: &Root, group: &Path) -> Result<Cpus, ReadError> {
     let read = |file: &str| root.keeping(&all).read_value(&group.join(file));
     let mut claimed = Cpus::parse(&read("cpuset.cpus.exclusive")?.unwrap_or_default());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn cpus_taken_away() {
+    fn cpus_without_others() {
         let without = |all: &str, others: &str| Cpus::parse(all).minus(&Cpus::parse(others));
         assert_eq!(without("0-7", "2-3,7\n"), Cpus::parse("0-1,4-6"));
         assert_eq!(without("0-3", ""), Cpus::parse("0-3"));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_beside_the_slice_and_beside_those_above() {
+    fn the_partitions_of_siblings_at_every_level_are_left_out() {
         let folder =
             std::env::temp_dir().join(format!("kubepods-repair-partitions-{}", std::process::id()));
         let file = |path: &str, text: &str| {
@@ -190,7 +190,7 @@ mod tests {
                 "2-3\n",
             ),
             ("member", "member\n", "4\n"),
-            // The slice's own, and what lies beside no group on the way to it.
+            // A group above the slice, and groups that are siblings of none of these.
             ("foo.slice", "root\n", "0-15\n"),
             ("valid/below", "root\n", "5\n"),
             ("foo.slice/beside", "root\n", "6\n"),

@@ -1,7 +1,7 @@
-//! The groups of pods, and the two signs that a pod is still there.
+//! The groups of pods, and the two signs that a pod still exists: a directory and a process.
 //!
-//! The kubelet names a pod's group by its uid (`Layout::pod_uid`) and keeps a directory
-//! `pods/<uid>` under its root directory for as long as it cares for the pod
+//! The kubelet names a pod's group by its uid (`Layout::pod_uid`), and keeps a directory
+//! `pods/<uid>` under its root directory for as long as it manages the pod
 //! (`pkg/kubelet/kubelet_pods.go`, `cleanupOrphanedPodCgroups`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,17 +12,17 @@ use crate::cgroup::CgroupPath;
 use crate::host::tasks;
 use crate::root::{ReadError, Root};
 
-/// The pod groups, and what is known around them.
+/// The pod groups, and what else is needed to judge them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodGroups {
-    /// Each group that is named like a pod's.
+    /// Each group whose name is that of a pod's group.
     pub groups: Vec<PodGroup>,
     /// The kubelet's `pods` directory.
     pub directory: PathBuf,
-    /// Why it is not known which pods have a directory there, where it cannot be listed.
+    /// Why that directory cannot be listed, if it cannot.
     pub unknown: Option<String>,
-    /// Whether a kubelet runs now, which makes a pod's group before its directory. Only looked up
-    /// where a group is empty.
+    /// Whether a kubelet is running, which creates a pod's group before its directory. Only looked
+    /// up if a group is empty.
     pub kubelet_runs: bool,
 }
 
@@ -31,18 +31,18 @@ pub struct PodGroups {
 pub struct PodGroup {
     /// Its place in the hierarchy.
     pub group: CgroupPath,
-    /// The directory that would say that the kubelet still cares for it; `None` where there can be
-    /// none of that name.
+    /// The directory that shows that the kubelet still manages the pod; `None` if no directory can
+    /// have that name.
     pub directory: Option<PathBuf>,
-    /// Whether it has that directory, or a process lives in the group or below. True where the
+    /// Whether that directory exists, or the group or one below it holds a process. True if the
     /// directories cannot be listed.
     pub lives: bool,
 }
 
 impl PodGroup {
-    /// The pod of this group. A group called `pod` and no more has an empty uid: the kubelet takes
-    /// it for an orphaned pod's and removes it (`GetAllPodsFromCgroups` in
-    /// `pkg/kubelet/cm/pod_container_manager_linux.go`), and so may we.
+    /// The pod group with this uid. A group called just `pod` has an empty uid: the kubelet takes
+    /// it for the group of an orphaned pod and removes it (`GetAllPodsFromCgroups` in
+    /// `pkg/kubelet/cm/pod_container_manager_linux.go`), so this program may remove it, too.
     pub fn new(group: CgroupPath, uid: &OsStr, pods: &Path, lives: bool) -> Self {
         let is_name = !["", ".", ".."].map(OsStr::new).contains(&uid);
         let directory = is_name.then(|| pods.join(uid));
@@ -59,8 +59,8 @@ impl PodGroup {
     }
 }
 
-/// Looks at the pod groups in `groups`, each with its pod's uid; `is_populated` says whether a
-/// process is anywhere below.
+/// Examines the pod groups in `groups`, which map to the uids of their pods. `is_populated` returns
+/// whether a group or one below it holds a process.
 ///
 /// # Errors
 /// When a group's state cannot be read.

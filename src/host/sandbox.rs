@@ -1,8 +1,8 @@
-//! What kubelite's unit confines itself with: the raw settings in its unit file and its drop-ins.
+//! Reads the settings by which kubelite's unit is confined, from its unit file and its drop-ins.
 //!
-//! A service may see other mounts than this program, whose ExecStartPre has full privileges (`+`):
-//! what is writable here may be read-only to the kubelet. Rests on systemd.exec(5), "Sandboxing",
-//! and systemd.syntax(7).
+//! A service may have other mounts than this program, whose ExecStartPre has full privileges (`+`):
+//! what is writable for this program may be read-only for the kubelet. See systemd.exec(5),
+//! "Sandboxing", and systemd.syntax(7).
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::kubelet::microk8s::MICROK8S;
 use crate::root::{ReadError, Root, keep};
 use Values::{Paths, Text, Words};
 
-/// Where snapd writes the units of a snap.
+/// The folder in which snapd writes the units of a snap.
 const OF_SNAPD: &str = "/etc/systemd/system";
 
-/// Where people and packages put drop-ins, the first of two with one name wins.
+/// The folders of drop-ins. Of two drop-ins with the same name, the one in the first folder wins.
 const FOLDERS: [&str; 4] = [
     OF_SNAPD,
     "/run/systemd/system",
@@ -26,33 +26,35 @@ const FOLDERS: [&str; 4] = [
     "/usr/lib/systemd/system",
 ];
 
-/// Asked for once instead of for each folder in it.
+/// Usually does not exist. It is looked up once instead of each folder in it.
 const SELDOM_THERE: &str = "/usr/local/lib/systemd/system";
 
-/// The sections of a service's files; settings count in the last of them.
+/// The sections of a service's files. Only settings in `[Service]` count.
 const SECTIONS: [&str; 3] = ["[Unit]", "[Install]", "[Service]"];
 
-/// What a capture has in place of any other.
+/// The section that replaces any other one in a capture.
 const OTHER_SECTION: &str = "[X-Other]";
 
-/// This program's own drop-in, which confines nothing.
+/// This program's own drop-in, which does not confine the service.
 const OF_OURS: &str = "20-kubepods-repair.conf";
 
-/// What a setting may say, and which of its lines count.
+/// The values that a setting can have, and which of its lines count.
 enum Values {
-    /// Yes, no or one of these words. The last line counts that systemd can read.
+    /// A boolean or one of these words. The last valid line counts.
     Words(&'static [&'static str]),
-    /// Any text. The last line counts, and an empty one takes it back.
+    /// Any text. The last line counts, and an empty value unsets it.
     Text,
-    /// Paths, which grow with each line until an empty one. With the name that the setting had
-    /// before systemd 231.
+    /// Paths. Each line adds to the list, and an empty value clears it. With the name that the
+    /// setting had before systemd 231.
     Paths(&'static str),
 }
 
-/// The group below its own that a service's processes run in (systemd 254 and later).
+/// The setting that makes a service's processes run in a group below its own (systemd 254 and
+/// later).
 const SUBGROUP: &str = "DelegateSubgroup";
 
-/// The settings that are read. `private` and `strict` for cgroups came with systemd 257.
+/// The settings that are read. `private` and `strict` for `ProtectControlGroups` are new in systemd
+/// 257.
 static SETTINGS: [(&str, Values); 9] = [
     (SUBGROUP, Text),
     ("InaccessiblePaths", Paths("InaccessibleDirectories")),
@@ -65,7 +67,7 @@ static SETTINGS: [(&str, Values); 9] = [
     ("ReadWritePaths", Paths("ReadWriteDirectories")),
 ];
 
-/// The setting of this name, by its present name; `None` for one that is not read.
+/// The setting with this present or former name; `None` if it is not read.
 fn known(key: &str) -> Option<&'static (&'static str, Values)> {
     SETTINGS.iter().find(|(now, values)| match values {
         Paths(before) => [*now, *before].contains(&key),
@@ -73,7 +75,7 @@ fn known(key: &str) -> Option<&'static (&'static str, Values)> {
     })
 }
 
-/// The sysctls that the kubelet sets at its start, where they are something else
+/// The sysctls that the kubelet sets at its start, if they have other values
 /// (`setupKernelTunables` in `pkg/kubelet/cm/container_manager_linux.go`).
 pub const SYSCTLS: [(&str, &str); 6] = [
     ("/proc/sys/vm/overcommit_memory", "1"),
@@ -84,38 +86,38 @@ pub const SYSCTLS: [(&str, &str); 6] = [
     ("/proc/sys/kernel/keys/root_maxbytes", "25000000"),
 ];
 
-/// What may keep the kubelet from setting them.
+/// The settings that may keep the kubelet from setting them.
 const MAY_COVER_SYSCTLS: [&str; 3] = [
     "InaccessiblePaths",
     "ProtectKernelTunables",
     "ReadOnlyPaths",
 ];
 
-/// A line that counts.
+/// A setting that is in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// The present name of the setting.
     pub key: &'static str,
-    /// What stands behind the `=`, without blanks around it.
+    /// The value after `=`, without blanks around it.
     pub value: String,
-    /// The unit file or drop-in that says so.
+    /// The unit file or drop-in that contains it.
     pub file: PathBuf,
 }
 
-/// What kubelite's unit says of its surroundings.
+/// The settings by which kubelite's unit is confined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sandbox {
-    /// The lines that count, in the order in which they are read.
+    /// The settings that are in effect, in the order in which systemd reads them.
     pub assignments: Vec<Assignment>,
-    /// Of [`SYSCTLS`], what they are now; only looked up where the unit may keep the kubelet from
-    /// setting them.
+    /// The present values of [`SYSCTLS`]; only read if the unit may keep the kubelet from setting
+    /// them.
     pub sysctls: Vec<(&'static str, String)>,
 }
 
-/// Looks into the unit's files; nothing is known of a unit that snapd has not written.
+/// Reads the unit's files; the result is empty if snapd has not written the unit.
 ///
 /// # Errors
-/// When one that is there cannot be read.
+/// When an existing file cannot be read.
 pub fn observe(root: &Root) -> Result<Sandbox, ReadError> {
     let unit = MICROK8S.kubelet_unit;
     let mut sandbox = Sandbox::default();
@@ -141,23 +143,23 @@ pub fn observe(root: &Root) -> Result<Sandbox, ReadError> {
     Ok(sandbox)
 }
 
-/// [`SYSCTLS`] as they are now.
+/// The present values of [`SYSCTLS`].
 pub(super) fn sysctls(root: &Root) -> Vec<(&'static str, String)> {
     let value = |(file, _)| (file, kernel::value(root, file));
     SYSCTLS.into_iter().map(value).collect()
 }
 
 impl Sandbox {
-    /// Whether its processes run in a group below the service's own, so that this one can pass
-    /// controllers on.
+    /// Whether the processes run in a group below the service's own group, so that the latter can
+    /// enable controllers.
     pub fn has_subgroup(&self) -> bool {
         let mut assigned = self.assignments.iter();
         assigned.any(|assignment| assignment.key == SUBGROUP)
     }
 }
 
-/// What a capture keeps of a unit's file: the sections and the settings that are read. Others may
-/// hold secrets (`Environment=`).
+/// What a capture keeps of a unit's file: the sections and the settings that are read. Other
+/// settings may contain secrets (`Environment=`).
 fn keep(text: &str) -> String {
     let mut kept = String::new();
     for line in lines(text) {
@@ -175,7 +177,7 @@ fn keep(text: &str) -> String {
     kept
 }
 
-/// A link to `/dev/null` masks a file, so that it says nothing.
+/// The text of a file; empty if a link to `/dev/null` masks it.
 fn text_of(root: &Root, file: &Path) -> Result<Option<String>, ReadError> {
     match root.keeping(&keep::text(keep)).read_value(file) {
         Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(Some(String::new())),
@@ -183,7 +185,7 @@ fn text_of(root: &Root, file: &Path) -> Result<Option<String>, ReadError> {
     }
 }
 
-/// Adds what `text` assigns in its `[Service]`.
+/// Adds the settings in the `[Service]` section of `text`.
 fn note(assignments: &mut Vec<Assignment>, text: &str, file: &Path) {
     let mut is_service = false;
     for line in lines(text) {
@@ -215,7 +217,7 @@ fn note(assignments: &mut Vec<Assignment>, text: &str, file: &Path) {
     }
 }
 
-/// systemd's `parse_boolean`; `None` for what is neither yes nor no.
+/// Reads a boolean as systemd's `parse_boolean` does; `None` if it is not one.
 pub fn boolean(value: &str) -> Option<bool> {
     let is_among = |words: [&str; 6]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
     if is_among(["1", "yes", "y", "true", "t", "on"]) {
@@ -227,7 +229,7 @@ pub fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-/// Lines without comments; one that ends with a backslash goes on with the next.
+/// The lines without comments. A line that ends with a backslash is joined with the next one.
 fn lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut begun = String::new();
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_counts_and_lists_grow() {
+    fn the_last_value_counts_and_lists_grow() {
         let scalar = read(&[
             "[Service]\nProtectSystem=full\n",
             "[Service]\n ProtectSystem = strict \n",
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_of_the_service_that_are_no_comments() {
+    fn comments_and_other_sections_are_ignored() {
         let text = "[Unit]\nPrivateDevices=yes\n[Service]\n#PrivateDevices=yes\n\
                     ;ProtectSystem=full\nNonsense\n";
         assert!(read(&[text]).is_empty());

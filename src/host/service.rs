@@ -1,11 +1,12 @@
-//! Whether kubelite is about to start: what systemd and MicroK8s say of its service.
+//! Finds out whether kubelite is to be started, from what systemd and MicroK8s record about its
+//! service.
 //!
-//! Rests on systemd's `src/core/unit.c` (`unit_export_state_files`: the link in
-//! `/run/systemd/units` is there from a unit's first process until the unit is inactive or failed),
-//! on snapd, which writes the unit to `/etc/systemd/system` and enables it in `multi-user.target`,
-//! and on MicroK8s' wrappers: `microk8s stop` disables all services and leaves `stopped.lock`,
-//! which kubelite itself removes whenever it is started (`run-kubelite-with-args`). So the lock
-//! alone stops nothing.
+//! * systemd (`unit_export_state_files` in `src/core/unit.c`): the link in `/run/systemd/units`
+//!   exists from a unit's first process until the unit is inactive or failed.
+//! * snapd writes the unit to `/etc/systemd/system`, and enables it in `multi-user.target`.
+//! * MicroK8s' wrappers: `microk8s stop` disables all services and creates `stopped.lock`, which
+//!   kubelite removes whenever it is started (`run-kubelite-with-args`). So the lock alone does not
+//!   stop kubelite.
 
 use std::path::Path;
 
@@ -23,24 +24,24 @@ const STOPPED: &str = "var/lock/stopped.lock";
 #[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// snapd has written its unit, so whether it is enabled says something.
+    /// snapd has written its unit. Otherwise [`Self::enabled`] means nothing.
     pub installed: bool,
     /// systemd starts it at boot.
     pub enabled: bool,
-    /// It runs, or is being started or stopped.
+    /// It is running, or is being started or stopped.
     pub active: bool,
     /// `microk8s stop` has stopped it, and nothing has started it since.
     pub stopped: bool,
 }
 
-/// Looks at the service of this revision.
+/// Examines the service of this revision.
 ///
 /// # Errors
-/// When the kernel refuses to say whether a file exists.
+/// When it cannot be determined whether a file exists.
 pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     let unit = MICROK8S.kubelet_unit;
     let enabled = is_link(root, &Path::new(ENABLED).join(unit))?;
-    // What systemd starts anyway needs no second look.
+    // If it is enabled, the other facts do not matter.
     let invocation = Path::new(INVOCATIONS).join(format!("invocation:{unit}"));
     let active = !enabled && is_link(root, &invocation)?;
     let rests = !enabled && !active;
@@ -52,7 +53,7 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     })
 }
 
-/// A copied tree may hold a file in the link's place.
+/// Whether there is a link at `path`. A copied tree may have a file instead.
 fn is_link(root: &Root, path: &Path) -> Result<bool, ReadError> {
     match root.link(path) {
         Err(error) if error.errno == Errno::EINVAL => root.exists(path),

@@ -1,6 +1,6 @@
-//! The state files that the kubelet reads before it does anything else.
+//! The state files that the kubelet reads at the beginning of its start.
 //!
-//! Which version reads which, and what it dies of, `faults/state_files.rs` knows.
+//! `faults/state_files.rs` knows which version reads which file, and what keeps it from starting.
 
 use std::path::PathBuf;
 
@@ -9,15 +9,15 @@ use serde_json::Value;
 use crate::kubelet::Settings;
 use crate::root::{ReadError, Root, keep};
 
-/// The CPU manager's.
+/// The CPU manager's state file.
 pub const CPU_MANAGER: &str = "cpu_manager_state";
-/// The memory manager's.
+/// The memory manager's state file.
 pub const MEMORY_MANAGER: &str = "memory_manager_state";
 
-/// That of pods' resources in 1.27 to 1.32.
+/// The state file of pods' resources in 1.27 to 1.32.
 pub const POD_STATUS: &str = "pod_status_manager_state";
 
-/// All of them, directly below the kubelet's root directory.
+/// All state files, directly in the kubelet's root directory.
 pub const NAMES: [&str; 6] = [
     CPU_MANAGER,
     MEMORY_MANAGER,
@@ -32,21 +32,21 @@ pub const NAMES: [&str; 6] = [
 pub struct StateFile {
     /// One of [`NAMES`].
     pub name: &'static str,
-    /// Where.
+    /// Its path on the host.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub text: String,
 }
 
-/// The state files below the kubelet's root directory.
+/// The existing state files in the kubelet's root directory.
 ///
 /// # Errors
-/// When one is there and cannot be read.
+/// When an existing one cannot be read.
 pub fn observe(root: &Root, settings: &Settings) -> Result<Vec<StateFile>, ReadError> {
     let kubelet_root = &settings.root_dir.value;
     let mut found = Vec::new();
     for name in NAMES {
-        // No kubelet reads this one without being asked to.
+        // The kubelet reads this file only with its feature gate.
         let gates = &settings.feature_gates;
         if name == POD_STATUS && !gates.contains_key("InPlacePodVerticalScaling") {
             continue;
@@ -59,9 +59,9 @@ pub fn observe(root: &Root, settings: &Settings) -> Result<Vec<StateFile>, ReadE
     Ok(found)
 }
 
-/// What a capture keeps of a state file: of one that the kubelet can parse all, since it holds CPUs
-/// and the uids of pods. What a power cut leaves may be of another file, and only what is wrong
-/// with it is kept.
+/// What a capture keeps of a state file: everything if it is valid JSON, since it then holds CPUs
+/// and the uids of pods. After a power cut it may contain data of another file, so only what is
+/// wrong with it is kept.
 pub(crate) fn keep(content: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(content);
     match serde_json::from_str(&text) {

@@ -1,10 +1,10 @@
-//! The tasks that make the kernel refuse a controller.
+//! Finds the tasks that make the kernel refuse a controller.
 //!
-//! `cpu_cgroup_can_attach` refuses real-time tasks on kernels with CONFIG_RT_GROUP_SCHED,
-//! `cpuset_can_attach` those with PF_NO_SETAFFINITY (`include/linux/sched.h`): in either case one
-//! such task anywhere below the group fails the write to its `cgroup.subtree_control` with EINVAL.
-//! They are told by priority and by flag, never by name. What counts is the effective priority, so
-//! a task that only holds a lock which a real-time task waits for is refused, too.
+//! `cpu_cgroup_can_attach` refuses real-time tasks on kernels with CONFIG_RT_GROUP_SCHED, and
+//! `cpuset_can_attach` refuses tasks with PF_NO_SETAFFINITY (`include/linux/sched.h`). One such
+//! task anywhere below a group makes the write to its `cgroup.subtree_control` fail with EINVAL.
+//! The tasks are recognised by priority and flag, never by name. The effective priority counts, so
+//! a task that holds a lock for which a real-time task waits is refused, too.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::cgroup::CgroupPath;
 use crate::host::kernel;
 use crate::root::{ReadError, Root};
 
-/// `PF_NO_SETAFFINITY`, the same bit from 3.10 to this day.
+/// `PF_NO_SETAFFINITY`, the same bit since 3.10.
 const PF_NO_SETAFFINITY: u64 = 0x0400_0000;
 
-/// `PF_EXITING`: a task that is on its way out is not asked any more (`cgroup_migrate_add_task`).
+/// `PF_EXITING`: the kernel does not check a task that is exiting (`cgroup_migrate_add_task`).
 const PF_EXITING: u64 = 0x4;
 
 /// How a task is scheduled (sched(7)).
@@ -27,11 +27,11 @@ pub enum Policy {
     RoundRobin,
     /// `SCHED_DEADLINE`
     Deadline,
-    /// Any of the others: real-time only while a lock is waited for.
+    /// Any other policy: real-time only while a real-time task waits for a lock that it holds.
     Other,
 }
 
-/// A task outside the root cgroup that can be the reason for an EINVAL.
+/// A task outside the root cgroup that can cause EINVAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     /// Its process: `/proc/PID`.
@@ -46,19 +46,19 @@ pub struct Task {
     pub priority: u32,
     /// Whether the scheduler treats it as real-time now.
     pub realtime: bool,
-    /// When it was started, in clock ticks since the boot: no other task of this boot has it with
-    /// the same [`Self::tid`].
+    /// When it was started, in clock ticks since the boot. Together with [`Self::tid`] this
+    /// identifies the task in this boot.
     pub started: u64,
-    /// Whether the kernel nails it to its CPUs.
+    /// Whether the kernel forbids to change its CPU affinity.
     pub pinned: bool,
-    /// The group of version 2 that it is in.
+    /// Its group on version 2.
     pub cgroup: CgroupPath,
 }
 
 impl Task {
-    /// The unit of this machine's own manager that it belongs to: a service or scope below nothing
-    /// but slices. What lives under another manager (a user's, a container's) has a second unit
-    /// below the first, and is none of ours.
+    /// The unit of the system manager that it belongs to: a service or scope with only slices above
+    /// it. A task of another manager (a user's, a container's) has a second unit below the first;
+    /// the result is `None` then.
     pub fn unit(&self) -> Option<&str> {
         let is_unit = |part: &str| part.ends_with(".service") || part.ends_with(".scope");
         let parts = self.cgroup.components();
@@ -69,13 +69,13 @@ impl Task {
     }
 }
 
-/// The names that a kubelet runs under.
+/// The names of processes that are a kubelet.
 const KUBELETS: [&str; 2] = ["kubelite", "kubelet"];
 
 /// Every task outside the root cgroup that is real-time or pinned.
 ///
 /// # Errors
-/// When `/proc` or a task in it cannot be read; tasks that end while they are read are passed over.
+/// When `/proc` or a task in it cannot be read. Tasks that end meanwhile are skipped.
 pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
     let mut found = Vec::new();
     for pid in root.pids()? {
@@ -87,7 +87,7 @@ pub fn observe(root: &Root) -> Result<Vec<Task>, ReadError> {
     Ok(found)
 }
 
-/// Whether a kubelet runs.
+/// Whether a kubelet is running.
 ///
 /// # Errors
 /// When `/proc` cannot be listed.
@@ -97,7 +97,7 @@ pub fn kubelet_runs(root: &Root) -> Result<bool, ReadError> {
     Ok(pids.iter().any(|pid| KUBELETS.contains(&&*name(pid))))
 }
 
-/// `None` for one that is neither real-time nor pinned, lives in the root cgroup, or has ended.
+/// Reads a task; `None` if it is neither real-time nor pinned, is in the root cgroup, or has ended.
 fn read_task(root: &Root, pid: &str, dir: &Path) -> Result<Option<Task>, ReadError> {
     let stat = root.read_value(&dir.join("stat"))?.unwrap_or_default();
     let task = parse_stat(&stat).filter(|task| task.pinned || task.realtime);
@@ -114,16 +114,16 @@ fn read_task(root: &Root, pid: &str, dir: &Path) -> Result<Option<Task>, ReadErr
     }))
 }
 
-/// The path in the unified hierarchy: the line `0::/path`. A deleted group's processes are `
-/// (deleted)`.
+/// The path in the unified hierarchy: the line `0::/path`, which ends with ` (deleted)` if the
+/// group was deleted.
 fn unified_path(text: &str) -> Option<CgroupPath> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     CgroupPath::parse(path.strip_suffix(" (deleted)").unwrap_or(path))
 }
 
-/// proc_pid_stat(5): the name stands in parentheses and may hold any character, so the last one
-/// ends it. Of the rest: field 9 flags, 18 effective priority (real-time below 0), 22 start, 40
-/// real-time priority, 41 policy.
+/// Reads a line as in proc_pid_stat(5). The name is in parentheses and may contain any character,
+/// so the last closing parenthesis ends it. Fields: 9 flags, 18 effective priority (real-time if
+/// below 0), 22 start time, 40 real-time priority, 41 policy.
 fn parse_stat(text: &str) -> Option<Task> {
     let (tid, rest) = text.split_once(" (")?;
     let (comm, rest) = rest.rsplit_once(") ")?;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_hold_anything() {
+    fn a_name_may_contain_any_character() {
         let task = parse_stat(&stat("a) R 1 (b", 0x0400_0040, 20, 0, 0));
         assert!(task.is_some_and(|task| task.comm == "a) R 1 (b" && task.pinned && !task.realtime));
         assert_eq!(parse_stat("7 (x"), None);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_unit_of_the_own_manager_is_one() {
+    fn only_units_of_the_system_manager_count() {
         let unit_of = |path: &str| {
             let task = parse_stat(&stat("x", 0, 20, 0, 0))?;
             let task = Task {

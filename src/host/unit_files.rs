@@ -1,6 +1,6 @@
-//! The drop-ins of a unit: where they lie, and which of two with one name counts.
+//! Finds the drop-ins of a unit, and which one counts if two have the same name.
 //!
-//! Rests on systemd.unit(5) and `unit_file_find_dropin_paths` in systemd's `src/shared/dropin.c`.
+//! See systemd.unit(5) and `unit_file_find_dropin_paths` in systemd's `src/shared/dropin.c`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,12 +10,12 @@ use nix::errno::Errno;
 
 use crate::root::{ReadError, Root};
 
-/// By name, which is the order they count in. Of two with one name the first that is met counts:
-/// that in the first of `folders`, and in one folder that of the longest name. Those of all units
-/// of the type come last, whatever their folder.
+/// The drop-ins by name, which is the order in which systemd reads them. If two have the same name,
+/// the one in the first of `folders` counts, and within a folder the one for the longest unit name.
+/// Drop-ins for all units of the type come last, whatever their folder.
 ///
 /// # Errors
-/// When a folder that is there cannot be listed.
+/// When an existing folder cannot be listed.
 pub(super) fn drop_ins(
     root: &Root,
     unit: &str,
@@ -45,7 +45,7 @@ pub(super) fn drop_ins(
     Ok(found)
 }
 
-/// The unit itself, and every prefix of its name that ends with a dash.
+/// The unit itself, and every prefix of its name that ends with a dash, with the unit's type.
 fn owners(unit: &str) -> Vec<String> {
     let (_, kind) = unit.rsplit_once('.').unwrap_or_default();
     let mut owners = vec![unit.to_owned()];
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_drop_ins_count() {
+    fn drop_ins_of_prefixes_count() {
         let expected = ["a-b-c.slice", "a-b-.slice", "a-.slice"];
         assert_eq!(owners("a-b-c.slice"), expected);
         assert_eq!(owners("a.b-c.service"), ["a.b-c.service", "a.b-.service"]);

@@ -1,7 +1,7 @@
-//! The files of a slice: its unit file and what its drop-ins set.
+//! Reads the files of a slice: its unit file and its drop-ins.
 //!
-//! Even a transient unit has its files on disk (systemd.unit(5), "Unit File Load Path"), so that
-//! systemd itself is only asked when something has to be done.
+//! Even a transient unit has files on disk (systemd.unit(5), "Unit File Load Path"), so a request
+//! to systemd is needed only to change something.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::kubelet::layout::Layout;
 use crate::root::keep::{BLANK, is_name, text};
 use crate::root::{ReadError, Root};
 
-/// Where systemd looks for units, the first that has one wins.
+/// The folders in which systemd looks for units. The first one that has the unit wins.
 const FOLDERS: [&str; 12] = [
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
@@ -33,55 +33,55 @@ const FOLDERS: [&str; 12] = [
 
 const TRANSIENT: &str = "/run/systemd/transient";
 
-/// The properties that make systemd keep a controller on above a slice.
+/// The properties that make systemd keep a controller enabled in the groups above a slice.
 const KEEPERS: [&str; 2] = ["AllowedCPUs", "CPUWeight"];
 
-/// What the files of a slice say.
+/// The settings in the files of a slice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SliceUnit {
-    /// The one that counts, of those in systemd's folders.
+    /// The unit file that counts.
     pub file: UnitFile,
-    /// Of `AllowedCPUs` and `CPUWeight` those that its files set.
+    /// Those of `AllowedCPUs` and `CPUWeight` that its files set.
     pub sets: BTreeSet<&'static str>,
-    /// The CPUs that it may have, all but those in other groups' partitions. Only looked up on
-    /// version 2, and where its files do not set `AllowedCPUs`.
+    /// The CPUs that it may use: all but those in other groups' partitions. Only looked up on
+    /// version 2, and if its files do not set `AllowedCPUs`.
     pub free_cpus: Option<Cpus>,
 }
 
-/// The unit file of a slice. A slice needs none to be there, with a scope in it or a drop-in.
+/// The unit file of a slice. A slice can exist without one if it contains a scope or has a drop-in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UnitFile {
-    /// There is none.
+    /// It has no unit file.
     #[default]
     None,
-    /// Made over D-Bus, by the kubelet or this program, and gone with the next boot.
+    /// Created over D-Bus, by the kubelet or this program, until the next boot.
     Transient,
-    /// One in a folder where people and packages put them.
+    /// Installed by the administrator or a package.
     Installed(PathBuf),
     /// A link to `/dev/null`, or an empty file.
     Empty(PathBuf),
 }
 
-/// A slice that systemd did not make when asked, and its words.
+/// A slice that systemd did not start when asked to, and its error message.
 pub type Unmade = (CgroupPath, String);
 
-/// Why systemd did not make this slice, where it was asked.
+/// Why systemd did not start this slice; `None` if it was not asked to.
 pub fn refusal<'a>(unmade: &'a [Unmade], slice: &CgroupPath) -> Option<&'a str> {
     let (_, words) = unmade.iter().find(|(path, _)| path == slice)?;
     Some(words)
 }
 
-/// The files of all slices here; none with the cgroupfs driver.
+/// The files of all slices of the kubelet; empty with the cgroupfs driver.
 ///
 /// # Errors
-/// When one that is there cannot be read.
+/// When an existing file cannot be read.
 pub fn observe_all(
     root: &Root,
     layout: &Layout,
 ) -> Result<BTreeMap<CgroupPath, SliceUnit>, ReadError> {
     let mut units = BTreeMap::new();
     for slice in layout.slices() {
-        // Their names come from settings, and so are text.
+        // The names come from settings, so they are valid UTF-8.
         let unit = observe(root, &slice.name().to_string_lossy())?;
         units.insert(slice, unit);
     }
@@ -111,7 +111,7 @@ fn observe(root: &Root, name: &str) -> Result<SliceUnit, ReadError> {
     Ok(unit)
 }
 
-/// The text of a unit file, empty for a masked one; `None` where there is none.
+/// The text of a unit file, empty if it is masked; `None` if it does not exist.
 fn fragment(root: &Root, path: &Path) -> Result<Option<String>, ReadError> {
     match root.link(path) {
         Ok(None) => return Ok(None),
@@ -149,7 +149,7 @@ fn keep(text: &str) -> String {
     kept
 }
 
-/// Adds the keepers that `text` sets; an empty value takes one back.
+/// Adds those of [`KEEPERS`] that `text` sets; an empty value unsets one.
 fn note(sets: &mut BTreeSet<&'static str>, text: &str) {
     for line in text.lines() {
         let (key, value) = line.split_once('=').unwrap_or_default();
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_capture_keeps_what_is_read() {
+    fn a_capture_keeps_only_the_settings_that_are_used() {
         let text = "# S\n[Slice]\nAllowedCPUs = 0-3\nEnvironment=A=S \\\n  B=S\n[S\nS\n\n";
         assert_eq!(
             keep(text),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_counts() {
+    fn the_last_value_counts() {
         let mut sets = BTreeSet::new();
         let text = "[Slice]\nAllowedCPUs=0-3\nCPUWeight = 100\n# CPUWeight=\n";
         note(&mut sets, text);

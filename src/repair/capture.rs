@@ -72,8 +72,8 @@ fn padded(tar: &mut impl Write, content: &[u8]) -> std::io::Result<()> {
     tar.write_all([0; BLOCK].get(..missing).unwrap_or_default())
 }
 
-/// A ustar header. Numbers are octal digits followed by a NUL. The checksum is computed with its own
-/// field filled with blanks.
+/// A ustar header. Numbers are octal digits followed by a NUL. The checksum is computed with its
+/// own field filled with blanks.
 fn header(name: &[u8], target: &[u8], kind: u8, mode: u32, size: usize) -> Vec<u8> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = since_epoch.map_or(0, |since| since.as_secs());

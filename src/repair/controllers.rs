@@ -1,8 +1,8 @@
 //! Enables controllers, and never leaves the tree worse than it was.
 //!
-//! The kernel accepts or refuses a line of several controllers as a whole. They are tried one by one
-//! only if the group itself holds no process: in a group with a process, `+cpu` alone succeeds and
-//! makes the group threaded, after which no domain controller can be enabled there
+//! The kernel accepts or refuses a line of several controllers as a whole. They are tried one by
+//! one only if the group itself holds no process: in a group with a process, `+cpu` alone succeeds
+//! and makes the group threaded, after which no domain controller can be enabled there
 //! (`cgroup_subtree_control_write` and `cgroup_enable_threaded` in `kernel/cgroup/cgroup.c`).
 
 use std::path::Path;
@@ -53,8 +53,8 @@ pub(super) fn enable(
     })
 }
 
-/// Retries a write that gives EINVAL. Before kernel 6.1 a task in the middle of a fork causes it, and
-/// some io_uring threads exist only briefly: only an answer that lasts is a refusal.
+/// Retries a write that gives EINVAL. Before kernel 6.1 a task in the middle of a fork causes it,
+/// and some io_uring threads exist only briefly: only an answer that lasts is a refusal.
 fn write_patiently(path: &Path, line: &str) -> Result<(), RepairError> {
     for _ in 0..TRANSIENT_TRIES {
         match write_file(path, line) {

@@ -136,8 +136,8 @@ pub(super) fn is_wanted(root: &Root, pod: &PodGroup) -> Result<bool, RepairError
     Ok(root.exists(directory)?)
 }
 
-/// Removes the pod's group and returns whether it is gone. Both signs of life are checked again right
-/// before; for a group without children the kernel itself checks for processes.
+/// Removes the pod's group and returns whether it is gone. Both signs of life are checked again
+/// right before; for a group without children the kernel itself checks for processes.
 fn remove_pod(
     root: &Root,
     tree: &Tree,

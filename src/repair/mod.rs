@@ -81,7 +81,7 @@ pub enum RepairError {
         reason: String,
     },
     /// Another run holds the lock.
-    #[error("another run of kubepods-repair has held {path} for {seconds} s", path = path.display())]
+    #[error("another run of kubepods-repair has held {} for {seconds} s", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,

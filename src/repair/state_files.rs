@@ -40,8 +40,8 @@ fn rename_unless_taken(file: &Path, name: &Path) -> Result<(), Errno> {
     }
 }
 
-/// The same in two steps, for file systems with hard links. A power cut between them leaves the file
-/// under both names, and the next run sets it aside once more.
+/// The same in two steps, for file systems with hard links. A power cut between them leaves the
+/// file under both names, and the next run sets it aside once more.
 fn link_then_unlink(file: &Path, name: &Path) -> Result<(), Errno> {
     linkat(AT_FDCWD, file, AT_FDCWD, name, AtFlags::empty())?;
     unlink(file)

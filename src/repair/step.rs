@@ -97,9 +97,9 @@ pub enum Step {
     },
 }
 
-/// The phase of a repair that a step belongs to. First go the obstacles, then threaded groups, which
-/// keep their parent from enabling controllers; then the tree is built from the root down, and
-/// frozen groups are thawed. Housekeeping comes last, because the kubelet starts without it.
+/// The phase of a repair that a step belongs to. First go the obstacles, then threaded groups,
+/// which keep their parent from enabling controllers; then the tree is built from the root down,
+/// and frozen groups are thawed. Housekeeping comes last, because the kubelet starts without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// The task that blocks a controller has to go before anything else can succeed.

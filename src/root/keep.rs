@@ -1,18 +1,17 @@
-//! What a capture keeps of the files that are read: no more than what the program reads in them.
+//! Decides what a capture keeps of the files that are read: only what the program uses.
 //!
-//! A capture is sent to strangers, and a list of what may be a secret is never complete. So each
-//! reader says what it needs, in a function beside the grammar by which it reads ([`Keep`]). Of a
-//! file whose reader says nothing, the content is kept only if it is one of those of the kernel's
-//! that hold no user's text.
+//! A capture is sent to strangers, and a list of possible secrets is never complete. Therefore each
+//! reader names what it needs, in a function beside its parser ([`Keep`]). If a reader does not,
+//! the content is kept only if the file is one of the kernel's that never hold text of a user.
 
 use std::path::Path;
 
 use crate::root::Filling;
 
-/// Of the content of a file, what is kept: all that a judgement rests on, and in the same place.
+/// Returns what is kept of a file's content: everything that affects the report, in the same place.
 pub type Keep<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
 
-/// What replaces a text that is not kept.
+/// The text that replaces text which is not kept.
 pub const BLANK: &str = "BLANKED";
 
 /// Keeps the whole content.
@@ -20,17 +19,17 @@ pub fn all(content: &[u8]) -> Vec<u8> {
     content.to_vec()
 }
 
-/// Keeps that there is a file, but no content.
+/// Keeps only the fact that the file exists.
 fn nothing(_: &[u8]) -> Vec<u8> {
     Vec::new()
 }
 
-/// What is kept of a file whose reader says nothing.
+/// What is kept of a file whose reader does not say what it needs.
 pub(super) fn usual(path: &Path) -> Keep<'static> {
     if is_kernels_own(path) { &all } else { &nothing }
 }
 
-/// Files of `/proc` and `/sys` that hold names and numbers of the kernel's.
+/// Whether this is a file of `/proc` or `/sys` that holds only names and numbers of the kernel.
 fn is_kernels_own(path: &Path) -> bool {
     let below = |folder: &str| path.starts_with(folder);
     if below("/sys/fs/cgroup") || below("/sys/devices/system") {
@@ -56,13 +55,13 @@ fn is_kernels_own(path: &Path) -> bool {
     }
 }
 
-/// [`Keep`] for a file that is read as text, whatever bytes are in it.
+/// [`Keep`] for a file that is read as text, even if it is not valid UTF-8.
 pub fn text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
     move |content| keep(&String::from_utf8_lossy(content)).into_bytes()
 }
 
-/// [`Keep`] for a file that is refused with NUL bytes in it, or when it is not UTF-8: all that is
-/// read then is that it is so, and whether there is anything but NUL bytes.
+/// [`Keep`] for a file that its reader rejects if it contains NUL bytes or is not valid UTF-8. Of
+/// such a file only this fact is kept, and whether it contains anything but NUL bytes.
 pub fn checked_text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> {
     move |content| match valid_text(content) {
         Some(text) => keep(text).into_bytes(),
@@ -71,28 +70,27 @@ pub fn checked_text(keep: impl Fn(&str) -> String) -> impl Fn(&[u8]) -> Vec<u8> 
     }
 }
 
-/// The content of a file as text; `None` for one with NUL bytes in it or that is not UTF-8, as a
-/// power cut may leave it.
+/// The content of a file as text; `None` if it contains NUL bytes or is not valid UTF-8, as after a
+/// power cut.
 pub fn valid_text(content: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(content).ok()?;
     (!text.contains('\0')).then_some(text)
 }
 
-/// What begins the copy of a file that cannot be parsed. YAML, TOML and JSON all refuse a file that
-/// begins so.
+/// The beginning of the copy of a file that cannot be parsed. It is invalid in YAML, TOML and JSON.
 const FAULT: &str = "%BLANKED ";
 
-/// What replaces a file that cannot be parsed: no more than what is wrong with it.
+/// The copy of a file that cannot be parsed: only what is wrong with it.
 pub fn fault(words: &str) -> String {
     format!("{FAULT}{words}\n")
 }
 
-/// What is wrong with a file, where a capture keeps only that.
+/// What is wrong with a file, if its copy says only that.
 pub fn known_fault(text: &str) -> Option<&str> {
     text.strip_prefix(FAULT)?.strip_suffix('\n')
 }
 
-/// Between double quotes as in YAML and TOML, so that whatever is in it stays in its line.
+/// The text in double quotes, as in YAML and TOML, with escapes that keep it in one line.
 pub fn quoted(text: &str) -> String {
     let escaped = text.chars().map(|c| match c {
         '"' | '\\' => format!("\\{c}"),
@@ -102,7 +100,7 @@ pub fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped.collect::<String>())
 }
 
-/// Whether this is a name as settings have one, rather than a text.
+/// Whether this looks like the name of a setting rather than any other text.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -110,7 +108,7 @@ pub fn is_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
-/// A `name=value` with the value blanked; of anything else nothing but that it is there.
+/// A `name=value` with its value replaced by [`BLANK`]; any other word is replaced as a whole.
 pub fn blank_word(word: &str) -> String {
     match word.split_once('=') {
         Some((name, "")) if is_name(name) => format!("{name}="),
@@ -126,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_kernels_own_files_are_kept_unasked() {
+    fn by_default_only_the_kernels_own_files_are_kept() {
         for path in [
             "/sys/fs/cgroup/a/cpu.max",
             "/proc/cgroups",

@@ -1,8 +1,9 @@
-//! The file system as it is examined: this machine's `/`, or a captured copy of another's.
+//! The file system under examination: this machine's `/`, or the captured copy of another
+//! machine's.
 //!
-//! A captured tree is opened once and everything in it is resolved inside it (`openat2` with
-//! `RESOLVE_IN_ROOT`), so that its absolute symbolic links lead into the copy and never out to this
-//! machine.
+//! A captured tree is opened once, and every path is resolved inside it (`openat2` with
+//! `RESOLVE_IN_ROOT`), so that its absolute symbolic links lead into the copy and never to files of
+//! this machine.
 
 pub mod keep;
 pub mod record;
@@ -28,29 +29,31 @@ use nix::unistd::{AccessFlags, access, geteuid};
 pub use record::Room;
 use record::{ERRNO_FILE, Found, ROOM_FILE, Record};
 
-/// No file of the kernel's is read further than this: a busy node's mountinfo is some megabytes.
+/// The largest file in `/proc` or `/sys` that is read, in bytes: the mountinfo of a busy node can
+/// have several megabytes.
 const LARGEST_OF_KERNEL: u64 = 16 << 20;
 
-/// Nor any other: what is read there are settings and state, some kilobytes long, and a parser
-/// takes forty times the file.
+/// The largest other file that is read, in bytes. Settings and state files have some kilobytes, and
+/// a parser needs forty times the size of the file.
 const LARGEST_ON_DISK: u64 = 2 << 20;
 
-/// What a file of one value never fills.
+/// The size of the buffer for a file with one value, which never fills it.
 const LARGEST_VALUE: usize = 4096;
 
-/// What the kernel answers where nothing is, or nothing any longer: `ENODEV` for a file of a cgroup
-/// that was removed in between, `ESRCH` for one of a task that ended.
+/// The errors that mean that something does not exist, or no longer exists: `ENODEV` for a file of
+/// a cgroup that was removed in between, `ESRCH` for a file of a task that ended.
 const ABSENT: [Errno; 4] = [Errno::ENOENT, Errno::ENOTDIR, Errno::ENODEV, Errno::ESRCH];
 
-/// What stands in a captured tree's list of errnos for root's instances and watches of inotify.
+/// The name in a captured tree's list of errnos that stands for root's inotify instances and
+/// watches.
 const INOTIFY: &str = "/inotify";
 
-/// What is in a file, as far as a power cut can spoil it.
+/// The content of a file, as far as it shows damage from a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filling {
     /// It has a size of 0 bytes.
     Nothing,
-    /// There are only NUL bytes at its beginning.
+    /// It begins with NUL bytes only.
     Zeros,
     /// Anything else.
     Something,
@@ -69,13 +72,13 @@ impl Filling {
     }
 }
 
-/// A read of the host that failed: what was tried, where, and the kernel's answer.
+/// A failed attempt to read something of the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {operation} {path}: {errno}", path = path.display())]
 pub struct ReadError {
     /// `read`, `list`, `open` …
     pub operation: &'static str,
-    /// As the host names it, without the captured tree's own place.
+    /// The path on the examined host, without the location of a captured tree.
     pub path: PathBuf,
     /// The kernel's answer.
     pub errno: Errno,
@@ -86,9 +89,9 @@ pub struct ReadError {
 pub struct Root {
     /// The captured tree; `None` for this machine.
     captured: Option<OwnedFd>,
-    /// What a captured tree answers instead of what is in it.
+    /// The errors that a captured tree gives for some paths, instead of their content.
     errnos: BTreeMap<PathBuf, Errno>,
-    /// What the file systems of a captured tree have room for.
+    /// The free space on the file systems of a captured tree.
     rooms: BTreeMap<PathBuf, Room>,
     record: Option<RefCell<Record>>,
 }
@@ -102,7 +105,7 @@ impl Root {
     /// A captured tree. Needs Linux 5.6 (`openat2`).
     ///
     /// # Errors
-    /// When `dir` cannot be opened or its list of errnos not be read.
+    /// When `dir` cannot be opened, or its lists of errnos or free space cannot be read.
     pub fn captured(dir: &Path) -> Result<Self, ReadError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let tree = retry(|| open(dir, flags, Mode::empty())).map_err(failed("open", dir))?;
@@ -117,7 +120,7 @@ impl Root {
         Ok(root)
     }
 
-    /// The same, and from now on all that is read is also kept.
+    /// The same root, which from now on also records everything that is read.
     #[must_use]
     pub fn recording(self) -> Self {
         Self {
@@ -126,12 +129,12 @@ impl Root {
         }
     }
 
-    /// All that was read, where it is kept.
+    /// Everything that was read, if it is being recorded.
     pub fn record(&self) -> Option<Record> {
         self.record.as_ref().map(|record| record.borrow().clone())
     }
 
-    /// Notes the kernel's answer about `path`, where a record is kept.
+    /// Adds the kernel's answer about `path` to the record, if there is one.
     fn note<T>(&self, path: &Path, answer: &Result<T, Errno>, found: impl FnOnce(&T) -> Found) {
         let Some(record) = &self.record else { return };
         match answer {
@@ -140,8 +143,8 @@ impl Root {
         }
     }
 
-    /// A reader of files of which a capture keeps what `keep` leaves of them. Any file but the
-    /// kernel's own has to be read in this way, or a capture holds nothing of it.
+    /// A reader for files of which a capture keeps what `keep` returns. Every file that is not the
+    /// kernel's own has to be read in this way; otherwise a capture keeps none of its content.
     pub fn keeping<'a>(&'a self, keep: Keep<'a>) -> Reader<'a> {
         Reader { root: self, keep }
     }
@@ -191,10 +194,10 @@ impl Root {
         Ok(bytes)
     }
 
-    /// The names of the directories in `path`, sorted; `None` where `path` is not there.
+    /// The names of the directories in `path`, sorted; `None` if `path` does not exist.
     ///
     /// # Errors
-    /// Any other answer of the kernel.
+    /// Any other error of the kernel.
     pub fn directories(&self, path: &Path) -> Result<Option<Vec<OsString>>, ReadError> {
         let Some(entries) = absent_is_none(self.entries(path))? else {
             return Ok(None);
@@ -205,10 +208,10 @@ impl Root {
         Ok(Some(directories.map(|(name, _)| name).collect()))
     }
 
-    /// All names in `path`, sorted; `None` where `path` is not there.
+    /// All names in `path`, sorted; `None` if `path` does not exist.
     ///
     /// # Errors
-    /// Any other answer of the kernel.
+    /// Any other error of the kernel.
     pub fn names(&self, path: &Path) -> Result<Option<Vec<OsString>>, ReadError> {
         let Some(entries) = absent_is_none(self.entries(path))? else {
             return Ok(None);
@@ -235,8 +238,8 @@ impl Root {
         Ok(pids)
     }
 
-    /// Every file below `folder`, in the order of Go's `filepath.Walk`: by name, a folder in its
-    /// place.
+    /// Every file below `folder`, in the order of Go's `filepath.Walk`: sorted by name, with the
+    /// content of a folder in its place.
     ///
     /// # Errors
     /// When a folder cannot be listed.
@@ -256,27 +259,27 @@ impl Root {
         Ok(files)
     }
 
-    /// Where the symbolic link at `path` points; `None` where there is nothing.
+    /// Where the symbolic link at `path` points; `None` if `path` does not exist.
     ///
     /// # Errors
-    /// Any other answer of the kernel (`EINVAL`: not a link).
+    /// Any other error of the kernel (`EINVAL`: not a link).
     pub fn link(&self, path: &Path) -> Result<Option<OsString>, ReadError> {
         let target = match (&self.captured, self.errnos.get(path)) {
             (_, Some(errno)) => Err(*errno),
             (Some(tree), None) => readlinkat(tree.as_fd(), inside(path)),
             (None, None) => readlink(path),
         };
-        // What is no link is read as what it is, or not at all.
+        // If it is not a link, whoever reads it afterwards records what it is.
         if target != Err(Errno::EINVAL) {
             self.note(path, &target, |target| Found::Link(target.clone()));
         }
-        absent_is_none(target.map_err(failed("read link", path)))
+        absent_is_none(target.map_err(failed("read the link", path)))
     }
 
     /// Whether something is at `path`.
     ///
     /// # Errors
-    /// When the kernel does not let us know.
+    /// When the kernel does not allow to find out.
     pub fn exists(&self, path: &Path) -> Result<bool, ReadError> {
         let answer = if self.captured.is_some() {
             self.open(path, OFlag::O_PATH).map(drop)
@@ -284,11 +287,11 @@ impl Root {
             retry(|| access(path, AccessFlags::F_OK))
         };
         self.note(path, &answer, |()| Found::Name);
-        Ok(absent_is_none(answer.map_err(failed("look for", path)))?.is_some())
+        Ok(absent_is_none(answer.map_err(failed("access", path)))?.is_some())
     }
 
-    /// What the file at `path` is filled with, as far as a power cut can spoil it; `None` where
-    /// there is none, or something other than a file. A capture keeps that much of it.
+    /// What the file at `path` contains, as far as it shows damage from a power cut; `None` if
+    /// there is no regular file at `path`. A capture keeps no more of it.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -307,11 +310,11 @@ impl Root {
         }
     }
 
-    /// What the file system at `path` has room for; `None` where there is none, or a capture does
-    /// not say it.
+    /// The free space on the file system at `path`; `None` if `path` does not exist, or a capture
+    /// does not have it.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// When statvfs(3) fails.
     pub fn room(&self, path: &Path) -> Result<Option<Room>, ReadError> {
         let answer = if self.captured.is_some() {
             self.rooms.get(path).copied().ok_or(Errno::ENOENT)
@@ -324,14 +327,14 @@ impl Root {
         if let (Some(record), Ok(room)) = (&self.record, &answer) {
             record.borrow_mut().add_room(path, *room);
         }
-        absent_is_none(answer.map_err(failed("look for room in", path)))
+        absent_is_none(answer.map_err(failed("get the free space of", path)))
     }
 
-    /// Asks the kernel for one inotify(7) watch on `folder`, which is given back at once. There is
-    /// no other way to know whether one is left for root.
+    /// Asks the kernel for one inotify(7) watch on `folder`, and removes it at once. There is no
+    /// other way to know whether root has one left.
     ///
     /// # Errors
-    /// `EMFILE` where all of root's instances are in use, `ENOSPC` where all of its watches are.
+    /// `EMFILE` if all of root's instances are in use, `ENOSPC` if all of its watches are.
     pub fn inotify(&self, folder: &Path) -> Result<(), Errno> {
         let answer = if self.captured.is_some() {
             self.errnos
@@ -355,7 +358,7 @@ impl Root {
         answer
     }
 
-    /// Names, and whether each is a directory, sorted.
+    /// The names in `path`, sorted, each with whether it is a directory.
     fn entries(&self, path: &Path) -> Result<Vec<(OsString, bool)>, ReadError> {
         let answer = self.list(path);
         self.note(path, &answer, |_| Found::Directory);
@@ -373,8 +376,8 @@ impl Root {
         for entry in dir {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            // A file system that tells no type (none of the kernel's own) is taken at the name's
-            // word.
+            // If the file system does not report types, every name counts as a directory. The
+            // kernel's own file systems do report them.
             let is_directory = entry
                 .file_type()
                 .is_none_or(|kind| kind == nix::dir::Type::Directory);
@@ -405,7 +408,7 @@ impl Root {
     }
 }
 
-/// A reader of files, each of which says what a capture keeps of it.
+/// Reads files, and records of each what a capture is to keep of it.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
     root: &'a Root,
@@ -416,23 +419,23 @@ impl Reader<'_> {
     /// The whole file as text; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
-    /// Whatever the kernel answers; `EFBIG` for a file of the kernel's over 16 MiB, or another over
-    /// 2 MiB.
+    /// Any error of the kernel; `EFBIG` for a file in `/proc` or `/sys` over 16 MiB, or any other
+    /// over 2 MiB.
     pub fn read(&self, path: &Path) -> Result<String, ReadError> {
         self.read_bytes(path).map(text_of)
     }
 
-    /// As [`Self::read`], with `None` for a file that does not exist, or does not any longer.
+    /// As [`Self::read`]; `None` if the file does not exist, or no longer exists.
     ///
     /// # Errors
-    /// Any other answer of the kernel.
+    /// Any other error of the kernel.
     pub fn read_if_there(&self, path: &Path) -> Result<Option<String>, ReadError> {
         absent_is_none(self.read(path))
     }
 
-    /// As [`Self::read_if_there`], for a file of cgroupfs or procfs that holds one value: the
-    /// kernel gives it whole at the first read (`seq_file` with a single record), so that no second
-    /// one has to look for its end.
+    /// As [`Self::read_if_there`], for a file of cgroupfs or procfs that holds one value. The first
+    /// read(2) returns the whole value (`seq_file` with a single record), so a second one that
+    /// looks for the end of the file is not needed.
     ///
     /// # Errors
     /// As [`Self::read_if_there`].
@@ -453,7 +456,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The whole file as it is.
+    /// The whole file as bytes.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -465,7 +468,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads no more than the beginning.
+/// What the file contains, judged by its first bytes.
 fn filling_of(file: OwnedFd) -> Result<Filling, Errno> {
     let mut bytes = [0; 64];
     let length = retry(|| nix::unistd::read(&file, &mut bytes))?;
@@ -476,7 +479,7 @@ fn filling_of(file: OwnedFd) -> Result<Filling, Errno> {
     Ok(Filling::of(bytes.get(..length).unwrap_or_default()))
 }
 
-/// Calls again what a signal interrupted.
+/// Repeats a call that a signal has interrupted.
 fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {

@@ -1,4 +1,4 @@
-//! What a run has read of this machine, so that the same run can be repeated elsewhere on a copy
+//! The record of what a run has read, from which the same run can be repeated on another machine
 //! (`--capture`, `--root`).
 
 use std::collections::BTreeMap;
@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-/// The list of errnos in a captured tree, a line for each path that could not be read: `ENODEV
+/// The list of errnos in a captured tree, with a line for each path that could not be read: `ENODEV
 /// /sys/fs/cgroup/x`.
 pub const ERRNO_FILE: &str = ".errnos";
 
-/// The list of file systems in a captured tree, a line for each path that was asked about: free
-/// bytes, and free inodes, or `-` where the file system has no fixed number of these.
+/// The list of free space in a captured tree, with a line for each path that was examined: free
+/// bytes, free inodes (`-` if the file system has no fixed number of inodes), and the path.
 pub const ROOM_FILE: &str = ".room";
 
-/// What a file system has room for.
+/// The free space on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes that root may still write.
+    /// The number of bytes that root can still write.
     pub bytes: u64,
-    /// Files that may still be made; `None` where the file system has no fixed number.
+    /// The number of files that can still be created; `None` if the file system has no fixed number
+    /// of inodes.
     pub inodes: Option<u64>,
 }
 
@@ -29,15 +30,15 @@ pub struct Room {
 pub enum Found {
     /// A directory.
     Directory,
-    /// Something else, of which only the name was read.
+    /// Anything else of which only the name was read.
     Name,
-    /// A file, and what is kept of it.
+    /// A file, with what is kept of its content.
     File(Vec<u8>),
-    /// A symbolic link and where it points.
+    /// A symbolic link, with its target.
     Link(OsString),
 }
 
-/// All that was read. What is not there is not in it.
+/// Everything that was read. Paths that do not exist are not in it.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     found: BTreeMap<PathBuf, Found>,
@@ -46,7 +47,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Adds what was found; content and directories stand above a mere name.
+    /// Adds what was found. Content or a directory replaces a mere name, but not the reverse.
     pub(super) fn add(&mut self, path: &Path, found: Found) {
         let says_more = match (&found, self.found.get(path)) {
             (Found::File(_) | Found::Link(_), _) | (_, None) => true,
@@ -58,20 +59,20 @@ impl Record {
         }
     }
 
-    /// Adds what could not be read. A path that is not there needs no note.
+    /// Adds a path that could not be read. A path that does not exist is not recorded.
     pub(super) fn add_failure(&mut self, path: &Path, errno: Errno) {
         if errno != Errno::ENOENT {
             self.errnos.insert(path.to_owned(), errno);
         }
     }
 
-    /// Adds what the file system at `path` has room for.
+    /// Adds the free space on the file system at `path`.
     pub(super) fn add_room(&mut self, path: &Path, room: Room) {
         self.rooms.insert(path.to_owned(), room);
     }
 
-    /// Everything, the directory above before what lies in it, each at the place that the recorded
-    /// links lead to; last the lists of errnos and of room.
+    /// Everything that was found, with each directory before its content, and each path with the
+    /// recorded links resolved; then the lists of errnos and of free space.
     pub fn entries(&self) -> Vec<(PathBuf, Found)> {
         let mut entries = Vec::new();
         for (path, found) in &self.found {
@@ -93,7 +94,7 @@ impl Record {
         entries
     }
 
-    /// Where `path` leads when each recorded link above it is followed.
+    /// `path` with each recorded link above it resolved.
     fn without_links(&self, path: &Path) -> PathBuf {
         let Some((above, name)) = path.parent().zip(path.file_name()) else {
             return path.to_owned();
@@ -107,7 +108,7 @@ impl Record {
     }
 }
 
-/// Reads a list of errnos; a name that no kernel knows counts as EINVAL.
+/// Reads a list of errnos; an unknown name counts as EINVAL.
 pub(super) fn parse_errnos(list: &str) -> BTreeMap<PathBuf, Errno> {
     let mut errnos = BTreeMap::new();
     for (name, path) in list.lines().filter_map(|line| line.split_once(' ')) {
@@ -118,7 +119,7 @@ pub(super) fn parse_errnos(list: &str) -> BTreeMap<PathBuf, Errno> {
     errnos
 }
 
-/// Reads a list of room; a line that does not say how many bytes says nothing.
+/// Reads a list of free space; a line without a number of bytes is skipped.
 pub(super) fn parse_rooms(list: &str) -> BTreeMap<PathBuf, Room> {
     let mut rooms = BTreeMap::new();
     for line in list.lines() {
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_followed_and_content_stands_above_names() {
+    fn links_are_resolved_and_content_replaces_names() {
         let mut record = Record::default();
         record.add(Path::new("/snap/current"), Found::Link("12".into()));
         record.add(Path::new("/snap/current/meta"), Found::File(b"x".to_vec()));

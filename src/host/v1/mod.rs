@@ -1,9 +1,10 @@
-//! Version 1 hierarchies, as the kubelet and its libcontainer find them.
+//! Reads the version 1 hierarchies, as the kubelet and its libcontainer find them.
 //!
-//! Rests on kubernetes' `pkg/kubelet/cm/helpers_linux.go` (`GetCgroupSubsystems`: of several mounts
-//! of one controller the shortest mount point, from 1.21 on), `cgroup_v1_manager_linux.go`
-//! (`Validate`), and runc's `libcontainer/cgroups/fs` (`subsystems`: where it makes groups) and
-//! `cgroups/v1_utils.go` (`tryDefaultPath`: first below `/sys/fs/cgroup`).
+//! See kubernetes' `pkg/kubelet/cm/helpers_linux.go` (`GetCgroupSubsystems`: of several mounts of
+//! one controller the one with the shortest mount point, from 1.21 on),
+//! `cgroup_v1_manager_linux.go` (`Validate`), and runc's `libcontainer/cgroups/fs` (`subsystems`:
+//! where it creates groups) and `cgroups/v1_utils.go` (`tryDefaultPath`: first below
+//! `/sys/fs/cgroup`).
 
 pub mod names;
 pub mod unmounted;
@@ -25,7 +26,7 @@ use crate::root::{ReadError, Root};
 use names::{CHECKED, SYSTEMD_HIERARCHY, USED};
 use unmounted::Unmounted;
 
-/// Controller and file of what the kubelet never writes. Not every kernel has all of them.
+/// Controllers and their files that the kubelet never writes. Not every kernel has all of them.
 const SETTINGS: [(&str, &str); 6] = [
     ("cpu", "cpu.idle"),
     ("memory", "memory.soft_limit_in_bytes"),
@@ -38,21 +39,21 @@ const SETTINGS: [(&str, &str); 6] = [
 /// The file of a group's memory limit.
 pub const MEMORY_LIMIT: &str = "memory.limit_in_bytes";
 
-/// What the kubelet writes on kubepods alone.
+/// Controllers and their files that the kubelet writes only in kubepods.
 const SETTINGS_OF_QOS: [(&str, &str); 2] = [("memory", MEMORY_LIMIT), ("pids", "pids.max")];
 
-/// All that matters of version 1 on this host.
+/// Everything about version 1 on this host that matters to the kubelet.
 #[derive(Clone, Debug)]
 pub struct Hierarchies {
-    /// Those that libcontainer makes groups in, sorted by mount point.
+    /// The hierarchies in which libcontainer creates groups, sorted by mount point.
     pub mounted: Vec<Hierarchy>,
-    /// Those that should be mounted and are not.
+    /// The hierarchies that should be mounted but are not.
     pub unmounted: Vec<Unmounted>,
     /// The groups of pods.
     pub pods: PodGroups,
     /// With the systemd driver: the files of its slices.
     pub slices: BTreeMap<CgroupPath, SliceUnit>,
-    /// kubepods of the driver that the kubelet does not use, where there is one.
+    /// The kubepods of the driver that the kubelet does not use, if it exists.
     pub other: Option<OtherTree>,
 }
 
@@ -61,27 +62,27 @@ pub struct Hierarchies {
 pub struct Hierarchy {
     /// Its controllers, or [`SYSTEMD_HIERARCHY`].
     pub controllers: Controllers,
-    /// Where libcontainer makes groups.
+    /// The mount point where libcontainer creates groups.
     pub point: PathBuf,
-    /// Whether it can be written there.
+    /// Whether it can be written to.
     pub writable: bool,
-    /// Whether it can hold back CPU time: that of cpu, on a kernel with CONFIG_CFS_BANDWIDTH.
+    /// Whether it can limit CPU time: the hierarchy of cpu on a kernel with CONFIG_CFS_BANDWIDTH.
     pub has_quota: bool,
-    /// Whether it can weigh groups: that of cpu, on a kernel with CONFIG_FAIR_GROUP_SCHED, which
-    /// CONFIG_CFS_BANDWIDTH needs.
+    /// Whether groups have a CPU weight: the hierarchy of cpu on a kernel with
+    /// CONFIG_FAIR_GROUP_SCHED, which CONFIG_CFS_BANDWIDTH needs.
     pub has_shares: bool,
-    /// Of the groups looked for, those that exist.
+    /// Those of the examined groups that exist.
     pub groups: BTreeMap<CgroupPath, V1Group>,
-    /// Which group of the hierarchy is seen there.
+    /// The group that is visible at the mount point.
     pub root: String,
-    /// Where the kubelet looks, if that is another mount, or covered by one.
+    /// The mount that the kubelet uses, if it is a different one, or is covered by another.
     pub looked_at: Option<OtherMount>,
 }
 
-/// The mount of a controller that the kubelet looks at.
+/// The mount of a controller in which the kubelet looks for its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherMount {
-    /// The shortest one, which is what the kubelet goes by.
+    /// The mount with the shortest mount point, which the kubelet chooses.
     pub mount: CgroupMount,
     /// Whether the kubelet finds kubepods there.
     pub has_kubepods: bool,
@@ -92,21 +93,20 @@ pub struct OtherMount {
 pub struct V1Group {
     /// Its CPUs and memory nodes, in the hierarchy of cpuset.
     pub cpuset: Option<Cpuset>,
-    /// Whether it was frozen itself (not only its parent).
+    /// Whether the group itself was frozen, not only a group above it.
     pub frozen: bool,
-    /// Whether a process lives in it or below. Only looked up where it is frozen.
+    /// Whether it or a group below it holds a process. Only looked up if it is frozen.
     pub populated: bool,
-    /// `memory.limit_in_bytes`, where it is one; only looked up where something has to be made
-    /// below.
+    /// `memory.limit_in_bytes`, if it is a limit; only read if a group has to be created below.
     pub memory: Option<MemoryLimit>,
-    /// What the kubelet never sets back, where the group has it; only read of its own groups.
+    /// The settings that the kubelet never resets; only read in the kubelet's own groups.
     pub settings: Vec<Setting>,
-    /// The names of the groups directly below; only read of the kubelet's own.
+    /// The names of the groups directly below; only read in the kubelet's own groups.
     pub children: Vec<OsString>,
 }
 
-/// `cpuset.cpus` and `cpuset.mems`, lists such as `0-3`. While one of them is empty nothing can
-/// live in the group.
+/// `cpuset.cpus` and `cpuset.mems`, lists such as `0-3`. While one of them is empty, the group
+/// cannot hold a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpuset(pub [Setting; 2]);
 
@@ -117,7 +117,7 @@ impl Cpuset {
         empty.map(|setting| setting.file).collect()
     }
 
-    /// Each setting beside the same one of another group.
+    /// Each setting, paired with the same setting of another group.
     pub fn zip<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Setting, &'a Setting)> {
         self.0.iter().zip(&other.0)
     }
@@ -129,7 +129,7 @@ impl Hierarchy {
         CHECKED.iter().any(|name| self.controllers.contains(name))
     }
 
-    /// The name under which people know it: the last part of its mount point.
+    /// Its usual name: the last part of its mount point.
     pub fn name(&self) -> String {
         let name = self.point.file_name();
         let name = name.unwrap_or(self.point.as_os_str());
@@ -144,18 +144,18 @@ impl Hierarchies {
         mounted.find(|hierarchy| hierarchy.controllers.contains(controller))
     }
 
-    /// Whether the kubelet can set the weight of a QoS group that exists; it dies where it cannot,
-    /// and only logs it of a group that it creates (a kernel without CONFIG_FAIR_GROUP_SCHED).
+    /// Whether the kubelet can set the weight of an existing QoS group. If it cannot (on a kernel
+    /// without CONFIG_FAIR_GROUP_SCHED), it ends; for a group that it creates, it only logs it.
     pub fn has_cpu_shares(&self) -> bool {
         self.of("cpu").is_none_or(|cpu| cpu.has_shares)
     }
 
-    /// Where they are mounted.
+    /// The mount points of the hierarchies.
     pub fn points(&self) -> Vec<&Path> {
         points(&self.mounted)
     }
 
-    /// Whether systemd, which keeps a hierarchy of its own for all its units, has this group in it.
+    /// Whether systemd's own hierarchy, which has all its units, contains this group.
     pub fn named_has(&self, group: &CgroupPath) -> bool {
         let named = self.of(SYSTEMD_HIERARCHY);
         named.is_some_and(|named| named.groups.contains_key(group))
@@ -166,7 +166,7 @@ impl Hierarchies {
         self.without(group).count() == self.mounted.len()
     }
 
-    /// Whether a process lives in the group or anywhere below, in whichever hierarchy.
+    /// Whether the group, or one below it, holds a process in any hierarchy.
     ///
     /// # Errors
     /// When a list of processes cannot be read.
@@ -181,10 +181,10 @@ impl Hierarchies {
     }
 }
 
-/// Looks at all hierarchies.
+/// Examines all hierarchies.
 ///
 /// # Errors
-/// When something that a judgement would rest on cannot be read.
+/// When something that the diagnosis depends on cannot be read.
 pub fn observe(
     root: &Root,
     mounts: &[CgroupMount],
@@ -193,7 +193,7 @@ pub fn observe(
 ) -> Result<Hierarchies, ReadError> {
     let layout = settings.layout();
     let mut wanted = group::to_look_at(&layout);
-    // Nothing has to leave a version 1 group for the kubelet's sake.
+    // On version 1 a group with children may also hold processes, so there are no strays.
     wanted.remove(&layout.strays);
     let mut mounted: BTreeMap<PathBuf, Hierarchy> = BTreeMap::new();
     for name in USED {
@@ -231,8 +231,7 @@ fn points(mounted: &[Hierarchy]) -> Vec<&Path> {
     points.collect()
 }
 
-/// Whether a process lives in the group or anywhere below, in whichever of the hierarchies on
-/// `points`.
+/// Whether the group, or one below it, holds a process in any of the hierarchies on `points`.
 ///
 /// # Errors
 /// When a list of processes cannot be read.
@@ -250,8 +249,8 @@ pub fn populated(root: &Root, points: &[&Path], group: &CgroupPath) -> Result<bo
     Ok(false)
 }
 
-/// The mount where libcontainer makes the groups of a controller: one directly below
-/// `/sys/fs/cgroup` before anything else. A covered mount misleads it and the kubelet alike.
+/// The mount where libcontainer creates the groups of a controller. It prefers one directly below
+/// `/sys/fs/cgroup`. A covered mount misleads libcontainer and the kubelet alike.
 fn made_in<'a>(mounts: &'a [CgroupMount], name: &'a str) -> Option<&'a CgroupMount> {
     let seen = || mounts_of(mounts, name).filter(|mount| mount.covered_by.is_none());
     let covered = || mounts_of(mounts, name).find(|_| CHECKED.contains(&name));
@@ -365,7 +364,7 @@ impl V1Files<'_> {
         Ok(Setting { file, value })
     }
 
-    /// What the kubelet writes only on kubepods, or nowhere: the first line of each file.
+    /// The first line of each file that the kubelet writes only in kubepods, or never.
     fn settings(&self, depth: Depth) -> Result<Vec<Setting>, ReadError> {
         let mut found = Vec::new();
         if self.hierarchy.has_quota {

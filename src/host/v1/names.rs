@@ -1,10 +1,10 @@
-//! What the hierarchies of version 1 are called, and who uses which.
+//! The names of the version 1 hierarchies that libcontainer and the kubelet use.
 
 /// systemd's own hierarchy, which has a name and no controller.
 pub const SYSTEMD_HIERARCHY: &str = "name=systemd";
 
-/// What libcontainer makes groups in (`subsystems` in runc's `libcontainer/cgroups/fs`), so far as
-/// it is mounted.
+/// The hierarchies in which libcontainer creates groups if they are mounted (`subsystems` in runc's
+/// `libcontainer/cgroups/fs`).
 pub const USED: [&str; 14] = [
     "blkio",
     "cpu",
@@ -22,8 +22,8 @@ pub const USED: [&str; 14] = [
     "rdma",
 ];
 
-/// Where the kubelet looks whether a group exists (`Validate` in kubernetes'
-/// `pkg/kubelet/cm/cgroup_v1_manager_linux.go`), so far as it is mounted.
+/// The hierarchies in which the kubelet checks whether a group exists, if they are mounted
+/// (`Validate` in kubernetes' `pkg/kubelet/cm/cgroup_v1_manager_linux.go`).
 pub const CHECKED: [&str; 7] = [
     "cpu",
     "cpuacct",

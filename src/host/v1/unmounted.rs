@@ -1,9 +1,10 @@
-//! Version 1 hierarchies that should be mounted and are not, and where systemd would mount them.
+//! Finds version 1 hierarchies that should be mounted but are not, and where systemd would mount
+//! them.
 //!
-//! Rests on systemd's `src/shared/mount-setup.c` (`mount_cgroup_controllers`: which controllers
-//! share a hierarchy), proc_cgroups(5) and the kernel's `kernel/cgroup/cgroup-v1.c`: a hierarchy
-//! with groups outlives its last mount, and can then only be mounted with exactly the controllers
-//! it has.
+//! See systemd's `src/shared/mount-setup.c` (`mount_cgroup_controllers`: which controllers share a
+//! hierarchy), proc_cgroups(5), and the kernel's `kernel/cgroup/cgroup-v1.c`: a hierarchy with
+//! groups continues to exist after its last unmount, and can then only be mounted with exactly the
+//! same controllers.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::host::v1::names::{SYSTEMD_HIERARCHY, USED};
 use crate::root::keep::all;
 use crate::root::{ReadError, Root};
 
-/// What systemd mounts together.
+/// Controllers that systemd mounts together.
 const TOGETHER: [[&str; 2]; 2] = [["cpu", "cpuacct"], ["net_cls", "net_prio"]];
 
 /// A hierarchy that is not mounted.
@@ -24,33 +25,33 @@ pub struct Unmounted {
     pub controllers: Vec<String>,
     /// Where systemd would mount it.
     pub point: PathBuf,
-    /// What is at that point.
+    /// What exists at that mount point.
     pub place: Place,
-    /// Why it cannot be mounted, where that is known.
+    /// Why it cannot be mounted, if that is known.
     pub obstacle: Option<Obstacle>,
 }
 
-/// What is at a mount point.
+/// What exists at a mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A directory without others in it, as an unmount leaves it.
+    /// A directory without subdirectories, as an unmount leaves it.
     Empty,
-    /// A directory with others in it, which a mount would hide.
+    /// A directory with subdirectories, which a mount would hide.
     Occupied,
     /// Nothing, or something other than a directory.
     Absent,
 }
 
-/// What keeps a controller from version 1.
+/// What keeps a controller out of version 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// The kernel has no such controller for version 1.
     Unknown,
-    /// The command line switches it off (`cgroup_disable=`).
+    /// The command line disables it (`cgroup_disable=`).
     Disabled,
-    /// The command line keeps it from version 1, with this word.
+    /// This parameter of the command line keeps it out of version 1.
     Barred(String),
-    /// The root of the version 2 hierarchy passes it on.
+    /// The root of the version 2 hierarchy enables it.
     UsedByV2(PathBuf),
 }
 
@@ -103,7 +104,8 @@ fn is_mounted(mounts: &[CgroupMount], name: &str) -> bool {
     mounts_of(mounts, name).next().is_some()
 }
 
-/// The controllers of the hierarchy that `name` belongs to or would, and its mount point.
+/// The controllers of the hierarchy that `name` belongs to, or would belong to, and its mount
+/// point.
 fn shared(
     root: &Root,
     mounts: &[CgroupMount],
@@ -127,7 +129,7 @@ fn shared(
     let mut pairs = TOGETHER.iter();
     if let Some(pair) = pairs.find(|pair| pair.contains(&name) && is_free(*pair)) {
         let common = below(&pair.join(","));
-        // Where each has a directory of its own (not a link into the common one), each has a
+        // If each controller has a directory of its own, not a link to the common one, each has a
         // hierarchy of its own.
         if root.exists(&common)? || !root.exists(&own)? {
             return Ok((pair.map(str::to_owned).to_vec(), common));
@@ -144,8 +146,8 @@ fn place(root: &Root, point: &Path) -> Result<Place, ReadError> {
     })
 }
 
-/// The mount point of the version 2 hierarchy beside those of version 1, and what its root passes
-/// on.
+/// The mount point of the version 2 hierarchy beside those of version 1, and the controllers that
+/// its root enables.
 fn used_by_v2(
     root: &Root,
     mounts: &[CgroupMount],
