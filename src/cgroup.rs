@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn families() {
+    fn ancestors_and_depth() {
         assert_eq!(path("/a/b").ancestors(), [path("/"), path("/a")]);
         assert_eq!(path("/a/b").depth(), 2);
         assert!(path("/a").is_above(&path("/a/b")));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bytes() {
+    fn names_need_not_be_utf_8() {
         let odd = OsStr::from_bytes(b"pod\xff");
         let group = path("/a").join(odd);
         assert_eq!(group.name(), odd);

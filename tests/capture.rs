@@ -1,5 +1,5 @@
-//! What `--capture` keeps: enough to give the same report again, and nothing that was planted where
-//! the program does not read.
+//! What `--capture` keeps: enough for the same report, and no secret that was put where the program
+//! does not read.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ mod chance;
 use captured::Cases;
 use chance::{Chance, mutate, rounds};
 
-/// Nothing else says this.
+/// The secret. It occurs nowhere else.
 const SECRET: &str = "hunter2";
 
 /// A captured host and the arguments beside `--root`.
@@ -84,7 +84,7 @@ impl Host {
     }
 }
 
-/// An empty folder of this test's own.
+/// An empty folder for this test.
 fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("capture-{name}"));
     let _ = fs::remove_dir_all(&folder);
@@ -107,7 +107,7 @@ fn unpack(tar: &Path, to: &Path) {
     );
 }
 
-/// Every file below, as its host names it.
+/// Every file below, by its path on the host.
 fn files_below(folder: &Path, of: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -122,7 +122,7 @@ fn files_below(folder: &Path, of: &Path) -> Vec<String> {
     found
 }
 
-/// The same report, the same status.
+/// Checks that the report and the exit status are the same.
 fn same(one: &Output, other: &Output, what: &str) {
     let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(text(one), text(other), "{what}");
@@ -164,7 +164,7 @@ fn a_capture_of_any_host_gives_the_same_report() {
 }
 
 #[test]
-fn a_file_in_the_place_of_a_link_is_there_in_the_copy() {
+fn a_capture_keeps_a_file_that_replaces_a_link() {
     let folder = scratch("link");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
     let cases = Cases::only("48-slices-early-in-the-boot");
@@ -178,8 +178,8 @@ fn a_file_in_the_place_of_a_link_is_there_in_the_copy() {
     same(&seen, &Host::of(&copy).run(&[]), enabled);
 }
 
-/// Of what kind a file that is read is, by its place; `None` for the kernel's own names and
-/// numbers.
+/// The kind of a file that the program reads, by its path; `None` for files with only names and
+/// numbers of the kernel.
 fn kind(path: &str) -> Option<&'static str> {
     let is_at = |part: &str| path.contains(part);
     let last = path.rsplit('/').next().unwrap();
@@ -238,7 +238,7 @@ fn kind(path: &str) -> Option<&'static str> {
     })
 }
 
-/// Puts the secret wherever a user can put one without changing what the program reads.
+/// Puts the secret everywhere a user could put one without changing what the program reads.
 fn plant(kind: &str, text: &str) -> String {
     let lines = |line: &dyn Fn(&str) -> String| {
         text.lines()
@@ -330,7 +330,7 @@ fn plant(kind: &str, text: &str) -> String {
     }
 }
 
-/// Puts the secret where the file becomes a broken one.
+/// Puts the secret in a place that makes the file invalid.
 fn ruin(kind: &str, text: &str) -> Vec<String> {
     match kind {
         "arguments" => [
@@ -404,7 +404,7 @@ fn read(path: &Path, kind: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Unpacks the tar, in which the secret must not be, neither in a name nor in what is packed in it.
+/// Unpacks the tar file, and checks that neither a name nor any content in it contains the secret.
 fn unpack_and_search(tar: &Path, copy: &Path, what: &str) {
     let bytes = fs::read(tar).unwrap();
     if bytes
@@ -427,7 +427,7 @@ fn unpack_and_search(tar: &Path, copy: &Path, what: &str) {
 }
 
 #[test]
-fn what_is_not_read_is_not_kept() {
+fn a_capture_keeps_nothing_that_is_not_read() {
     let folder = scratch("secrets");
     let (tar, copy) = (folder.join("tar"), folder.join("copy"));
     let (mut kinds, mut ruined_before) = (BTreeSet::new(), BTreeSet::new());
@@ -525,7 +525,7 @@ fn what_is_not_read_is_not_kept() {
 }
 
 #[test]
-fn the_tar_is_a_new_file_that_only_its_owner_reads() {
+fn only_the_owner_can_read_the_new_tar_file() {
     let folder = scratch("place");
     let cases = Cases::only("01-healthy");
     let host = Host::of(&cases.all[0].folder);
@@ -605,7 +605,7 @@ fn the_tar_is_a_new_file_that_only_its_owner_reads() {
     assert_eq!(fs::read(&tar).unwrap(), before);
 }
 
-/// What the reader makes of `content`, and of what a capture keeps of it; and that.
+/// The reader's results for `content` and for what a capture keeps of it, and the kept content.
 fn read_twice(
     folder: &Path,
     content: &[u8],
@@ -632,9 +632,9 @@ fn read_twice(
 type Reading<'a> = &'a dyn Fn(&Root) -> String;
 type Strays = fn(&str) -> Vec<String>;
 
-/// Settings damaged at random, with the secret among them.
+/// Settings with random damage, and with the secret among them.
 #[test]
-fn whatever_is_wrong_with_a_file_stays_wrong_and_keeps_no_secret() {
+fn a_damaged_file_stays_damaged_and_keeps_no_secret() {
     let folder = scratch("chance");
     let file = Path::new("/file");
     let config = |root: &Root| format!("{:?}", config::read(root, Some(file), None));
@@ -667,7 +667,7 @@ fn whatever_is_wrong_with_a_file_stays_wrong_and_keeps_no_secret() {
     }
 }
 
-/// The values in a copy that no reader asked for.
+/// The values in a copy that no reader needs.
 fn strays_in_yaml(kept: &str) -> Vec<String> {
     const READ: &str = "apiVersion kind cgroupsPerQOS cgroupDriver cgroupRoot \
                         enforceNodeAllocatable kubeReservedCgroup systemReservedCgroup \

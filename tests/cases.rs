@@ -1,8 +1,8 @@
-//! What the program says of each captured host in `tests/cases`, and how it exits. A new case is a
-//! folder, not code: `tests/README.md`.
+//! Compares the program's output and exit status for each captured host in `tests/cases`. A new
+//! case is a folder, not code: see `tests/README.md`.
 //!
-//! With `UPDATE_CASES` in the environment the expectations are written instead of compared; read
-//! them before you commit.
+//! With `UPDATE_CASES` in the environment the expected output is written instead of compared. Read
+//! it before you commit.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -17,7 +17,7 @@ mod schema;
 
 use captured::{Case, Cases};
 
-/// What the program prints and how it ends.
+/// The program's output and exit status.
 fn run(case: &Case, more: &[&str]) -> (String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
     command
@@ -82,9 +82,9 @@ fn json_says_the_same_as_text() {
     }
 }
 
-/// Else the schema would let through what it does not describe.
+/// The schema has to reject everything that it does not describe.
 #[test]
-fn the_schema_refuses_what_it_does_not_describe() {
+fn the_schema_rejects_fields_that_it_does_not_describe() {
     let case = &Cases::only("05-stray-in-kubepods").all[0];
     let report: serde_json::Value = serde_json::from_str(&run(case, &["--json"]).0).unwrap();
     assert_eq!(schema::violations(&report), [""; 0]);
@@ -107,7 +107,7 @@ fn the_schema_refuses_what_it_does_not_describe() {
 }
 
 #[test]
-fn nothing_of_a_captured_host_is_written_to() {
+fn a_captured_host_is_never_written_to() {
     let cases = Cases::unpack();
     let case = cases.find("02-clean-boot");
     let before = listing(&case.root());
@@ -115,7 +115,7 @@ fn nothing_of_a_captured_host_is_written_to() {
     assert_eq!(before, listing(&case.root()));
 }
 
-/// Every path below, with its length and time of change.
+/// Every path below, with its size and modification time.
 fn listing(folder: &Path) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -130,10 +130,10 @@ fn listing(folder: &Path) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
     found
 }
 
-/// Of a healthy version 1 host any one mount, directory or file that the judgement rests on is
-/// taken away: it is noticed.
+/// Removes any one mount, directory or file that matters from a healthy version 1 host: a fault has
+/// to be found.
 #[test]
-fn any_one_piece_of_a_version_1_tree_that_is_pulled_is_noticed() {
+fn any_missing_piece_of_a_version_1_tree_is_found() {
     let cases = Cases::unpack();
     for name in ["hybrid-healthy", "legacy-healthy"] {
         let host = cases.find(name);

@@ -1,5 +1,5 @@
-//! What the documents name exists: options, faults, units, files of this project, and the targets
-//! of links.
+//! Checks that the options, faults, units, files of this project and link targets that the
+//! documents name exist.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ fn name(path: &Path) -> String {
     path.strip_prefix(top).unwrap().display().to_string()
 }
 
-/// What stands between two lines of three backticks, and what stands beside them.
+/// The lines inside of code blocks, and the lines outside.
 fn code_and_prose(text: &str) -> (Vec<&str>, Vec<&str>) {
     let (mut code, mut prose, mut is_code) = (Vec::new(), Vec::new(), false);
     for line in text.lines() {
@@ -42,7 +42,7 @@ fn code_and_prose(text: &str) -> (Vec<&str>, Vec<&str>) {
     (code, prose)
 }
 
-/// Every piece of code: the lines of blocks, and what stands between backticks.
+/// Every piece of code: the lines of code blocks, and text between backticks.
 fn code(text: &str) -> Vec<&str> {
     let (mut code, prose) = code_and_prose(text);
     for line in prose {
@@ -74,7 +74,7 @@ fn options_exist() {
     for path in documents() {
         let text = fs::read_to_string(&path).unwrap();
         for piece in code(&text) {
-            // Only what belongs to this program: up to a comment or the next command.
+            // Only the call of this program, up to a comment or the next command.
             let calls = piece
                 .split(" #")
                 .next()
@@ -97,7 +97,7 @@ fn options_exist() {
     assert!(used > 10, "only {used} options are named");
 }
 
-/// Rows of tables that begin with names of faults.
+/// Checks the rows of tables that begin with names of faults.
 #[test]
 fn faults_exist() {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -131,8 +131,8 @@ fn faults_exist() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Files of this project, and its units. C files are those of systemd, and `systemd/systemd#1` is a
-/// thread.
+/// Checks the files and units of this project. C files belong to systemd, and `systemd/systemd#1`
+/// is an issue.
 #[test]
 fn files_and_units_exist() {
     let folders = [
@@ -171,14 +171,14 @@ fn files_and_units_exist() {
     assert!(named > 30, "only {named} are named");
 }
 
-/// As forges make an anchor from a heading.
+/// The anchor that a forge generates from a heading.
 fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
     let heading: String = heading.to_lowercase().chars().filter(kept).collect();
     heading.replace(' ', "-")
 }
 
-/// Relative links, and the headings that they lead to.
+/// Checks relative links, and the headings that they lead to.
 #[test]
 fn links_lead_somewhere() {
     let mut wrong = Vec::new();

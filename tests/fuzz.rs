@@ -1,6 +1,6 @@
-//! Hostile input, from fixed seeds: every file that is read, and whole captured hosts, damaged and
-//! forged at random. No panic, no endless run, no control character in the report, and no plan that
-//! breaks a promise.
+//! Hostile input from fixed seeds: every file that the program reads, and whole captured hosts,
+//! with random damage and forgeries. They cause no panic, no endless run, no control character in
+//! the report, and no plan that breaks a promise.
 //!
 //! `KR_ROUNDS=N` in the environment makes it N times as many rounds.
 
@@ -35,7 +35,8 @@ use kubepods_repair::state::Marker;
 use kubepods_repair::verdict::Report;
 use promises::Judge;
 
-/// A debug build on a busy machine takes milliseconds; what takes this long does not end.
+/// A debug build on a busy machine takes milliseconds; a run that takes this long counts as
+/// endless.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const WORDS: [&str; 46] = [
@@ -105,8 +106,8 @@ fn in_time<T>(what: &str, work: impl FnOnce() -> T) -> T {
     answer
 }
 
-/// One reader: the file it reads below an otherwise empty root, what is usually in it, and the
-/// call.
+/// A reader: the file that it reads below an otherwise empty root, usual contents of this file, and
+/// the call.
 struct Reader {
     file: &'static str,
     usual: &'static [&'static str],
@@ -265,7 +266,7 @@ fn read_group(root: &Root, _: &[u8]) {
 }
 
 #[test]
-fn no_reader_is_upset_by_anything() {
+fn no_reader_panics_or_hangs_on_any_input() {
     let folder = scratch("readers");
     let put = |reader: &Reader, bytes: &[u8]| {
         let path = folder.join(reader.file);
@@ -290,7 +291,7 @@ fn no_reader_is_upset_by_anything() {
     }
 }
 
-/// Every file and every empty folder below a folder, links among them, by its path inside.
+/// Every file, link and empty folder below a folder, by its path inside.
 fn files_of(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut to_visit = vec![folder.to_owned()];
@@ -330,7 +331,7 @@ fn copy_of(from: &Path, files: &[PathBuf], to: &Path) {
     }
 }
 
-/// One thing in the tree at `root` becomes another.
+/// Changes one thing in the tree at `root` into something else.
 fn disturb(chance: &mut Chance, root: &Path, files: &[PathBuf]) {
     let path = root.join(&files[chance.below(files.len())]);
     // What an earlier turn has made of it stays: a folder, or a pipe that nobody would ever write
@@ -379,7 +380,7 @@ fn disturb(chance: &mut Chance, root: &Path, files: &[PathBuf]) {
 }
 
 #[test]
-fn no_host_upsets_the_program() {
+fn no_host_makes_the_program_panic_or_hang() {
     let cases = Cases::unpack();
     let scratch = scratch("hosts");
     let mut outcomes = std::collections::BTreeMap::new();
@@ -462,11 +463,11 @@ fn at_root() -> Settings {
     settings
 }
 
-/// Kilobytes of address space: three times what a debug build has anyway.
+/// Kilobytes of address space: three times what a debug build always has.
 const MEMORY: &str = "200000";
 
 #[test]
-fn no_file_fills_the_memory() {
+fn no_file_uses_up_the_memory() {
     let cases = Cases::only("01-healthy");
     let root = cases.all[0].root();
     let args = "var/snap/microk8s/6364/args";

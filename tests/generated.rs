@@ -1,7 +1,7 @@
-//! What is made from the program's own tables: the journal's catalog, the manual page's lists of
-//! options and faults, the table of faults in docs/troubleshooting.md, the faults and outcomes in
-//! the schema of the JSON report, and the completions. `tests/generate` writes them; this test
-//! fails where one of them differs from what it would write.
+//! Files that are generated from the program's own tables: the journal's catalog, the manual page's
+//! lists of options and faults, the table of faults in docs/troubleshooting.md, the faults and
+//! outcomes in the schema of the JSON report, and the completions. `tests/generate` writes them;
+//! this test fails if one of them is out of date.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use kubepods_repair::faults::Fault;
 use kubepods_repair::outcome::Outcome;
 use kubepods_repair::report::catalog::journal_catalog;
 
-/// Makes a file whole from what it holds now.
+/// Generates a file from its present content.
 type Maker = fn(&str) -> String;
 
 const FILES: [(&str, Maker); 7] = [
@@ -52,7 +52,7 @@ fn generated_files_are_up_to_date() {
     assert!(outdated.is_empty(), "tests/generate writes {outdated:?}");
 }
 
-/// `whole` with `made` between the two lines that hold `begin` and `end`.
+/// `whole` with `made` between the lines `begin` and `end`.
 fn between(whole: &str, begin: &str, end: &str, made: &str) -> String {
     let (before, rest) = whole.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
@@ -95,7 +95,7 @@ fn manual(page: &str) -> String {
     )
 }
 
-/// A dash of a name, not a hyphen.
+/// Escapes the dashes of a name, which man would show as hyphens otherwise.
 fn dashed(name: &str) -> String {
     name.replace('-', "\\-")
 }
@@ -119,7 +119,7 @@ fn schema(text: &str) -> String {
     enumerated(&text, "outcomes", &Outcome::ALL.map(Outcome::name))
 }
 
-/// With these names in the enum whose comment says what they are.
+/// `text` with these names in the enum that has this comment.
 fn enumerated(text: &str, what: &str, names: &[&str]) -> String {
     let begin = format!("\"$comment\": \"{what}, made by tests/generate\",\n      \"enum\": [");
     let names: Vec<String> = names
@@ -131,10 +131,10 @@ fn enumerated(text: &str, what: &str, names: &[&str]) -> String {
 
 const HEAD: &str = "Made by tests/generate from src/cli.rs.";
 
-/// The names of all faults, from the installed program.
+/// The command that prints the names of all faults.
 const FAULTS: &str = "kubepods-repair --explain 2>/dev/null | awk '/^  [a-z]/ {print $1}'";
 
-/// The options that take this value, as the shells see them.
+/// The options that take this kind of value, with their dashes.
 fn with_value(value: Operand) -> Vec<String> {
     let takes = |option: &&OptionWords| option.value == Some(value);
     let options = OPTIONS.iter().filter(takes);

@@ -1,4 +1,4 @@
-//! The rules of the house that neither the compiler nor clippy.toml knows.
+//! Rules for the source code that neither the compiler nor clippy can check.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -27,7 +27,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// What a file says outside of its unit tests.
+/// The code of a file without its unit tests.
 fn code(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap()
 }
@@ -69,14 +69,14 @@ fn diagnosis_and_plan_do_no_io() {
 }
 
 #[test]
-fn unsafe_has_one_room() {
+fn only_one_module_has_unsafe_code() {
     let words = ["unsafe {", "unsafe fn", "expect(unsafe_code"];
     let found = offenders(|name| name != "src/sys.rs", &words);
     assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]
-fn no_file_of_the_program_outgrows_a_reader() {
+fn source_files_stay_short() {
     let long = sources()
         .into_iter()
         .map(|(path, text)| (path, text.lines().count()))
@@ -85,9 +85,9 @@ fn no_file_of_the_program_outgrows_a_reader() {
     assert!(long.is_empty(), "{long:?}");
 }
 
-/// Each fault stands in the list of its file, so that it is explained, and its words are whole.
+/// Each fault is in the list of its file, so that `--explain` shows it, and has all its texts.
 #[test]
-fn every_fault_is_listed_and_has_all_its_words() {
+fn every_fault_is_listed_and_fully_described() {
     let defined: usize = sources()
         .iter()
         .map(|(_, text)| text.matches(": Fault = Fault {").count())
@@ -112,8 +112,9 @@ fn every_fault_is_listed_and_has_all_its_words() {
     }
 }
 
-/// From the ground up. A room may use those before it in this list, and itself.
-const ROOMS: [&str; 16] = [
+/// The modules from the bottom to the top. A module may use itself and those before it in this
+/// list.
+const MODULES: [&str; 16] = [
     "cgroup",
     "sys",
     "root",
@@ -132,22 +133,22 @@ const ROOMS: [&str; 16] = [
     "lib",
 ];
 
-/// The steps of `repair` write one note of this program's own, whose format is `state`'s.
+/// Exceptions. The steps of `repair` write one file of this program, whose format is in `state`.
 const UPWARD: [(&str, &str); 1] = [("src/repair/units.rs", "state")];
 
-/// docs/architecture.md draws these arrows.
+/// docs/architecture.md shows this order.
 #[test]
-fn no_room_uses_one_above_it() {
-    let rank = |room: &str| ROOMS.iter().position(|known| *known == room);
+fn no_module_uses_one_above_it() {
+    let rank = |module: &str| MODULES.iter().position(|known| *known == module);
     let mut upward = Vec::new();
     for (path, text) in sources() {
         let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
         let name = name.to_str().unwrap();
-        let room = name.trim_start_matches("src/").split(['/', '.']).next();
+        let module = name.trim_start_matches("src/").split(['/', '.']).next();
         if name == "src/main.rs" {
             continue;
         }
-        let own = rank(room.unwrap()).unwrap_or_else(|| panic!("{name} is in no known room"));
+        let own = rank(module.unwrap()).unwrap_or_else(|| panic!("{name} is in no known module"));
         for used in code(&text).split("crate::").skip(1) {
             let used = used.split(|c: char| !c.is_ascii_lowercase()).next();
             let Some(used) = used.filter(|used| rank(used) > Some(own)) else {

@@ -1,6 +1,6 @@
-//! The args file and the flags, against what is known: files are made from pieces whose meaning to
-//! a kubelet is in the table below, spelled in every way its grammar allows; and the split into
-//! arguments is compared with the stand-in's, which was written without a look at this program
+//! Checks how the args file and the flags are read. Files are composed of pieces whose meaning to a
+//! kubelet is in the table below, spelled in every way that the grammar allows. The split into
+//! arguments is compared with that of the stand-in, which was written independently of this program
 //! (`kubelet-rules --print-args`).
 
 #![allow(
@@ -32,7 +32,7 @@ fn read(file: &str) -> Result<Settings, flags::FlagError> {
     Settings::default().with_flags(&flags, Path::new("args/kubelet"))
 }
 
-/// What the settings come to, in the kubelet's own names.
+/// The resulting settings, by the kubelet's own names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Meaning {
     per_qos: bool,
@@ -101,8 +101,7 @@ impl Meaning {
     }
 }
 
-/// A flag, its value where it takes one as the next argument too, a value that only `=` may bring,
-/// and what they mean.
+/// A flag, a value that may also be the next argument, a value that needs `=`, and what they mean.
 type Piece = (
     &'static str,
     Option<&'static str>,
@@ -187,7 +186,7 @@ const PIECES: &[Piece] = &[
     ("node-labels", None, Some("a=b,c=$NOBODY"), |_| ()),
 ];
 
-/// What every kubelet refuses, wherever it stands.
+/// Arguments that every kubelet refuses, wherever they are.
 const REFUSED: [&str; 12] = [
     "--cgroups-per-qos false",
     "--cgroups-per-qos=maybe",
@@ -203,7 +202,7 @@ const REFUSED: [&str; 12] = [
     "--kube-reserved=cpu",
 ];
 
-/// Quotes anywhere are taken out by the reader.
+/// The reader removes quotes anywhere.
 fn quoted(chance: &mut Chance, text: &str) -> String {
     let mut quoted = String::new();
     for c in text.chars() {
@@ -249,7 +248,7 @@ fn file_of(chance: &mut Chance, pieces: &[String]) -> String {
 }
 
 #[test]
-fn every_spelling_means_what_it_means_to_a_kubelet() {
+fn flags_are_read_as_a_kubelet_reads_them() {
     let mut chance = Chance::new(3);
     for _ in 0..rounds(5_000) {
         let mut meaning = Meaning::default();

@@ -1,7 +1,7 @@
-//! Two to five faults at once, in every order: the plan is finite, keeps every promise, takes its
+//! Two to five faults at once, in every order: the plan is finite, keeps every promise, has its
 //! steps in an order in which they can work, and does not depend on the order in which the faults
-//! came about. No I/O but for the first look at a captured healthy host; that the plans also heal,
-//! the virtual machines show.
+//! occurred. Apart from reading a captured healthy host there is no I/O; the virtual machines show
+//! that the plans also repair.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ use kubepods_repair::state::{Notes, RestartStamp};
 use nix::errno::Errno;
 use promises::Judge;
 
-/// A host under way to ruin.
+/// A host to which faults are added.
 struct Ruin {
     settings: Settings,
     host: Host,
@@ -50,7 +50,7 @@ impl Ruin {
         self.host.tree.as_mut().unwrap()
     }
 
-    /// kubepods or a `QoS` group, if it is still there.
+    /// kubepods or a `QoS` group, if it still exists.
     fn own(&mut self, which: usize) -> Option<&mut Group> {
         let path = self.settings.layout().own().nth(which)?.clone();
         self.tree().groups.get_mut(&path)
@@ -80,7 +80,7 @@ impl Ruin {
         self.tree().slices.get_mut(&path)
     }
 
-    /// What holds for every group of the tree, whatever was done to it.
+    /// Checks what must be true of every group in the tree, whatever was done to it.
     fn settle(&mut self) {
         let groups = &mut self.tree().groups;
         let lived_in: BTreeSet<CgroupPath> = groups
@@ -100,8 +100,7 @@ impl Ruin {
     }
 }
 
-/// A fault, and how a healthy host comes by it; `usize` chooses among the groups of the kubelet's
-/// own.
+/// A fault, and how to add it to a healthy host; `usize` chooses one of the kubelet's own groups.
 type Fault = (&'static str, fn(&mut Ruin, usize));
 
 const FAULTS: &[Fault] = &[
@@ -330,7 +329,8 @@ fn settings(file: &str) -> Settings {
         .unwrap()
 }
 
-/// A healthy host with these settings: what they name is there, and passes everything on.
+/// A healthy host with these settings: everything that they name exists and enables all
+/// controllers.
 fn healthy(settings: &Settings) -> Host {
     let captured = Cases::only("01-healthy");
     let root = Root::captured(&captured.all[0].root()).unwrap();
@@ -403,7 +403,7 @@ const SETTINGS: [&str; 7] = [
      --kube-reserved=cpu=1 --enforce-node-allocatable=pods,kube-reserved",
 ];
 
-/// What depends on nothing but the faults, in a comparable form.
+/// The part of the result that depends only on the faults, in a comparable form.
 fn summary(findings: &[Finding]) -> (BTreeSet<String>, BTreeSet<String>) {
     let found = findings.iter().map(|finding| {
         format!(
@@ -500,8 +500,8 @@ fn every_plan_keeps_every_promise() {
     assert!(kinds.len() >= 10, "too tame: {kinds:?}");
 }
 
-/// What a fault does to a group that another one has taken away, or given another type, depends on
-/// who was first; a second settings file would be no better.
+/// Whether the order of two faults matters: one may remove a group that the other changes, or
+/// change the group's type, or both may write the settings file.
 fn commute(faults: &[(&Fault, usize)]) -> bool {
     let any = |words: &[&str]| faults.iter().any(|((name, _), _)| words.contains(name));
     !any(&[
@@ -534,8 +534,8 @@ fn healthy_once(settings: &Settings) -> Host {
     })
 }
 
-/// First what is in the kubelet's way, then what builds, from the root down, then the thaw, and
-/// housekeeping last.
+/// The order of steps: first the obstacles go, then the tree is built from the root down, then
+/// groups are thawed, and housekeeping comes last.
 fn in_order(steps: &[&Step], what: &str) {
     let phase = |step: &Step| match step {
         Step::Restart { .. } | Step::LiftLimit { .. } => 0,
@@ -571,7 +571,8 @@ fn in_order(steps: &[&Step], what: &str) {
     );
 }
 
-/// While something of the tree's own stands in the way for good, nothing is built.
+/// Nothing is built while a fault of the tree that cannot be repaired keeps the kubelet from
+/// starting.
 fn nothing_is_built_in_vain(findings: &[Finding], steps: &[&Step], what: &str) {
     let of_the_tree = |finding: &&Finding| !finding.fault.name.starts_with("checkpoint");
     let blocked = findings
@@ -596,7 +597,7 @@ fn nothing_is_built_in_vain(findings: &[Finding], steps: &[&Step], what: &str) {
 }
 
 #[test]
-fn a_healthy_host_has_no_plan_whatever_it_is_told() {
+fn a_healthy_host_needs_no_steps_with_any_settings() {
     for text in SETTINGS {
         let settings = settings(text);
         let host = healthy(&settings);

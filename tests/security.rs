@@ -1,5 +1,5 @@
-//! SECURITY.md's claims about captured hosts and the report; those about a running machine are
-//! scenarios (`hostile-*`).
+//! Checks what SECURITY.md says about captured hosts and the report. Scenarios (`hostile-*`) check
+//! what it says about a running machine.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -12,8 +12,8 @@ mod captured;
 
 use captured::Cases;
 
-/// Sets a terminal's title, colours what follows, turns the direction of writing, and begins a line
-/// of its own.
+/// A name that sets a terminal's title, changes colours and the direction of writing, and begins a
+/// new line.
 const NAME: &str = "a\u{1b}]0;b\u{7}\u{9b}1m\u{202e}\n<0>c";
 
 fn run(root: &Path, args: &[&str]) -> Output {
@@ -32,7 +32,7 @@ fn is_deceptive(c: char) -> bool {
 }
 
 #[test]
-fn names_of_others_cannot_deceive_a_terminal() {
+fn deceptive_names_are_escaped_in_the_report() {
     let cases = Cases::only("05-stray-in-kubepods");
     let root = cases.all[0].root();
     fs::write(root.join("proc/1322/comm"), format!("{NAME}\n")).unwrap();

@@ -1,13 +1,13 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # shellcheck disable=SC2086  # $CG, $K and their like have no blanks
-# The half in the guest: sourced by a scenario after guest/lib.sh. For a broken host, every call of
-# a run fails once, with every errno that the kernel can give it; or the run is killed there. After
-# each: the rules of README's list hold, and one undisturbed run heals what an undisturbed one would
-# have healed at once.
+# The part that runs in the guest: a scenario sources it after guest/lib.sh. On a broken host, every
+# call of a run fails once with every errno that the kernel can give it, or the run is killed there.
+# After each of them the promises of README's list must hold, and one undisturbed run must repair
+# what a run without the failure would have repaired.
 . faults/lib.sh
 
-# Which calls can fail with what, less the calls of the libc's own start. Those of a bus are only
-# made where systemd is asked.
+# The calls and the errnos with which they can fail, without the calls at the start of the C
+# library. Calls to the bus are made only if systemd is asked.
 declare -A ERRNOS=(
   [openat]="EIO ENOMEM EACCES EMFILE EINTR ENODEV ENOENT EROFS"
   [read]="EIO ENOMEM EINTR EAGAIN ENODEV ESRCH" [readlink]="EIO EACCES"
@@ -21,9 +21,9 @@ declare -A ERRNOS=(
   [socket]="EMFILE ENOMEM" [connect]="ECONNREFUSED ENOENT EAGAIN EACCES EINTR"
   [sendmsg]="EPIPE ENOBUFS EINTR" [recvmsg]="ECONNRESET EINTR"
 )
-# What changes the machine: there a call also fails whenever it is made again, and a run is killed,
-# by SIGKILL and by SIGTERM. What only reads fails on captured hosts, every call of it (reads), so
-# that one in READS is enough here.
+# Calls that change the machine: these also fail each time they are repeated, and the run is killed
+# there with SIGKILL and with SIGTERM. Of calls that only read, one in READS is enough here, because
+# `reads` makes all of them fail on captured hosts.
 CHANGING="write mkdir unlinkat rename renameat2 fsync mount" \
   READING="openat read readlink getdents64 close statx newfstatat" READS=25
 THIRTEEN="healthy clean-boot bare-kubepods anchor-missing qos-group-missing max-descendants"
@@ -32,10 +32,10 @@ THIRTEEN+=" threaded-burstable checkpoints"
 HOSTS=${HOSTS:-$THIRTEEN}
 MADE=0 CLEAN=0 TOLD=0 KILLED=0
 declare -A TURNS=([READ]=0 [FAIL]=0 [LAST]=0 [KILL]=0)
-# turn KIND EVERY: whether it is one of those that are taken
+# turn KIND EVERY: whether this call is one of those that fail
 turn() { TURNS[$1]=$((TURNS[$1] + 1)); [ $((TURNS[$1] % $2)) = 0 ]; }
 
-# quick_reset: what one of these runs can have left; much less work than a reset, and checked
+# quick_reset: undoes what one of these runs can have left; much faster than a reset, and verified
 quick_reset() {
   local pids=()
   if [ -e /run/vm/pids ]; then
@@ -58,9 +58,9 @@ empty() {
   done
 }
 
-# worth: the kubelet's own rules in a number, WORTH, larger is better: what it dies of and cannot
-# heal, then the controllers it needs. Without a process of its own, as it is asked so often; so is
-# what is in a file.
+# worth: rates the tree by the kubelet's rules with a number, WORTH. Larger is better: first what
+# keeps the kubelet from starting, then the controllers that it needs. It starts no process, because
+# it is called very often.
 worth() {
   local group c text
   WORTH=0
@@ -74,8 +74,7 @@ worth() {
   for c in $NEEDED; do [[ " $text " != *" $c "* ]] || WORTH=$((WORTH + 1)); done
 }
 
-# on_groups: makes strace look at nothing but the files of groups that are written; the report's own
-# lines get through
+# on_groups: makes strace trace only writes to files of groups, so that the report itself is written
 on_groups() {
   local group file
   for group in $CG $K $K/burstable $K/besteffort; do
@@ -86,16 +85,16 @@ on_groups() {
   ONLY+=(-P "$CG/kubepods-strays/cgroup.procs")
 }
 
-# struck WHAT CALL N HOW: the run that was struck, judged. N+: this call and all that follow
+# struck WHAT CALL N HOW: checks the run whose call failed. N+: this call and all that follow fail
 struck() {
   local what=$1 call=$2 number=$3 how=$4 filter=--seccomp-bpf ONLY=() before path rc
-  [[ $how != signal=* ]] || filter=      # with it strace sends none
+  [[ $how != signal=* ]] || filter=      # with a filter strace sends no signal
   [[ $call:$number != write:*+ ]] || on_groups
   worth; before=$WORTH
   timeout -k 5 120 strace -f $filter -y -qq -o "$WORK/trace" "${ONLY[@]}" \
     -e "trace=$call" -e "inject=$call:$how:when=$number" \
     kubepods-repair $OCCASION >"$WORK/said" 2>&1 </dev/null && rc=0 || rc=$?
-  # it did not get so far
+  # the run did not get to this call
   [[ $how:$rc == signal=*:137 || $how:$rc == signal=*:143 ]] || grep -q INJECTED "$WORK/trace" ||
     return 0
   MADE=$((MADE + 1)); what="$what, $call $number, $how: exit $rc"
@@ -104,7 +103,7 @@ struck() {
     *:0) CLEAN=$((CLEAN + 1));;
     *:1) TOLD=$((TOLD + 1))
       path=$(injected_path "$WORK/trace" "$call")
-      # What is gone already is no failure; what was around it then turns out not to be empty.
+      # It is no failure if a group is already gone; the group above it then is not empty.
       [ "$call:$how" != unlinkat:error=ENOENT ] || path=${path%/*}
       [ -z "$path" ] || names "$path" "$WORK/said" || {
         cat "$WORK/said"; fail "$what: $path is not named"
@@ -113,7 +112,7 @@ struck() {
   esac
   note "$what"
   ! grep -q panicked "$WORK/said" || { cat "$WORK/said"; fail "$what: a panic"; }
-  ! declare -F also >/dev/null || also "$what"      # what else has to be true, whatever has failed
+  ! declare -F also >/dev/null || also "$what"      # what else has to be true after every failure
   worth
   [ $WORTH -ge "$before" ] || {
     cat "$WORK/said"; tree kubepods; fail "$what: the tree is worse than before ($before)"
@@ -128,8 +127,9 @@ struck() {
 }
 whole() { enabled $K/burstable && anchored $K; }
 
-# strike NAME EVERY EVERY-KILL: of all calls and errnos of this scenario's run each EVERY-th (of
-# those that only read, one in READS of them), and each so many-th lasting failure and kill
+# strike NAME EVERY EVERY-KILL: makes each EVERY-th of all calls and errnos of this scenario's run
+# fail (of those that only read, one in READS of them), and each EVERY-KILL-th lasting failure and
+# kill
 strike() {
   local name=$1 kind every call number count how hows
   quick_reset; broken
@@ -156,7 +156,7 @@ strike() {
   note "$name: $MADE so far"
 }
 
-# all_hosts EVERY EVERY-KILL: the hosts in HOSTS, healthy or broken such that a run heals them
+# all_hosts EVERY EVERY-KILL: for the hosts in HOSTS, which are healthy or can be repaired by a run
 all_hosts() {
   local host
   OCCASION=--pre-start
@@ -166,7 +166,7 @@ all_hosts() {
   done
   tally
 }
-# is_host NAME: makes broken() what breaks this one
+# is_host NAME: defines broken() for this host
 is_host() {
   case $1 in
     healthy) broken() { kubepods-repair >"$WORK/said" 2>&1; };;

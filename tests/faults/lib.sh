@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# What both halves share: reads on captured hosts (reads) and everything in the guest (inject.sh).
+# Shared by `reads`, which works on captured hosts, and inject.sh, which works in the guest.
 
-# injected_path TRACE CALL: the path whose call was made to fail, by `strace -y`; none of a socket
+# injected_path TRACE CALL: prints the path of the call that was made to fail, from `strace -y`;
+# nothing for a socket
 injected_path() {
   case $2 in
     open*|readlink*|mkdir*|unlink*|rename*)
@@ -10,5 +11,5 @@ injected_path() {
     *) sed -n '/INJECTED/{s/^[^<]*<\(\/[^>]*\)>.*/\1/p; q}' "$1";;
   esac
 }
-# names PATH REPORT: the report holds the last part of it
+# names PATH REPORT: whether the report contains the last part of the path
 names() { grep -qF -- "${1##*/}" "$2"; }

@@ -1,13 +1,13 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # shellcheck disable=SC2086  # $CG, $K and their like have no blanks
-# As inject.sh, which it builds on, for hosts of version 1: what one has to be brought back to, what
-# its tree is worth, how it breaks.
+# The parts of inject.sh that differ on cgroup v1: how to reset the host, to rate its tree, and to
+# break it.
 HOSTS=${HOSTS:-"healthy unmounted missing partial cpuset-empty frozen stale-pods"}
 . guest/v1.sh
 . faults/inject.sh
 STALE=kubepods/besteffort/pod00000001-0000-4000-8000-000000000000
 
-# With few processes, as it is done so often
+# Starts few processes, because it is called very often
 quick_reset() {
   local h
   mounted cpuset || mount -t cgroup -o nosuid,nodev,noexec,cpuset cgroup $CG1/cpuset
@@ -25,7 +25,7 @@ whole() {
   mounted cpuset && in_all $OWN && filled $OWN && [ ! -e "$CG1/pids/$STALE" ] || return 1
   for g in $OWN; do thawed $g || return 1; done
 }
-# Each hierarchy, group and setting that a kubelet on version 1 needs counts one.
+# Each hierarchy, group and setting that a kubelet needs on cgroup v1 counts one.
 worth() {
   local h g f
   WORTH=0

@@ -14,7 +14,7 @@ keeps() {
   [ "$(mask)" = 1 ] || { tree --shape; fail "$1: a service has lost its CPU affinity: $(mask)"; }
   note "$1"
 }
-# untouched_tree WHAT: nor was a group made or a controller enabled
+# untouched_tree WHAT: checks that no group was created and no controller enabled
 untouched_tree() {
   keeps "$1"
   [ ! -e $K ] || fail "$1: kubepods was made"

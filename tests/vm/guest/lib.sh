@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What scenarios are written with. Sourced in the guest by `driver`, one bash per scenario;
-# everything here fails the scenario by ending it. $WORK is the scenario's own folder, $KUBELET_ONLY
-# is set when there is no program to test.
+# Helpers for scenarios. `driver` sources this file in the guest, in a separate bash for each
+# scenario; a helper that fails ends the scenario. $WORK is the scenario's own folder. $KUBELET_ONLY
+# is set if there is no program to test.
 # shellcheck disable=SC2034,SC2154  # used, or set, by the scenarios
 # shellcheck disable=SC2119,SC2120  # functions whose arguments only scenarios give
 # shellcheck disable=SC2086  # $CG, $K and their like have no blanks
 set -eEu
 trap 'echo "FAILED: line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND"' ERR
 CG=/sys/fs/cgroup K=$CG/kubepods
-# what a kubelet's libcontainer asks for, less what no test needs
+# the controllers that a kubelet's libcontainer requests, without those that no test needs
 LINE="+cpuset +cpu +io +memory +hugetlb +pids"
 NEEDED="cpu cpuset hugetlb memory pids"
 SNAP_DATA=/var/snap/microk8s/1234 SNAP_COMMON=/var/snap/microk8s/common SNAP=/snap/microk8s/1234
@@ -25,8 +25,8 @@ fail() { echo "FAILED: $*"; exit 1; }
 note() { printf -- '-- %6d ms  %s\n' $(( (${EPOCHREALTIME/./} - T0) / 1000 )) "$*"; }
 T0=${EPOCHREALTIME/./}
 
-# wait_for SECONDS COMMAND...: until it succeeds. The seconds are a limit for a broken run, not an
-# expectation.
+# wait_for SECONDS COMMAND...: waits until the command succeeds. The seconds are a limit for a
+# broken run, not the expected time.
 wait_for() {
   local end=$((SECONDS + $1)); shift
   until "$@" >/dev/null 2>&1; do
@@ -46,7 +46,7 @@ reset_host() {
     systemctl daemon-reload; systemctl reset-failed
     rm /run/vm/units
   fi
-  # with the systemd driver: the slices of the kubelet's and whatever changed them
+  # with the systemd driver: the kubelet's slices and everything that changed them
   if compgen -G "$CG/*kubepods*.slice" >/dev/null ||
     compgen -G '/run/systemd/transient/*kubepods*' >/dev/null || [ -e $CG/foo.slice ]; then
     systemctl stop '*kubepods*.slice' foo.slice 2>/dev/null || true
@@ -66,8 +66,8 @@ reset_host() {
 }
 reset() { reset_host || fail "the reset did not work"; journal_from_here; note "reset"; }
 
-# microk8s [LINE...]: MicroK8s is installed and kubelite enabled, with its own args file and these
-# lines behind it
+# microk8s [LINE...]: installs MicroK8s and enables kubelite, with its own args file followed by
+# these lines
 microk8s() {
   mkdir -p "${ENABLED%/*}"; ln -sfn "/etc/systemd/system/$UNIT" "$ENABLED"
   mkdir -p "$SNAP_DATA/args" "$PODS" "$SNAP/meta"
@@ -85,8 +85,8 @@ microk8s() {
       "$@" >"$SNAP_DATA/args/kubelet"
 }
 
-# kubelite_unit: MicroK8s' service as snapd writes it, with the stand-in inside; everything it needs
-# is on the disk
+# kubelite_unit: creates MicroK8s' service as snapd writes it, with the stand-in as the kubelet;
+# everything that it needs is on the disk
 kubelite_unit() {
   local kubelet="--args-file $SNAP_DATA/args/kubelet --stay"
   touch /run/vm/units
@@ -113,14 +113,14 @@ UNIT
   systemctl daemon-reload
 }
 kubelite_said() { journal -u "$UNIT" | grep -q -- "$1"; }
-# journal ARG...: messages of this boot since journal_from_here, which a reset calls
+# journal ARG...: prints messages of this boot since journal_from_here, which a reset calls
 journal() { journalctl -b -q -o cat ${CURSOR:+--after-cursor="$CURSOR"} "$@"; }
 journal_from_here() {
   journalctl --sync; CURSOR=$(journalctl -b -q -n 1 -o export | sed -n 's/^__CURSOR=//p')
 }
 CURSOR=
 
-# install_units: the project's own systemd folder, as a package would lay it out
+# install_units: installs the project's systemd folder as the package does
 install_units() {
   touch /run/vm/units
   cp -r /run/vm/systemd/. /usr/lib/systemd/
@@ -130,9 +130,9 @@ install_units() {
 
 FAMOUS="root container \[kubepods\] doesn't exist|error validating root container \[kubepods\]"
 
-# ring_unit UNIT [SECONDS]: a service that opens an io_uring with a polling thread, as k8s-dqlite
-# does, so many seconds after its start (MicroK8s' own wrapper sleeps 6). Each start adds a line to
-# /run/kr-starts.UNIT
+# ring_unit UNIT [SECONDS]: creates a service that opens an io_uring with a polling thread, as
+# k8s-dqlite does, these many seconds after its start (MicroK8s' own wrapper sleeps 6). Each start
+# adds a line to /run/kr-starts.UNIT
 ring_unit() {
   touch /run/vm/units
   install -m 755 /run/vm/guest/bin/sqpoll /usr/local/sbin/sqpoll
@@ -155,7 +155,7 @@ UNIT
 }
 main_pid() { systemctl show -P MainPID "$1"; }
 starts() { wc -l <"/run/kr-starts.$1"; }
-# ring_of PID: the thread that polls for it
+# ring_of PID: prints the thread that polls for this process
 ring_of() {
   local comm
   for comm in /proc/"$1"/task/*/comm; do
@@ -165,27 +165,27 @@ ring_of() {
   return 1
 }
 has_ring() { ring_of "$(main_pid "$1")"; }
-# start_ring UNIT: and waits until it is in the way; sets PID and RING
+# start_ring UNIT: starts it and waits until its thread blocks cpuset; sets PID and RING
 start_ring() {
   systemctl start "$1"; wait_for 120 has_ring "$1"
   PID=$(main_pid "$1") RING=$(ring_of "$PID")
   note "$1 runs: process $PID, thread $RING"
 }
-# still_runs UNIT: as start_ring left it, and once started
+# still_runs UNIT: checks that the unit still runs since start_ring, and was started only once
 still_runs() {
   [ "$(main_pid "$1")" = "$PID" ] || fail "$1: process $PID is now $(main_pid "$1")"
   [ "$(starts "$1")" = 1 ] || fail "$1 was started $(starts "$1") times"
   [ ! -e "$STAMP" ] || fail "there is a stamp"
 }
-# switch_off CONTROLLER: everywhere, from below
+# switch_off CONTROLLER: disables it in all groups, from the deepest one up
 switch_off() {
   local file
   find $CG -depth -name cgroup.subtree_control | while read -r file; do
     ! grep -qw "$1" "$file" || echo "-$1" >"$file"
   done
 }
-# lose_controllers: what systemd and the kubelet had switched on is off, as after a boot; groups of
-# the kubelet's go
+# lose_controllers: disables the controllers that systemd and the kubelet had enabled, and removes
+# the kubelet's groups, as after a boot
 lose_controllers() {
   local c
   rmdir $K/burstable $K/besteffort 2>/dev/null || true
@@ -193,8 +193,8 @@ lose_controllers() {
   for c in cpuset cpu hugetlb io; do switch_off $c; done
 }
 
-# block: the host is in the loop: k8s-dqlite's ring is there, its pre-start is installed and was not
-# when it started
+# block: makes kubelite crash-loop: k8s-dqlite's ring exists, and k8s-dqlite's pre-start was
+# installed only after k8s-dqlite had started
 block() {
   systemctl stop "$UNIT" "$DQLITE"; systemctl reset-failed "$UNIT" "$DQLITE" 2>/dev/null || true
   lose_controllers; rm -f "$STAMP" "/run/kr-starts.$DQLITE"
@@ -207,7 +207,7 @@ restarts() { systemctl show -P NRestarts "$UNIT"; }
 gave_up() { [ "$(restarts)" -ge 3 ]; }
 kubelite_up() { kubelite_said 'Starting Kubelet Plugin Manager'; }
 decided() { kubelite_up || [ "$(restarts)" -gt 0 ]; }
-# The service runs, and its first start was enough.
+# Checks that the service is running and that its first start succeeded.
 came_up_at_once() {
   wait_for 240 decided
   systemctl is-active -q "$UNIT" || fail "kubelite is $(systemctl is-active "$UNIT")"
@@ -220,7 +220,7 @@ no_ordering_cycle() {
     fail "systemd found an ordering cycle"
   fi
 }
-# previous_shutdown clean|unclean|unknown: what the program says of it
+# previous_shutdown clean|unclean|unknown: checks what the program reports
 previous_shutdown() {
   kubepods-repair -n --json >"$WORK/json" || true
   grep -Eq "\"previous_shutdown\": ?\"$1\"" "$WORK/json" || {
@@ -232,8 +232,7 @@ marker_readable() {
     grep -qx "boot-id $(cat /proc/sys/kernel/random/boot_id)" $MARKER ||
     { cat $MARKER; journalctl -b -q | grep kubepods-repair; fail "the marker is not this boot's"; }
 }
-# keep_of_ours all|service|dqlite|kubelite: installs the project's units, and of them only this
-# protection
+# keep_of_ours all|service|dqlite|kubelite: installs all of the project's units, or only this one
 keep_of_ours() {
   install_units
   local units=/usr/lib/systemd/system drop=20-kubepods-repair.conf
@@ -245,8 +244,8 @@ keep_of_ours() {
     kubelite) rm -r "$units/$DQLITE.d" $units/kubepods-repair*.service;;
   esac
 }
-# ring_first: kubelite starts only when k8s-dqlite's ring is in the way, or anchored controllers
-# cannot mind it
+# ring_first: makes kubelite start only after k8s-dqlite's ring blocks cpuset, or after the
+# controllers are anchored, so that the ring does no harm
 ring_first() {
   printf '#!/bin/sh\nuntil grep -qs ^iou-sqp /proc/[0-9]*/task/*/comm; do sleep 0.1; done\n' \
     >/usr/local/sbin/wait-for-ring
@@ -255,12 +254,14 @@ ring_first() {
   printf '[Service]\nExecStartPre=/usr/local/sbin/wait-for-ring\n' \
     >"/etc/systemd/system/$UNIT.d/10-ring-first.conf"
 }
-# Three boots of one disk, the second ending in a power cut: flow_cold_boot WHAT, as in keep_of_ours
+# flow_cold_boot WHAT: three boots of one disk, the second of which ends in a power cut. WHAT is as
+# in keep_of_ours
 flow_cold_boot() {
   needs_program
   if [ "$PHASE" = 1 ]; then
     reset; microk8s; kubelite_unit; ring_unit "$DQLITE"; keep_of_ours "$1"
-    # Nobody anchors while k8s-dqlite restarts, so that its wrapper's sleep is what the cure has.
+    # Nothing anchors the controllers while k8s-dqlite restarts, so the repair has only the time of
+    # the wrapper's sleep.
     [ "$1" != kubelite ] || { ring_first; ring_unit "$DQLITE" 6; }
     systemctl daemon-reload
     systemctl -q enable "$UNIT" "$DQLITE"
@@ -280,7 +281,7 @@ flow_cold_boot() {
     [ "$PHASE" = 2 ] && previous_shutdown unknown || previous_shutdown unclean
     marker_readable
   fi
-  # what holds it is the anchor
+  # the anchor keeps the controllers enabled
   systemctl daemon-reload; systemd-run -q --wait --unit=kr-nudge -p CPUWeight=50 true
   enabled $K || fail "lost at a daemon-reload: $(cat $K/cgroup.controllers)"
   journal_from_here; systemctl restart "$UNIT"; came_up_at_once
@@ -306,9 +307,9 @@ kubelet_dies() { # PATTERN
   grep -Eq -- "$1" "$WORK/kubelet" || { cat "$WORK/kubelet"; fail "the kubelet did not say: $1"; }
   note "the kubelet dies: $1"
 }
-# healthy: a tree that a kubelet made
+# healthy: creates a tree as a kubelet does
 healthy() { kubelet_starts; }
-# enabled GROUP-DIR: it has every needed controller
+# enabled GROUP-DIR: checks that it has every needed controller
 enabled() { local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.controllers" || return 1; done; }
 anchored() {
   local c; for c in $NEEDED; do grep -qw "$c" "$1/cgroup.subtree_control" || return 1; done
@@ -319,7 +320,7 @@ anchored() {
 S=$CG/kubepods.slice QOS_SLICES=(kubepods-burstable.slice kubepods-besteffort.slice)
 SLICES="kubepods.slice ${QOS_SLICES[*]}"
 by_systemd() { KUBELET_VERSION=${1:-$KUBELET_VERSION}; microk8s --cgroup-driver=systemd "${@:2}"; }
-# slices_hold: all three are systemd's, and have every needed controller
+# slices_hold: checks that systemd has all three slices, with every needed controller
 slices_hold() {
   local slice
   for slice in $SLICES; do
@@ -336,7 +337,7 @@ check_slices() {
     fail "the slices do not hold${1:+ $1}"
   }
 }
-# nudge: makes systemd write controllers anew; nudge_hard: in every way
+# nudge: makes systemd write controllers again; nudge_hard: in every possible way
 nudge() {
   touch /run/vm/units
   systemctl daemon-reload; systemd-run -q --wait --unit=kr-nudge -p CPUWeight=50 true
@@ -349,8 +350,8 @@ nudge_hard() {
   systemctl daemon-reexec; systemd-run -q --wait --unit=kr-nudge -p AllowedCPUs=0 true
   check_slices "after a daemon-reexec"
 }
-# A fault that is repaired through systemd; as flow_repaired. versions=(...): each with how the
-# kubelet does alone: `1.29:words it dies with`
+# A fault that is repaired through systemd; as flow_repaired. versions=(...): versions of the
+# kubelet, each with the message with which it ends if nothing is repaired: `1.29:MESSAGE`
 flow_slices() {
   local each version without
   for each in "${versions[@]}"; do
@@ -382,8 +383,8 @@ repair() {
   [ $rc = "$want" ] || { cat "$WORK/said"; fail "kubepods-repair $*: exit $rc, expected $want"; }
   [ "$*" != -n ] || round_trip
 }
-# round_trip [COMMAND...]: a dry run (under this command), captured, unpacked and examined as a
-# copy, says and ends the same
+# round_trip [COMMAND...]: captures a dry run (under this command), unpacks it, and checks that a
+# run on the copy has the same output and exit status
 round_trip() {
   local copy=/tmp/kr-copy rc=0 again=0
   rm -rf $copy $copy.tar; mkdir $copy
@@ -397,8 +398,8 @@ round_trip() {
 says() { grep -Eq -- "$1" "$WORK/said" || { cat "$WORK/said"; fail "it did not say: $1"; }; }
 says_not() { if grep -Eq -- "$1" "$WORK/said"; then cat "$WORK/said"; fail "it said: $1"; fi; }
 
-# Without a program the scenario ends here: passed, if there was anything to see before; else
-# skipped.
+# Ends the scenario here if there is no program to test: as passed if it has checked something so
+# far, otherwise as skipped.
 needs_program() {
   [ -n "${KUBELET_ONLY:-}" ] || return 0; [ -e "$WORK/kubelet" ] && exit 0; exit 77
 }
@@ -422,18 +423,18 @@ traced() {
     cat "$WORK/said"; fail "kubepods-repair $* made the calls above"
   }
 }
-# unchanged EXIT [ARG...]: it ends so, and the tree is afterwards what it was
+# unchanged EXIT [ARG...]: runs it, expects this exit status, and checks that the tree is unchanged
 unchanged() {
   picture >"$WORK/before"; repair "$@"; picture >"$WORK/after"
   same "kubepods-repair ${*:2} changed the tree"
 }
-# untouched EXIT [ARG...]: the same, and it made no call that could have changed anything
+# untouched EXIT [ARG...]: the same, and checks that it made no call that could change anything
 untouched() {
   picture >"$WORK/before"; traced "$@"; picture >"$WORK/after"
   same "kubepods-repair ${*:2} changed the tree"
   [ "${*:2}" != -n ] || round_trip
 }
-picture() { tree; }      # a scenario may look elsewhere, or less closely
+picture() { tree; }      # a scenario may compare something else, or less
 same() { diff -U 3 "$WORK/before" "$WORK/after" || fail "$1"; }
 
 names_fault() {
@@ -451,9 +452,9 @@ in_namespace() {
   "$@" bash -c '. guest/lib.sh; . "scenarios/$SCENARIO"; inside' || fail "inside of $*"
 }
 
-# container PART COMMAND...: runs the scenario's `inside` with $PART in a container that this
-# command starts from $C/root, a copy of this system's files: as the init itself, or by systemd once
-# it is up
+# container PART COMMAND...: runs the scenario's `inside` with $PART in a container, which this
+# command starts from $C/root, a copy of this system's files. `inside` is the container's init, or
+# systemd starts it after it has booted
 container() {
   local part=$1 unit; shift
   mkdir -p $C/root $C/rw
@@ -475,8 +476,8 @@ export PART=$part SCENARIO=$SCENARIO WORK=$WORK KUBELET_VERSION=$KUBELET_VERSION
 bash -c '. guest/lib.sh; . "scenarios/\$SCENARIO"; inside' >said 2>&1; echo \$? >ended
 INSIDE
   chmod 755 $C/root/opt/vm/inside; rm -f $C/root/opt/vm/ended
-  # What a kubelet in a container wants to have been set outside, since /proc/sys is read-only in
-  # most.
+  # The kernel parameters that have to be set outside of a container for its kubelet, because in
+  # most containers /proc/sys is read-only.
   sysctl -qw vm.overcommit_memory=1 vm.panic_on_oom=0 kernel.panic=10 kernel.panic_on_oops=1 \
     kernel.keys.root_maxkeys=1000000 kernel.keys.root_maxbytes=25000000
   "$@"
@@ -485,8 +486,8 @@ INSIDE
   [ "$(cat $C/root/opt/vm/ended)" = 0 ] || fail "$part, in the container"
 }
 
-# container_heals MANAGER: a part of `inside`: the units heal the container as they do a host,
-# without anything from outside
+# container_heals MANAGER: a part of `inside`: checks that the units repair the container as they do
+# a host, without help from outside
 container_heals() {
   [ "$(cat $CG/cgroup.type)" = domain ] || fail "this is no container"
   microk8s; kubelite_unit; install_units; systemctl daemon-reload
@@ -500,12 +501,13 @@ container_heals() {
   systemctl start kubepods-repair.service; previous_shutdown unknown
 }
 
-# busy_heals WORDS: a part of `inside`, with a shell as process 1, no bus and no journal: told, with
-# these words; and once the root is left, as the cure for Docker says it, all heals
+# busy_heals WORDS: a part of `inside`, with a shell as process 1, no bus and no journal: checks
+# that the fault is reported with these words, and that everything is repaired after the processes
+# have left the root, as the fix for Docker says
 busy_heals() {
   [ "$(cat /proc/1/comm)" = inside ] || fail "process 1 is $(cat /proc/1/comm)"
   microk8s; only_told 1 nested-root-busy; repair 1 -n; says "holds .*: 1 \(inside\)"; says "$1"
-  # its own pid is gone by then
+  # the process that moved itself has ended by then
   mkdir $CG/init; xargs -rn1 <$CG/cgroup.procs >$CG/init/cgroup.procs || true
   traced 3 -n; repair 0 --pre-start
   enabled $K && anchored $K ||
@@ -514,12 +516,12 @@ busy_heals() {
   kubelet_starts
 }
 
-# background COMMAND...: until the next reset
+# background COMMAND...: runs it until the next reset
 background() { "$@" >"$WORK/background" 2>&1 & disown; echo $! >>/run/vm/pids; }
 
-# storm: daemon-reloads, and in between starts of units that make systemd enable what they need, and
-# nothing else. Never two of these units at once: what the one needs, systemd takes away for the
-# other.
+# storm: daemon-reloads, and in between starts of units that make systemd enable the controllers
+# that they need, and disable all others. Never two of these units at once: systemd would disable
+# for one what the other needs.
 storm() {
   touch /run/vm/units; echo 0 >"$WORK/rounds"
   background storm_loop
@@ -536,13 +538,14 @@ gust() { # PROPERTY
   sleep 0.1
   timeout 60 systemd-run -q --wait --collect -p "$1" true || true
 }
-# N whole rounds from now on (the one under way does not count)
+# waits for N complete rounds from now on, not counting the current one
 storm_rounds() {
   local from; from=$(cat "$WORK/rounds"); wait_for 600 rounds_done $((from + $1 + 1))
 }
 rounds_done() { [ "$(cat "$WORK/rounds")" -ge "$1" ]; }
 
-# only_told EXIT FAULT: whichever way it is called, it names the fault and changes nothing
+# only_told EXIT FAULT: checks that the program names the fault and changes nothing, however it is
+# called
 only_told() {
   untouched "$1" -n; names_fault "$2"
   unchanged "$1"; names_fault "$2"
@@ -552,9 +555,10 @@ only_told() {
 
 # ---- the flows -----------------------------------------------------------------------------------
 
-# A fault that is repaired. The scenario gives: fault, without (`starts`, or the words with which
-# the kubelet dies), broken(); and if it differs: dry (exit of -n: 3), args=(lines of the args
-# file), cured() (what must be true after the repair), by_hand=no (needs --pre-start)
+# A fault that is repaired. The scenario defines: fault, without (`starts`, or the message with
+# which the kubelet ends), broken(); and if they differ from the default: dry (exit status of -n:
+# 3), args=(lines of the args file), cured() (what must be true after the repair), by_hand=no (needs
+# --pre-start)
 broken_host() { reset; microk8s ${args[@]+"${args[@]}"}; broken; }
 flow_repaired() {
   broken_host
@@ -591,8 +595,8 @@ check_cured() {
   if declare -F cured >/dev/null; then cured; fi
 }
 
-# A fault that is only told. `told`: the exit of a run (0 or 1; -n too), whatever else as above.
-# Nothing at all is changed.
+# A fault that is only reported, without any change. `told`: the exit status of a run (0 or 1),
+# also with -n. The rest is as above.
 flow_told() {
   broken_host
   if [ "$without" = starts ]; then kubelet_starts; else kubelet_dies "$without"; fi

@@ -1,9 +1,9 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # shellcheck disable=SC2086  # $CG, $K and their like have no blanks
-# What scenarios of the systemd driver on version 1 are written with, beside v1.sh.
+# Helpers for scenarios of the systemd driver on cgroup v1, in addition to v1.sh.
 OWN="kubepods.slice kubepods.slice/kubepods-burstable.slice"
 OWN+=" kubepods.slice/kubepods-besteffort.slice"
-# the mount points where slices stay; in the others systemd itself removes what is empty
+# the mount points where slices stay; in the others systemd itself removes empty groups
 used_by_slices() { used | grep -Ev '/(blkio|devices)$'; }
 made_by_kubelet() {
   kubelet >"$WORK/first" 2>&1 || { cat "$WORK/first"; fail "no kubelet made the slices"; }

@@ -1,20 +1,20 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # shellcheck disable=SC2086  # $CG, $K and their like have no blanks
-# What scenarios of version 1 and hybrid mode are written with, beside lib.sh.
+# Helpers for scenarios of cgroup v1 and hybrid mode, in addition to lib.sh.
 CG1=/sys/fs/cgroup
-# used: the mount points of the hierarchies that libcontainer makes groups in (misc is none of its)
+# used: prints the mount points of the hierarchies in which libcontainer creates groups (not misc)
 used() {
   sed -n 's|^[^ ]* [^ ]* [^ ]* / \([^ ]*\) .* - cgroup .*|\1|p' /proc/self/mountinfo |
     grep -v '/misc$'
 }
-# in_all GROUP...: each is in all of them
+# in_all GROUP...: checks that each exists in all of them
 in_all() {
   local h g
   for h in $(used); do for g; do [ -d "$h/$g" ] || { echo "no $h/$g"; return 1; }; done; done
 }
 make_all() { local h g; for h in $(used); do for g; do mkdir -p "$h/$g"; done; done; }
 OWN="kubepods kubepods/burstable kubepods/besteffort"
-# filled GROUP...: its cpuset has what the root's has
+# filled GROUP...: checks that its cpuset is the same as the root's
 filled() {
   local g f
   for g; do for f in cpuset.cpus cpuset.mems; do
@@ -35,7 +35,8 @@ check_cured() {
   }
   if declare -F cured >/dev/null; then cured; fi
 }
-# filled_by_hand: kubepods' cpuset and those below, as the kubelet's libcontainer leaves them
+# filled_by_hand: fills the cpusets of kubepods and the groups below as the kubelet's libcontainer
+# does
 filled_by_hand() {
   local g f
   for g in $OWN; do
