@@ -1,5 +1,5 @@
-//! Settings of kubelite's unit that confine the kubelet. They do not confine this program, since its
-//! ExecStartPre has the prefix `+`.
+//! Settings of kubelite's unit that confine the kubelet. They do not confine this program, since
+//! its ExecStartPre has the prefix `+`.
 //!
 //! Rests on systemd's `src/core/namespace.c`: of the paths that cover a file the longest decides,
 //! and the more restrictive of two that are equal; below an inaccessible one nothing is restored.

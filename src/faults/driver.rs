@@ -1,5 +1,5 @@
-//! The kubelet's cgroup driver: containerd has to use the same one, or no pod starts. And the cgroup
-//! tree that the other driver left behind.
+//! The kubelet's cgroup driver: containerd has to use the same one, or no pod starts. And the
+//! cgroup tree that the other driver left behind.
 
 use crate::faults::{
     Case, Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Step, Terms,

@@ -258,8 +258,8 @@ impl Finding {
         }
     }
 
-    /// The commands with which the administrator fixes it; none where there are none, or where it is
-    /// not the administrator's to fix.
+    /// The commands with which the administrator fixes it; none where there are none, or where it
+    /// is not the administrator's to fix.
     pub fn commands(&self) -> &[String] {
         match &self.remedy {
             Remedy::Tell(advice) => &advice.commands,

@@ -27,7 +27,8 @@ pub(crate) static CGROUP_ROOT_MISSING: Fault = Fault {
               (--cgroup-root). It requires this cgroup to exist with all the controllers that it \
               needs, and it never creates the cgroup itself. Cgroups live in memory, so a cgroup \
               that was created by hand is gone after every boot.",
-    signs: "The kubelet's settings name a cgroup root other than /, and this cgroup does not exist.",
+    signs: "The kubelet's settings name a cgroup root other than /, and this cgroup does not \
+            exist.",
     remedy: "kubepods-repair creates the cgroup, enables the needed controllers from the root of \
              the cgroup tree down to it, and anchors them in kubepods below it.",
     by_hand: "Nothing, as long as kubepods-repair runs at every boot. Otherwise remove \

@@ -88,8 +88,8 @@ fn judge(case: &Case, path: &CgroupPath) -> Option<Finding> {
     Some(finding.about(lacking))
 }
 
-/// Removes every step that would create a service's group or enable controllers in it. Findings that
-/// are not fatal are removed with their steps: the kubelet repairs these itself.
+/// Removes every step that would create a service's group or enable controllers in it. Findings
+/// that are not fatal are removed with their steps: the kubelet repairs these itself.
 pub(super) fn leave_alone(findings: &mut Vec<Finding>, layout: &Layout) {
     let mut demanded = std::iter::once(&layout.cgroup_root).chain(&layout.reserved);
     if demanded.all(|path| path.unit().is_none()) {

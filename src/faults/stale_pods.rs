@@ -1,5 +1,5 @@
-//! Groups of deleted pods: they hold no process, and the kubelet no longer keeps a directory for the
-//! pod.
+//! Groups of deleted pods: they hold no process, and the kubelet no longer keeps a directory for
+//! the pod.
 
 use std::rc::Rc;
 

@@ -4,7 +4,8 @@
 //! the managers that use it: `cm/cpumanager/state`, `cm/memorymanager/state`, `allocation/state`,
 //! `cm/dra/state`. The kubelet reads the files before it looks at cgroups, with or without QoS
 //! cgroups, so they are checked in every mode. It exits if one is damaged, and creates one that is
-//! missing. `device-plugins/kubelet_internal_checkpoint` is not here: the kubelet starts without it.
+//! missing. `device-plugins/kubelet_internal_checkpoint` is not here: the kubelet starts without
+//! it.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -317,7 +318,7 @@ fn memory_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Tr
         let (was, is) = (node.memory.get("memory")?.total, is.get(number)?);
         if was != *is {
             return Some(Trouble::Outdated(format!(
-                "The file records {was} bytes of memory for NUMA node {number}, which has {is} bytes"
+                "The file records {was} bytes of memory for NUMA node {number}, which has {is}"
             )));
         }
     }

@@ -100,8 +100,8 @@ fn is_frozen(case: &Case, group: &Group) -> bool {
     group.frozen || above.any(|above| above.frozen)
 }
 
-/// Why its processes cannot be moved out. A process without a number in this PID namespace cannot be
-/// moved from within it: the kernel takes a 0 for the process that writes it.
+/// Why its processes cannot be moved out. A process without a number in this PID namespace cannot
+/// be moved from within it: the kernel takes a 0 for the process that writes it.
 pub(super) fn stuck(case: &Case, group: &Group) -> Option<Remedy> {
     if group.processes.iter().any(|process| process.pid == 0) {
         return Some(Remedy::tell(
@@ -114,7 +114,8 @@ pub(super) fn stuck(case: &Case, group: &Group) -> Option<Remedy> {
         return None;
     }
     Some(Remedy::tell(format!(
-        "Resolve limits-exhausted first: there is no room for {}, to which the processes would be moved",
+        "Resolve limits-exhausted first: there is no room for {}, to which the processes would be \
+         moved",
         case.directory(&refuge).display()
     )))
 }

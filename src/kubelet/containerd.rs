@@ -197,8 +197,8 @@ fn driver_of(name: &str, runtime: Option<&toml::Value>) -> Option<Driver> {
 mod tests {
     use super::*;
 
-    /// The driver that a configuration sets. In it `[C]` is short for the plugin's table, `[R.x]` for the
-    /// table of a runtime.
+    /// The driver that a configuration sets. In it `[C]` is short for the plugin's table, `[R.x]`
+    /// for the table of a runtime.
     fn answer(plugin: &str, text: &str) -> Result<Option<Driver>, SettingsError> {
         let containerd = format!("[plugins.\"{plugin}\".containerd");
         let text = text.replace("[C]", &format!("{containerd}]"));

@@ -21,8 +21,8 @@ pub(super) struct V1Case<'a> {
 }
 
 /// systemd removes empty groups of its slices from these hierarchies (`cg_trim_v1_controllers`),
-/// whatever created them. The kubelet does not check these hierarchies, and libcontainer creates the
-/// groups that a pod needs with the pod.
+/// whatever created them. The kubelet does not check these hierarchies, and libcontainer creates
+/// the groups that a pod needs with the pod.
 const TRIMMED: [&str; 2] = ["blkio", "devices"];
 
 impl V1Case<'_> {

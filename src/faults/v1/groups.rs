@@ -43,7 +43,8 @@ pub(crate) static HIERARCHY_INCOMPLETE: Fault = Fault {
     meaning: "On cgroup v1, a cgroup is a directory in each of a dozen hierarchies. The kubelet \
               requires it in those of cpu, cpuacct, cpuset, memory, pids, hugetlb and systemd, and \
               libcontainer creates it in all hierarchies that are mounted. At least one of these \
-              directories is missing. When the kubelet starts, it creates those of its own cgroups. \
+              directories is missing. When the kubelet starts, it creates those of its own \
+              cgroups. \
               It never creates a configured cgroup root or reserved cgroup. In systemd's own \
               hierarchy it also never creates a slice that systemd believes to exist.",
     signs: "The directory is missing below the mount point of at least one hierarchy and exists \
@@ -57,8 +58,8 @@ pub(crate) static HIERARCHY_INCOMPLETE: Fault = Fault {
 };
 
 /// What each file contains until it is written. For a memory limit this means no limit, which
-/// cgroup v1 shows as its largest number. The kubelet never writes these files, except those of pids
-/// and memory on kubepods.
+/// cgroup v1 shows as its largest number. The kubelet never writes these files, except those of
+/// pids and memory on kubepods.
 const KERNEL_DEFAULTS: [(&str, &str); 9] = [
     ("cpu.cfs_quota_us", "-1"),
     ("cpu.idle", "0"),

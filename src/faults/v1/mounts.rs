@@ -66,8 +66,8 @@ pub(crate) static MOUNT_SHADOWED: Fault = Fault {
 /// The kubelet does not start without these (`validateSystemRequirements`).
 const DEMANDED: [&str; 4] = ["cpu", "cpuacct", "cpuset", "memory"];
 
-/// Without these the kubelet starts, but runc cannot create a container (devices), or limits have no
-/// effect (pids).
+/// Without these the kubelet starts, but runc cannot create a container (devices), or limits have
+/// no effect (pids).
 const MISSED: [&str; 2] = ["devices", "pids"];
 
 /// The hierarchies that the kubelet or runc needs, and all others whose mount point exists and is
