@@ -212,3 +212,30 @@ fn links_lead_somewhere() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// `tests/picture/draw` makes it again.
+#[test]
+fn the_picture_shows_what_the_program_says_now() {
+    let shown = include_str!("../docs/terminal.txt");
+    let mut said = String::new();
+    for name in ["blockers/19-pinned-task", "groups/01-healthy"] {
+        let file = format!("{}/tests/cases/{name}/stdout", env!("CARGO_MANIFEST_DIR"));
+        said += &fs::read_to_string(file).unwrap();
+    }
+    let mut compared = 0;
+    for line in shown.lines() {
+        let line = line.trim_start_matches(['✗', '✓', ' ']);
+        let starts = [
+            "The kubelet will",
+            "Fix: ",
+            "fatal: ",
+            "healthy: ",
+            "Blocked by ",
+        ];
+        if starts.iter().any(|start| line.starts_with(start)) {
+            assert!(said.contains(line), "the program no longer says: {line}");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 5);
+}
