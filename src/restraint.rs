@@ -1,14 +1,14 @@
-//! Where no kubelet is about to start, no cgroup is changed: enabling cpuset at the root costs
-//! every other service its CPU affinity before kernel 6.2, and only a kubelet that wants the tree
-//! is worth that.
+//! If no kubelet is about to start, no cgroup is changed: before kernel 6.2, enabling cpuset at the
+//! root resets the CPU affinity of every other service, and only a kubelet that needs the tree
+//! justifies that.
 
 use crate::faults::Occasion;
 use crate::host::service::Service;
 
-/// Why nothing is to be changed, as a clause; `None` where a kubelet is about to start.
+/// Why nothing may be changed, as a clause; `None` if a kubelet is about to start.
 ///
-/// The kubelet's own start is never held back. By hand, a host without the unit (one that snapd
-/// does not manage) is repaired as its administrator asks.
+/// The pre-start of the kubelet always repairs. A run by hand also repairs a host without the unit,
+/// which snapd does not manage.
 pub fn restraint(service: Service, occasion: Occasion) -> Option<String> {
     let is_wanted = service.enabled || service.active;
     let acts = match occasion {
@@ -72,7 +72,7 @@ mod tests {
             }),
             [true, true, false, false]
         );
-        // kubelite removes the lock at its start, so it holds nobody back.
+        // kubelite removes the lock when it starts, so the lock alone does not count.
         assert_eq!(
             acts(Service {
                 enabled: true,

@@ -1,5 +1,5 @@
-//! One run: look, diagnose, plan, repair, and look again, until nothing is left to do or nothing
-//! more can be done. What it learns on the way it keeps beside the facts.
+//! One run: look, diagnose, plan, repair, and look again, until there is nothing left to do or
+//! nothing more can be done. What a run learns on the way is kept beside the facts.
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,15 @@ use crate::state::{self, Lock, Notes, RestartStamp};
 use crate::sys;
 use crate::verdict::Report;
 
-/// While systemd realises units it may take away what was just switched on; so often the tree is
-/// looked at again.
+/// How often the tree is examined at most. systemd can disable a controller again while it realises
+/// units, so one repair is not always enough.
 const ROUNDS: usize = 8;
 
-/// So long after its start a run still removes what only takes up room; the rest is left to the
-/// kubelet. Less than half of `sys::DEADLINE`.
+/// The time that a run spends on removing what only takes up space. The kubelet removes the rest.
+/// Less than half of `sys::DEADLINE`.
 const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
-/// Looks at the host, repairs it unless this is a dry run, and says what was found and done.
+/// Examines the host, repairs it unless this is a dry run, and reports what was found and done.
 pub fn run(options: &Options) -> Report {
     let report = Report::new(options);
     let captured = options.root.as_deref().map(Root::captured);
@@ -47,11 +47,11 @@ pub fn run(options: &Options) -> Report {
     report
 }
 
-/// Notes that this boot ends through one of systemd's shutdown targets. It never keeps a shutdown
-/// waiting, and never fails one.
+/// Records that this boot ends through one of systemd's shutdown targets. It never delays a
+/// shutdown and never makes one fail.
 ///
 /// # Errors
-/// When the marker cannot be written; the next boot will then take this one's end for unclean.
+/// If the marker cannot be written. The next boot then reports an unclean shutdown.
 pub fn shutdown() -> Result<Exit, RepairError> {
     let root = Root::live();
     sys::doing("writing the boot marker");
@@ -95,7 +95,8 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     }
 }
 
-/// What later runs want to know of this one; what could not be noted, a sentence each.
+/// Records what later runs need to know. Returns a sentence for each thing that could not be
+/// recorded.
 fn note(root: &Root, options: &Options, snap: &Snap) -> Vec<String> {
     let mut unnoted = Vec::new();
     if options.dry_run {
@@ -108,7 +109,7 @@ fn note(root: &Root, options: &Options, snap: &Snap) -> Vec<String> {
             "The next boot will not know how this one ended: {error}."
         ));
     }
-    // Where the snap is mounted for certain, and where the marker is written.
+    // On these occasions the snap is certain to be mounted, or the marker is written anyway.
     if let (Occasion::PreStart | Occasion::Boot, Some((revision, Some(version)))) =
         (options.occasion, snap)
         && let Err(error) = state::remember(root, revision, *version)
@@ -136,7 +137,7 @@ struct Run<'a> {
     options: &'a Options,
 }
 
-/// One look: the facts, and what they come to.
+/// The facts of one look, and the findings.
 struct Look {
     host: Host,
     notes: Notes,
@@ -163,8 +164,8 @@ impl Run<'_> {
         self.mend(report)
     }
 
-    /// Repairs and looks again. A unit is restarted between two repairs, with nothing locked: its
-    /// own pre-start repairs, too.
+    /// Repairs and looks again. A unit is restarted between two repairs, without the lock, because
+    /// its own pre-start repairs as well.
     fn mend(&self, mut report: Report) -> Result<Report, ReadError> {
         let until = Instant::now() + HOUSEKEEPING;
         // Before a restart, and after it.
@@ -180,7 +181,7 @@ impl Run<'_> {
             };
             drop(lock);
             let restarted = self.take(&host, restarts, until);
-            // What failed now fails again, and the service's next start comes in seconds.
+            // A restart that failed would fail again, and the service starts again in seconds.
             let in_vain = restarted.iter().all(|taken| taken.result.is_err());
             report.steps.extend(restarted);
             if in_vain {
@@ -190,7 +191,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// The restarts without which no more can be done, and the host that they were planned for.
+    /// The restarts that have to come before any other repair, and the host they were planned for.
     fn mend_tree(
         &self,
         report: &mut Report,
@@ -230,7 +231,7 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Takes the steps in order. After one that builds has failed, no other that builds is tried.
+    /// Takes the steps in order. After a step that builds has failed, no other such step is tried.
     fn take(&self, host: &Host, plan: Vec<Planned>, until: Instant) -> Vec<Taken> {
         let mut has_failed = false;
         let steps = plan.len();
@@ -264,7 +265,7 @@ impl Run<'_> {
         }
     }
 
-    /// Looks at the host, and more closely where a finding asks for it.
+    /// Examines the host, and looks more closely if a finding requires it.
     fn look(&self, mut learned: Learned) -> Result<Look, ReadError> {
         sys::doing("examining the host");
         let host = host::observe(self.root, &self.settings, &self.snap)?;
@@ -276,7 +277,7 @@ impl Run<'_> {
         let diagnose =
             |learned: &Learned| faults::diagnose(&self.settings, &host, &notes, terms, learned);
         let mut findings = diagnose(&learned);
-        // What is left to the kubelet's own start may be refused to it then.
+        // The kernel may refuse the kubelet a controller that is left to the kubelet's own start.
         let is_left = terms.occasion == Occasion::ByHand && terms.leave_cpu;
         let is_foretold = self.options.dry_run || is_left;
         let names_controllers = |finding: &Finding| !finding.controllers.is_empty();
@@ -312,8 +313,8 @@ impl Run<'_> {
     }
 }
 
-/// A controller that is not there (ENOENT) was taken away by systemd a moment ago: that is tried
-/// again.
+/// The refusals that are not temporary. With ENOENT, systemd has disabled the controller in
+/// between, and the write is tried again.
 fn lasting_refusals(taken: &[Taken]) -> Vec<Refusal> {
     let mut lasting = Vec::new();
     for taken in taken {
@@ -325,7 +326,7 @@ fn lasting_refusals(taken: &[Taken]) -> Vec<Refusal> {
     lasting
 }
 
-/// A slice that systemd did not make is asked for once in a run.
+/// The slices that systemd did not create. A run asks for a slice only once.
 fn unmade(steps: &[Taken]) -> Vec<host::units::Unmade> {
     let mut unmade = Vec::new();
     for taken in steps {

@@ -1,5 +1,5 @@
-//! What a run came to: the finished value that every form of the report is made from, with its
-//! outcome, its exit status and its verdict.
+//! The result of a run: the finished value from which every form of the report is made, with the
+//! outcome, the exit status and the verdict.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,48 +16,48 @@ use crate::plan::Taken;
 use crate::repair::step::Step;
 use crate::state::{Notes, Shutdown};
 
-/// What can be said of the kubelet where nothing fatal is found: it may still die of what is not
-/// examined here.
+/// The verdict if nothing fatal is found. It does not claim that the kubelet starts, because the
+/// kubelet can fail for reasons that are not examined.
 const READY: &str = "cgroups are ready for the kubelet";
 
 /// One run, from its options to its verdict.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// `--dry-run`: nothing was to be changed.
+    /// `--dry-run`: nothing may be changed.
     pub dry_run: bool,
-    /// What called the program, and so what it may do.
+    /// What called the program, which decides what it may do.
     pub occasion: Occasion,
-    /// MicroK8s, where it is active.
+    /// MicroK8s, if it is active.
     pub active: Option<Active>,
-    /// Why MicroK8s is not active, where it is not.
+    /// Why MicroK8s is not active, if it is not.
     pub inactive: Option<String>,
-    /// What it means for the kubelet's start that its settings cannot be used, where they cannot.
+    /// What it means for the kubelet that its settings cannot be used, if they cannot.
     pub unusable: Option<ErrorKind>,
     /// Why no kubelet is about to start although MicroK8s is active, and so nothing is changed.
     pub disabled: Option<String>,
-    /// What the kubelet goes by, once it is known.
+    /// The kubelet's settings, if they are known.
     pub settings: Option<Settings>,
-    /// What the host has, once it has been looked at.
+    /// The host before any repair, if it has been examined.
     pub host: Option<Host>,
-    /// What it has after the repair, where something was repaired.
+    /// The host after the repair, if something was repaired.
     pub host_after: Option<Host>,
     /// What the first look found.
     pub findings: Vec<Finding>,
-    /// What was done, or would be.
+    /// What was done, or what a dry run would do.
     pub steps: Vec<Taken>,
-    /// What the last look found; the same as the first where nothing was done.
+    /// What the last look found; the same as the first if nothing was done.
     pub remaining: Vec<Finding>,
-    /// Why no judgement was possible.
+    /// Why the host could not be examined, if it could not.
     pub unknown: Option<String>,
-    /// What earlier runs have noted.
+    /// What earlier runs have recorded.
     pub notes: Notes,
-    /// How many runs have changed something since the boot, this one included; `None` when that is
+    /// How many runs have changed something since the boot, including this one; `None` if that is
     /// not known.
     pub repairs: Option<u64>,
-    /// What could not be noted for later runs, a sentence each. It changes neither outcome nor exit
-    /// status.
+    /// What could not be recorded for later runs, one sentence each. This changes neither the
+    /// outcome nor the exit status.
     pub unnoted: Vec<String>,
-    /// Why a file that was asked for on the command line could not be written, a sentence each.
+    /// Why files that the command line asks for could not be written, one sentence each.
     pub unwritten: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ pub struct Report {
 pub struct Active {
     /// The snap's revision.
     pub revision: String,
-    /// Its kubelet's version, where the snap says it.
+    /// The version of its kubelet, if the snap says it.
     pub version: Option<Version>,
     /// Where its settings come from.
     pub args_file: PathBuf,
@@ -83,7 +83,7 @@ impl fmt::Display for Active {
 }
 
 impl Report {
-    /// A run that has not looked at anything yet.
+    /// A run that has not examined anything yet.
     pub fn new(options: &Options) -> Self {
         Self {
             dry_run: options.dry_run,
@@ -106,7 +106,7 @@ impl Report {
         }
     }
 
-    /// Notes what was found of a kubelet.
+    /// Records what is known about the kubelet.
     pub fn configured(&mut self, configured: &Configured) {
         match configured {
             Configured::Inactive(reason) => self.inactive = Some(reason.clone()),
@@ -144,30 +144,30 @@ impl Report {
         self
     }
 
-    /// When something that a judgement rests on could not be read or done.
+    /// The same, for a run that could not read or do something that the verdict depends on.
     #[must_use]
     pub fn unknown(mut self, reason: String) -> Self {
         self.unknown = Some(reason);
         self
     }
 
-    /// Where the version 2 hierarchy is mounted; `/` where there is none or it was not looked at.
+    /// The mount point of cgroup v2; `/` if there is none or the host was not examined.
     pub fn mount(&self) -> &Path {
         self.host.as_ref().map_or(Path::new("/"), Host::mount)
     }
 
-    /// How the boot before this one ended; `None` where the host was not looked at.
+    /// How the previous boot ended; `None` if the host was not examined.
     pub fn previous_shutdown(&self) -> Option<Shutdown> {
         self.host.as_ref().map(|_| self.notes.previous_shutdown())
     }
 
-    /// What the run came to, from its findings and steps.
+    /// The outcome of the run, from its findings and steps.
     pub fn outcome(&self) -> Outcome {
         if self.unknown.is_some() {
             return Outcome::Unknown;
         }
         let is_broken = self.is_beyond_repair();
-        // A dry run says what the start of a disabled kubelite would come to.
+        // A dry run also reports whether a disabled kubelite would start.
         let is_left_alone = self.disabled.is_some() && !(self.dry_run && is_broken);
         if self.inactive.is_some() || is_left_alone {
             Outcome::Inactive
@@ -188,29 +188,29 @@ impl Report {
         self.remaining.iter().any(Finding::is_beyond_repair)
     }
 
-    /// Whether something that the kubelet dies of was found by the first look.
+    /// Whether the first look found something fatal.
     pub fn was_fatal(&self) -> bool {
         self.findings.iter().any(Finding::is_fatal)
     }
 
-    /// What the last look says of a finding; `None` where it is gone.
+    /// The same finding as the last look has it; `None` if it is gone.
     pub fn remains(&self, finding: &Finding) -> Option<&Finding> {
         let mut remaining = self.remaining.iter();
         remaining.find(|remaining| remaining.is_same_as(finding))
     }
 
-    /// `uname -r`; empty where the host was not looked at.
+    /// `uname -r`; empty if the host was not examined.
     pub fn kernel(&self) -> &str {
         let host = self.host.as_ref();
         host.map_or("", |host| &host.kernel.release)
     }
 
-    /// The snap's revision, where MicroK8s is active.
+    /// The snap's revision, if MicroK8s is active.
     pub fn revision(&self) -> Option<&str> {
         Some(&self.active.as_ref()?.revision)
     }
 
-    /// The version of its kubelet, where it is known.
+    /// The version of its kubelet, if it is known.
     pub fn kubelet(&self) -> Option<String> {
         Some(self.active.as_ref()?.version?.to_string())
     }
@@ -256,7 +256,7 @@ impl Report {
         }
     }
 
-    /// What the start of a kubelite that is disabled would come to.
+    /// What would happen if a disabled kubelite were started.
     fn when_started(&self) -> Verdict<'_> {
         match self.remaining.iter().find(|finding| finding.is_fatal()) {
             None => Verdict::new("nothing found here would then prevent it from starting"),
@@ -302,8 +302,8 @@ impl Report {
         Verdict::new(READY)
     }
 
-    /// Whether a finding remains that a step of this program would repair. Housekeeping that ran
-    /// out of time is left to the kubelet; what failed is not.
+    /// Whether a finding remains that kubepods-repair can fix. Housekeeping that ran out of time
+    /// does not count, because the kubelet does it as well; a step that failed does.
     fn is_unfinished(&self) -> bool {
         let has_failed = |finding: &Finding| {
             let mut failed = self.steps.iter().filter(|taken| taken.result.is_err());
@@ -336,8 +336,8 @@ impl Report {
         Some(format!("{state}; {READY}"))
     }
 
-    /// What to do next, and the command that does it: where to look after a run by hand that found
-    /// nothing to repair, or how to start a service that had given up.
+    /// What to do next, and the command for it: where to look if a run by hand found nothing to
+    /// repair, or how to start a service that systemd no longer restarts.
     pub fn next(&self) -> Option<(&'static str, String)> {
         if self.occasion != Occasion::ByHand {
             return None;
@@ -357,7 +357,7 @@ impl Report {
     }
 }
 
-/// What a run came to, in one sentence, and the finding that decides it.
+/// The result of a run in one sentence, and the finding that decides it.
 #[derive(Clone, Debug)]
 pub struct Verdict<'a> {
     /// The sentence, which begins with a small letter and has no full stop.
@@ -394,7 +394,7 @@ impl<'a> Verdict<'a> {
     }
 }
 
-/// With the fault and its place, for readers that see no more than this sentence.
+/// The sentence with the fault and its place, for readers who see nothing else.
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sentence)?;

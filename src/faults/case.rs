@@ -1,4 +1,4 @@
-//! Everything that a rule about the version 2 tree may look at.
+//! Everything that a rule about a cgroup v2 tree may look at.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -15,13 +15,13 @@ pub(super) struct Case<'a> {
     pub host: &'a Host,
     pub tree: &'a Tree,
     pub layout: &'a Layout,
-    /// What the kubelet will look for in kubepods.
+    /// The controllers that the kubelet requires in kubepods.
     pub needed: Controllers,
-    /// Of those, what is left to the kubelet's own start.
+    /// Those of them that only the kubelet's own start enables.
     pub withheld: Controllers,
     pub terms: Terms,
     pub learned: &'a Learned,
-    /// The groups of deleted pods.
+    /// The stale cgroups of deleted pods.
     pub stale: Rc<[PodGroup]>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Case<'a> {
     ) -> Self {
         let withheld: Controllers = terms.leave_cpu.then_some("cpu").into_iter().collect();
         let mut needed = layout::needed(&tree.offered());
-        // Early in the boot there is nothing to say about what kubelite's own start will see to.
+        // Early in the boot, what kubelite's own start enables is not a fault.
         if terms.occasion.precedes_pre_start() {
             needed = needed.minus(&withheld);
         }
@@ -67,13 +67,14 @@ impl<'a> Case<'a> {
         Location::CgroupFile(self.tree.mount.clone(), path.clone(), file)
     }
 
-    /// kubepods and the QoS groups, those that exist.
+    /// kubepods and the QoS cgroups, as far as they exist.
     pub fn own_groups(&self) -> impl Iterator<Item = &'a Group> {
         let tree = self.tree;
         self.layout.own().filter_map(move |path| tree.group(path))
     }
 
-    /// What this group does not pass on and should; everything, when it does not exist yet.
+    /// The required controllers that this cgroup does not enable for its children; all of them if
+    /// it does not exist.
     pub fn lacking(&self, path: &CgroupPath) -> Controllers {
         match self.group(path) {
             Some(group) => self.needed.minus(&group.subtree_control),
@@ -81,44 +82,43 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What may be switched on now of what the kubelet needs.
+    /// The required controllers that may be enabled now.
     pub fn wanted(&self) -> Controllers {
         self.needed.minus(&self.withheld)
     }
 
-    /// Whether the kubelet cannot set the weight of a QoS group: the root offers no cpu controller,
-    /// or the kernel was built without CONFIG_FAIR_GROUP_SCHED and its cpu controller has no
-    /// `cpu.weight`.
+    /// Whether the kubelet cannot set the weight of a QoS cgroup: the root offers no cpu
+    /// controller, or the kernel was built without CONFIG_FAIR_GROUP_SCHED and has no `cpu.weight`.
     ///
-    /// A missing QoS group is then *created* with the error only logged, but one that exists is
-    /// *updated*, and the error is fatal (`qos_container_manager_linux.go`, `Start`).
+    /// The kubelet then *creates* a missing QoS cgroup and only logs the error, but *updates* one
+    /// that exists and exits with the error (`qos_container_manager_linux.go`, `Start`).
     pub fn is_weightless(&self) -> bool {
         !self.tree.offered().contains("cpu") || !self.tree.has_cpu_weight
     }
 
-    /// Whether QoS groups may be made before the kubelet's start: only where it can update them.
+    /// Whether QoS cgroups may be created before the kubelet's start: only if it can update them.
     pub fn may_make_qos_groups(&self) -> bool {
         !self.is_weightless() && !self.withheld.contains("cpu")
     }
 
-    /// systemd makes the groups, not the kubelet.
+    /// Whether systemd creates the cgroups, and not the kubelet.
     pub fn by_systemd(&self) -> bool {
         self.layout.driver == Driver::Systemd
     }
 
-    /// Slices are not asked for now.
+    /// Whether slices are left to kubelite's own pre-start.
     pub fn leaves_slices(&self) -> bool {
         self.by_systemd() && self.terms.occasion.precedes_pre_start()
     }
 
-    /// The step that makes the group pass on all that it should; `None` on a host that offers
-    /// nothing the kubelet asks for.
+    /// The step that enables the required controllers in this cgroup; `None` if the host offers
+    /// none of them.
     pub fn pass_on(&self, path: &CgroupPath) -> Option<Step> {
         let controllers = self.wanted();
         (!controllers.is_empty()).then(|| Step::enable(path, controllers))
     }
 
-    /// The steps that make the groups of the QoS classes, where that may be done.
+    /// The steps that create the QoS cgroups, if that may be done.
     pub fn make_qos_groups(&self) -> Vec<Step> {
         if !self.may_make_qos_groups() {
             return Vec::new();
@@ -128,8 +128,8 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Whether controllers can be switched on in this group's `cgroup.subtree_control`: the kernel lets
-/// only the real root and groups without processes pass on all of them.
+/// Whether the kernel lets this cgroup enable every controller for its children: only the real root
+/// and domain cgroups without processes may.
 pub(super) fn can_pass_on(group: &Group) -> bool {
     match group.kind {
         Kind::Root => true,

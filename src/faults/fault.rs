@@ -1,41 +1,41 @@
-//! What a fault is called, and what is said of it wherever it is named.
+//! The name of a fault, and its descriptions.
 //!
 //! `--explain`, the journal's catalog, the manual page and the table of faults are made from these
-//! words (`tests/generate`). A fault's words stand in the file of its rule.
+//! words (`tests/generate`). A fault's words are in the file with its rule.
 
-/// A fault, by what is wrong. Names and ids never change: alerts and scripts rely on them.
+/// A kind of fault. Names and ids never change, because alerts and scripts rely on them.
 #[derive(Debug)]
 pub struct Fault {
-    /// In kebab case.
+    /// Its name in kebab case.
     pub name: &'static str,
     /// `MESSAGE_ID` of its journal entries.
     pub message_id: &'static str,
-    /// In a few words.
+    /// A short headline, which also reads as a clause after "The kubelet will not start: ".
     pub title: &'static str,
-    /// What it means and why the kubelet cares: a paragraph, as are the next three.
+    /// What it means for the kubelet: a paragraph, like the next three.
     pub meaning: &'static str,
     /// How it is recognised.
     pub signs: &'static str,
-    /// What this program does about it.
+    /// What kubepods-repair does about it.
     pub remedy: &'static str,
-    /// What is left to the administrator, or can be done without this program.
+    /// What the administrator can do.
     pub by_hand: &'static str,
     /// [`Self::remedy`] in a few words, for the table in docs/troubleshooting.md.
     pub does: &'static str,
-    /// Public issues in which others met it: `owner/repository#number`.
+    /// Public issues that report it: `owner/repository#number`.
     pub threads: &'static [&'static str],
-    /// What becomes of it without this program.
+    /// What happens without kubepods-repair.
     pub nature: Nature,
 }
 
-/// What becomes of a fault without this program.
+/// What happens to a fault without kubepods-repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nature {
-    /// It stays until it is repaired.
+    /// It remains until it is repaired.
     Fault,
-    /// The kubelet heals it at its start, unless another fault keeps it from doing so.
+    /// The kubelet fixes it when it starts, unless another fault prevents that.
     HealedByKubelet,
-    /// It only says what has happened; nothing has to be done about it.
+    /// It only reports what has happened, and needs no action.
     Note,
 }
 

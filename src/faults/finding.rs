@@ -1,5 +1,4 @@
-//! One thing that is not as the kubelet needs it: where it is, what it does to the kubelet, and
-//! what is done about it.
+//! A finding: one fault on this host, with its place, its impact on the kubelet, and its remedy.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -13,14 +12,14 @@ use crate::faults::fault::{Fault, Nature};
 use crate::kubelet::Origin;
 use crate::repair::step::Step;
 
-/// What the kubelet makes of a finding.
+/// What a finding means for the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It heals this itself, or nothing suffers.
+    /// The kubelet fixes this itself, or nothing suffers.
     Notice,
-    /// It starts, and pods suffer.
+    /// The kubelet starts, but pods suffer.
     Degraded,
-    /// It does not start.
+    /// The kubelet does not start.
     Fatal,
 }
 
@@ -34,8 +33,8 @@ impl fmt::Display for Severity {
     }
 }
 
-/// A severity and the sentence that says why it is that one. They are chosen together and cannot be
-/// changed one without the other.
+/// A severity and the sentence that explains it. They are chosen together, so that they cannot
+/// contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Impact {
     severity: Severity,
@@ -58,42 +57,44 @@ impl Impact {
         Self::new(Severity::Degraded, sentence)
     }
 
-    /// The kubelet heals this itself, or nothing suffers; `sentence` says which, without a full
+    /// The kubelet fixes this itself, or nothing suffers; `sentence` says which, without a full
     /// stop.
     pub fn notice(sentence: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Severity::Notice, sentence)
     }
 
-    /// What the kubelet makes of it.
+    /// The severity that the sentence explains.
     pub fn severity(&self) -> Severity {
         self.severity
     }
 
-    /// The sentence that says why it is of this severity, without a full stop.
+    /// The sentence that explains the severity, without a full stop.
     pub fn sentence(&self) -> &str {
         &self.sentence
     }
 }
 
-/// Where a finding is. A later stage never has to guess from a path what it names.
+/// The place of a finding. Its kind is explicit, so that no later stage has to guess it from a
+/// path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// The directory of a group below this mount point.
     Cgroup(PathBuf, CgroupPath),
     /// A file of a group below this mount point.
     CgroupFile(PathBuf, CgroupPath, &'static str),
-    /// A group in every hierarchy of version 1.
+    /// A cgroup in every hierarchy of cgroup v1.
     Everywhere(CgroupPath),
     /// A mount point.
     Mount(PathBuf),
     /// A file outside the cgroup tree: a state file, a configuration file, a unit file.
     File(PathBuf),
-    /// A setting, by where it was made.
+    /// A setting, by its origin.
     Setting(Origin),
 }
 
 impl Location {
-    /// The directory of the group that it is or lies in; `None` for what is no cgroup.
+    /// The directory of this cgroup, or of the cgroup that holds this file; `None` for anything
+    /// else.
     pub fn directory(&self) -> Option<PathBuf> {
         match self {
             Self::Cgroup(mount, group) | Self::CgroupFile(mount, group, _) => {
@@ -120,20 +121,20 @@ impl fmt::Display for Location {
 /// What is done about a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// This program does it.
+    /// kubepods-repair takes these steps.
     Steps(Vec<Step>),
-    /// The administrator has to.
+    /// The administrator has to act.
     Tell(Advice),
-    /// It would be done, but this other fault has to be cured first.
+    /// kubepods-repair takes steps once this other fault is fixed.
     Waits(&'static Fault),
 }
 
 /// What the administrator has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// A sentence or two, without the last full stop. Where there are commands, they follow it.
+    /// A few sentences, without the last full stop. The commands, if any, follow them.
     pub words: String,
-    /// What can be pasted into a root shell, line by line.
+    /// Commands that can be pasted into a root shell, one per line.
     pub commands: Vec<String>,
 }
 
@@ -181,22 +182,22 @@ impl Remedy {
     }
 }
 
-/// One thing that is not as the kubelet needs it.
+/// One fault on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which fault was found.
+    /// The kind of fault.
     pub fault: &'static Fault,
-    /// What the kubelet makes of it, and why.
+    /// What it means for the kubelet, and why.
     pub impact: Impact,
-    /// What shows it.
+    /// Where it is.
     pub location: Location,
-    /// What was seen there, without a full stop.
+    /// What is wrong there: one or more sentences without the last full stop.
     pub evidence: String,
-    /// What is done about it, or must be.
+    /// What kubepods-repair does about it, or what the administrator has to do.
     pub remedy: Remedy,
     /// The controllers it is about, if it is about any.
     pub controllers: Controllers,
-    /// The kernel's answer, where it is the evidence.
+    /// The error of the kernel, if that is the evidence.
     pub errno: Option<Errno>,
 }
 
@@ -229,28 +230,28 @@ impl Finding {
         self
     }
 
-    /// What the kubelet makes of it.
+    /// What it means for the kubelet.
     pub fn severity(&self) -> Severity {
         self.impact.severity
     }
 
-    /// Whether the kubelet does not start because of it.
+    /// Whether it prevents the kubelet from starting.
     pub fn is_fatal(&self) -> bool {
         self.severity() == Severity::Fatal
     }
 
-    /// The worst first, and a cause before what waits for its cure.
+    /// The order of findings: the worst first, and those that wait for another fix last.
     pub fn rank(&self) -> (Reverse<Severity>, bool) {
         let waits = matches!(self.remedy, Remedy::Waits(_));
         (Reverse(self.severity()), waits)
     }
 
-    /// Whether the kubelet dies of this and no step of ours cures it.
+    /// Whether it prevents the kubelet from starting and only the administrator can fix it.
     pub fn is_beyond_repair(&self) -> bool {
         self.is_fatal() && matches!(self.remedy, Remedy::Tell(_))
     }
 
-    /// The steps that cure it; none where it is not cured here, or not now.
+    /// The steps that fix it; none if kubepods-repair cannot fix it, or not now.
     pub fn steps(&self) -> &[Step] {
         match &self.remedy {
             Remedy::Steps(steps) => steps,
@@ -258,8 +259,7 @@ impl Finding {
         }
     }
 
-    /// The commands with which the administrator fixes it; none where there are none, or where it
-    /// is not the administrator's to fix.
+    /// The commands with which the administrator fixes it, if there are any.
     pub fn commands(&self) -> &[String] {
         match &self.remedy {
             Remedy::Tell(advice) => &advice.commands,
@@ -267,12 +267,12 @@ impl Finding {
         }
     }
 
-    /// Whether its cure adds to the tree.
+    /// Whether its steps add to the tree.
     pub fn builds(&self) -> bool {
         self.steps().iter().any(Step::builds)
     }
 
-    /// Whether both are of the same fault at the same place.
+    /// Whether both are the same fault at the same place.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.fault == other.fault && self.location == other.location
     }

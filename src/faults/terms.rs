@@ -1,12 +1,12 @@
-//! What a judgement rests on besides the settings and the host: who called, and what this run has
-//! learned so far.
+//! What a diagnosis depends on besides the settings and the host: the occasion, and what this run
+//! has learned so far.
 
 use crate::host::pods::PodGroups;
 use crate::host::units::Unmade;
 use crate::host::{Blockers, Refusal};
 use crate::state::RestartStamp;
 
-/// When this program runs, and so what it may do.
+/// When this program runs, which decides what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
     /// An administrator called it; a kubelet may be running.
@@ -20,7 +20,7 @@ pub enum Occasion {
 }
 
 impl Occasion {
-    /// As the report names it.
+    /// The name in the report.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ByHand => "by-hand",
@@ -43,14 +43,14 @@ pub struct Terms {
     pub occasion: Occasion,
     /// `--no-restart`
     pub no_restart: bool,
-    /// `cpu` is left to the kubelet's own start, see [`Self::leaves_cpu`].
+    /// Only the kubelet's own start enables `cpu`, see [`Self::leaves_cpu`].
     pub leave_cpu: bool,
 }
 
 impl Terms {
-    /// Whether `cpu` is left to the kubelet's own start: on a kernel with CONFIG_RT_GROUP_SCHED,
-    /// every real-time unit that starts later fails once it is on. Where that option is not known,
-    /// only a run by hand enables it.
+    /// Whether only the kubelet's own start enables `cpu`. On a kernel with CONFIG_RT_GROUP_SCHED,
+    /// every real-time unit that starts afterwards fails. If it is not known whether the kernel has
+    /// this option, only a run by hand and the pre-start enable `cpu`.
     pub fn leaves_cpu(occasion: Occasion, rt_group_sched: Option<bool>) -> bool {
         match occasion {
             Occasion::PreStart => false,
@@ -59,25 +59,26 @@ impl Terms {
         }
     }
 
-    /// Stale pod groups may be removed: no kubelet runs that could be about to use them.
+    /// Whether stale pod cgroups may be removed: only if no kubelet runs that could be about to use
+    /// them.
     pub(super) fn may_remove(self, pods: &PodGroups) -> bool {
         self.occasion == Occasion::PreStart && !pods.kubelet_runs
     }
 }
 
-/// What this run has learned since its first look: the answers to its repairs, and what it looked
-/// at more closely because a finding asked for it.
+/// What this run has learned since its first look: the results of its repairs, and what it examined
+/// more closely because a finding required it.
 #[derive(Clone, Debug, Default)]
 pub struct Learned {
     /// What the kernel refused in the last round.
     pub refusals: Vec<Refusal>,
-    /// The slices that systemd did not make, with its words.
+    /// The slices that systemd did not create, with its error messages.
     pub unmade: Vec<Unmade>,
-    /// The tasks that can make the kernel refuse a controller; `None` when nobody has looked.
+    /// The tasks that can make the kernel refuse a controller; `None` if they were not looked for.
     pub blockers: Option<Blockers>,
-    /// What was noted when the unit that may be restarted was, since the boot. Looked up together
-    /// with [`Self::blockers`].
+    /// What was recorded when the restartable unit was last restarted since the boot. Looked up
+    /// together with [`Self::blockers`].
     pub restarted: Option<RestartStamp>,
-    /// Whether a container of MicroK8s runs; only looked up where a state file is damaged.
+    /// Whether a container of MicroK8s runs; only looked up if a state file is damaged.
     pub containers_run: bool,
 }

@@ -4,7 +4,7 @@ use super::lines::fill;
 use crate::cli;
 use crate::faults::{AREAS, Area, Fault};
 
-/// All that is known of one fault, or the titles of all faults by area.
+/// The description of one fault, or the titles of all faults by area.
 pub fn explain(fault: Option<&Fault>) -> String {
     fault.map_or_else(all, one)
 }

@@ -1,9 +1,9 @@
-//! For the journal, natively: one entry for each change and each fault that remains, and one for
-//! the run.
+//! Native journal entries: one for each change, one for each fault that remains, and one for the
+//! run.
 //!
-//! An entry of a process that ends at once often loses its unit; `OBJECT_SYSTEMD_UNIT`, which root
-//! may send, makes `journalctl -u` find it all the same (systemd.journal-fields(7)). Field names
-//! are plain, so alerts can match on them.
+//! journald often cannot tell the unit of a process that ends soon after it has logged. The field
+//! `OBJECT_SYSTEMD_UNIT`, which root may send, makes `journalctl -u` show the entry anyway
+//! (systemd.journal-fields(7)). Alerts can match on the field names, which are plain.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -37,7 +37,7 @@ pub fn send(report: &Report) {
         let mut stderr = io::stderr().lock();
         for entry in &entries {
             let (priority, message) = (entry.level as u8, lines::printable(&entry.message));
-            // Nobody is left to tell about a standard error that cannot be written to.
+            // If standard error cannot be written to, nothing is left to report that to.
             let _ = writeln!(stderr, "<{priority}>{message}");
         }
         return;

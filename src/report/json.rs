@@ -1,5 +1,5 @@
-//! For programs. `schema` grows by one whenever a field changes its meaning or goes away; new
-//! fields may come at any time. docs/report.schema.json describes each.
+//! The report for programs. `schema` is raised when a field changes its meaning or is removed. New
+//! fields can be added at any time. docs/report.schema.json describes every field.
 
 use std::path::Path;
 
@@ -70,7 +70,7 @@ struct StepView {
     faults: Vec<&'static str>,
 }
 
-/// The whole report, indented, with a newline at its end.
+/// The whole report, indented, with a final newline.
 pub fn render(report: &Report) -> String {
     let active = report.active.as_ref();
     let settings = report.settings.as_ref().map(lines::settings);
@@ -97,7 +97,7 @@ pub fn render(report: &Report) -> String {
         steps: steps.collect(),
         remaining: findings(report, &report.remaining),
     };
-    // It holds nothing that JSON cannot say, so this cannot fail.
+    // Every value can be represented in JSON, so this cannot fail.
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
     escaped(&text) + "\n"
 }
@@ -127,7 +127,7 @@ fn findings<'a>(report: &Report, findings: &'a [Finding]) -> Vec<FindingView<'a>
     views.collect()
 }
 
-/// JSON leaves more as it is than a terminal should see.
+/// Escapes the characters that can deceive the reader of a terminal. JSON itself allows them.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! The words for steps, findings and the host, which all forms of the report share.
+//! The words for steps, findings and the host that all forms of the report share.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::repair::Effect;
 use crate::repair::step::StepWords;
 use crate::verdict::Report;
 
-/// A step in words: `made …`, `would make …`, `could not make …`.
+/// A step in words: `created …`, `would create …`, `could not create …`.
 pub(super) fn step(taken: &Taken, mount: &Path) -> String {
     let StepWords {
         done,
@@ -35,7 +35,7 @@ pub(super) fn step(taken: &Taken, mount: &Path) -> String {
     }
 }
 
-/// What was done about a finding, would be, or is left to the reader.
+/// What was done about a finding, would be done, or has to be done by the reader.
 pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
     let words = match &finding.remedy {
         Remedy::Steps(_) if report.inactive.is_some() => "none while MicroK8s is not active",
@@ -57,7 +57,7 @@ pub(super) fn remedy(finding: &Finding, report: &Report) -> String {
 pub(super) struct Row {
     pub name: &'static str,
     pub value: String,
-    /// Where the value comes from, and what it overruled.
+    /// Where the value comes from, and which values it overrides.
     pub origin: String,
 }
 
@@ -72,7 +72,7 @@ impl Row {
     }
 }
 
-/// Whether a setting is what MicroK8s itself makes of it.
+/// Whether a setting has the value that MicroK8s gives it by default.
 pub(super) fn is_usual(row: &Row) -> bool {
     row.name == "root-dir" && row.value == format!("{}/var/lib/kubelet", MICROK8S.common)
 }
@@ -97,8 +97,8 @@ pub(super) fn settings(settings: &Settings) -> Vec<Row> {
         setting("root-dir", &settings.root_dir, folder),
     ];
     if settings.fail_cgroup_v1.value.is_some() {
-        let told = |value: &Option<bool>| value.unwrap_or_default().to_string();
-        rows.push(setting("fail-cgroupv1", &settings.fail_cgroup_v1, told));
+        let show = |value: &Option<bool>| value.unwrap_or_default().to_string();
+        rows.push(setting("fail-cgroupv1", &settings.fail_cgroup_v1, show));
     }
     rows
 }
@@ -124,8 +124,9 @@ pub(super) fn mode(host: &Host) -> &'static str {
     }
 }
 
-/// What lies to the reader of a terminal: control characters, and those that have no width or turn
-/// the direction of writing. A process or a cgroup may have them in its name.
+/// Characters that can deceive the reader of a terminal: control characters, and those without a
+/// width or that change the direction of writing. Processes and cgroups can have them in their
+/// names.
 pub(super) fn is_deceptive(c: char) -> bool {
     c.is_control()
         || ('\u{200b}'..='\u{200f}').contains(&c)

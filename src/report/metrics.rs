@@ -1,5 +1,5 @@
-//! For a fleet: metrics in Prometheus' text format, for node_exporter's textfile collector. Names
-//! and labels are for ever: alerts go by them.
+//! Metrics in Prometheus' text format, for node_exporter's textfile collector. Names and labels
+//! never change, because alerts rely on them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a run came to, in the forms that people and programs read. This room decides nothing.
+//! The result of a run in the forms that people and programs read. Nothing is decided here.
 
 pub mod catalog;
 pub mod explain;

@@ -1,24 +1,24 @@
-//! A page of text: lines that fit the reader's terminal, in the characters and colours that it has.
+//! A page of text that fits the terminal and uses only the characters and colours that it has.
 
 use super::lines::printable;
 use crate::cli::fill;
 use crate::faults::Severity;
 
-/// How the reader sees the text report.
+/// How the text report is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Columns.
+    /// Its width in columns.
     pub width: usize,
-    /// Whether there are colours, and the reader wants them.
+    /// Whether to use colours.
     pub colour: bool,
-    /// Whether more than ASCII is shown.
+    /// Whether to use characters outside ASCII.
     pub glyphs: bool,
     /// `--verbose`
     pub verbose: bool,
 }
 
 impl View {
-    /// For a pipe, a file, or a terminal of which nothing is known.
+    /// For a pipe, a file, or an unknown terminal.
     pub const PLAIN: Self = Self {
         width: 80,
         colour: false,
@@ -37,7 +37,7 @@ pub(super) enum Paint {
 }
 
 impl Paint {
-    /// ECMA-48's "select graphic rendition", the part in the middle.
+    /// The parameters of ECMA-48's "select graphic rendition".
     fn code(self) -> &'static str {
         match self {
             Self::Red => "1;31",
@@ -59,7 +59,7 @@ impl From<Severity> for Paint {
     }
 }
 
-/// What is written so far. It escapes control characters, which come from names on the host.
+/// The text written so far, with control characters escaped: names on the host can contain them.
 pub(super) struct Page {
     pub view: View,
     pub text: String,
@@ -71,14 +71,14 @@ impl Page {
         Self { view, text }
     }
 
-    /// An empty line, unless the page begins here.
+    /// Adds an empty line, except at the beginning of the page.
     pub fn gap(&mut self) {
         if !self.text.is_empty() {
             self.text.push('\n');
         }
     }
 
-    /// A paragraph, indented by the width of its bullet, which may be empty or blank.
+    /// Adds a paragraph that is indented by the width of its bullet, which may be blank or empty.
     pub fn paragraph(&mut self, bullet: &str, text: &str) {
         let indent = bullet.chars().count();
         let text = fill(&printable(text), self.room(indent));
@@ -91,7 +91,7 @@ impl Page {
         }
     }
 
-    /// A paragraph that is painted, behind `first` and, from its second line on, behind `rest`.
+    /// Adds a painted paragraph with `first` before its first line and `rest` before the others.
     pub fn column(&mut self, first: &str, rest: &str, paint: Option<Paint>, text: &str) {
         let mut before = first;
         for line in fill(&printable(text), self.room(first.chars().count())).lines() {
@@ -104,7 +104,7 @@ impl Page {
         }
     }
 
-    /// A command on lines of its own, which can be pasted together.
+    /// Adds a command on lines of its own, which can be pasted together.
     pub fn command(&mut self, indent: usize, command: &str) {
         for line in continued(&printable(command), self.room(indent)) {
             let line = self.painted(&line, Paint::Bold);
@@ -112,13 +112,13 @@ impl Page {
         }
     }
 
-    /// A line that is not broken, and may hold colours.
+    /// Adds a line that is not broken and may contain colours.
     pub fn line(&mut self, line: &str) {
         self.text += line.trim_end();
         self.text.push('\n');
     }
 
-    /// How many columns are left of this one.
+    /// The number of columns to the right of this one.
     pub fn room(&self, column: usize) -> usize {
         self.view.width.saturating_sub(column).max(20)
     }
@@ -132,8 +132,8 @@ impl Page {
     }
 }
 
-/// A command in lines of at most `width` characters where its blanks allow it, each but the last
-/// with the backslash that makes a shell read on. It is not broken inside quotes.
+/// Breaks a command into lines of at most `width` characters, as far as its blanks outside quotes
+/// allow that. Every line but the last ends with a backslash, which makes a shell read on.
 fn continued(command: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in words(command) {
@@ -151,7 +151,7 @@ fn continued(command: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The words of a command; one that is quoted may have blanks in it.
+/// The words of a command. A quoted word can contain blanks.
 fn words(command: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let (mut start, mut quote) = (0, None);

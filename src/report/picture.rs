@@ -1,4 +1,4 @@
-//! The picture of the tree: the cgroups that the kubelet needs, and what each of them lacks.
+//! The picture of the cgroup tree: the cgroups that the kubelet needs, and what each of them lacks.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,23 +13,22 @@ use crate::host::v1::{Hierarchies, Hierarchy};
 use crate::host::{Host, Tree};
 use crate::kubelet::layout::{self, Layout};
 
-/// The column at which a cgroup's state is shown, at least.
+/// The leftmost column at which the state of a cgroup is shown.
 const FIRST_COLUMN: usize = 22;
 
-/// A cgroup, as far as it is drawn.
+/// The state of a cgroup as the picture shows it.
 #[derive(Default)]
 struct State {
     exists: bool,
-    /// Controllers; on version 1, hierarchies. What the cgroup has of what the kubelet needs.
+    /// The required controllers that the cgroup has; on cgroup v1, the hierarchies.
     has: Vec<String>,
-    /// What it could have and does not.
+    /// The required controllers or hierarchies that it could have but has not.
     lacks: Vec<String>,
-    /// What it cannot have: controllers that the kernel does not offer, hierarchies that are not
-    /// mounted.
+    /// The controllers that the kernel does not offer, or the hierarchies that are not mounted.
     absent: Vec<String>,
-    /// Pods, strays, and whether it is frozen or threaded.
+    /// Its pods and stray processes, and whether it is frozen or threaded.
     remarks: Vec<String>,
-    /// The faults found here that matter, and the worst of their severities.
+    /// The fatal and degraded faults found here, and the worst of their severities.
     faults: Vec<&'static str>,
     severity: Option<Severity>,
 }
@@ -69,8 +68,8 @@ impl State {
     }
 }
 
-/// Draws the tree of this host with a mark at each fault that matters, unless there is nothing
-/// wrong with it and the reader did not ask for everything.
+/// Draws the tree of this host with a mark at each fatal or degraded fault. Draws nothing if the
+/// tree is complete, unless the reader asks for everything.
 pub(super) fn draw(page: &mut Page, host: &Host, layout: &Layout, findings: &[Finding]) {
     let picture = Picture {
         host,
@@ -102,11 +101,11 @@ pub(super) fn draw(page: &mut Page, host: &Host, layout: &Layout, findings: &[Fi
     }
 }
 
-/// A cgroup's name with the lines that lead to it.
+/// The name of a cgroup with the lines that lead to it.
 struct Branch {
     stem: String,
     name: String,
-    /// What is drawn before the lines that follow.
+    /// The lines that are drawn below it.
     below: String,
 }
 
@@ -187,7 +186,7 @@ impl Picture<'_> {
         state
     }
 
-    /// Under which names a finding may have this cgroup.
+    /// The directories by which a finding can name this cgroup.
     fn directories(&self, path: &CgroupPath) -> Vec<PathBuf> {
         let points = self.host.mount_points();
         let mut directories: Vec<PathBuf> = points.iter().map(|point| path.under(point)).collect();
@@ -297,7 +296,7 @@ fn names(controllers: &Controllers) -> Vec<String> {
     controllers.iter().map(str::to_owned).collect()
 }
 
-/// How many pods have their cgroup directly in this one.
+/// The number of pods whose cgroups are directly in this one.
 fn pods(pods: &PodGroups, path: &CgroupPath) -> Option<String> {
     let is_here = |pod: &&PodGroup| pod.group.parent().as_ref() == Some(path);
     let here: Vec<&PodGroup> = pods.groups.iter().filter(is_here).collect();

@@ -1,4 +1,4 @@
-//! What the terminal that the text report goes to can show.
+//! What the terminal on standard output can show.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -6,15 +6,15 @@ use std::io::{self, IsTerminal};
 use super::text::View;
 use crate::sys;
 
-/// Terminals without the characters of the picture: the kernel's console, whose font has 256 of
-/// them, and what usually stands for a serial line (agetty(8) sets `vt220` there).
+/// Values of `TERM` for terminals that may lack the characters of the picture: the kernel's
+/// console, whose font has 256 characters, and serial lines, for which agetty(8) sets `vt220`.
 const ASCII_ONLY: [&str; 5] = ["", "dumb", "linux", "vt102", "vt220"];
 
-/// No narrower and no wider, whatever the terminal says: a page has to stay readable.
+/// The widths that are used. Outside of them a page is not readable.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=10_000;
 
-/// How standard output is to be written to. `COLUMNS` in the environment goes before the terminal's
-/// own width; `NO_COLOR` is <https://no-color.org>.
+/// How to show the report on standard output. `COLUMNS` in the environment overrides the terminal's
+/// own width, and `NO_COLOR` switches colours off (<https://no-color.org>).
 pub fn view(verbose: bool) -> View {
     let stdout = io::stdout();
     let columns = variable("COLUMNS").parse().ok();

@@ -1,6 +1,6 @@
-//! For a person at a terminal, who has one question: will it start, and if not, what do I do? So
-//! the verdict comes first, then what is wrong with its fix, the picture, the steps, and last what
-//! was only noticed.
+//! The report for a person at a terminal, who asks whether the kubelet will start and what to do if
+//! not. So the verdict comes first, then each finding with its fix, the picture, the steps, and at
+//! the end the notices.
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ use crate::plan::Taken;
 use crate::repair::Effect;
 use crate::verdict::Report;
 
-/// The whole report; a line or two when there is nothing to say.
+/// The whole report; a few lines if the host is healthy.
 pub fn render(report: &Report, view: View) -> String {
     let mut text = Text {
         page: Page::new(view),
@@ -40,7 +40,7 @@ pub fn render(report: &Report, view: View) -> String {
     text.page.text
 }
 
-/// All that was found, first and last, in its last state, the worst first.
+/// All findings of the first and the last look, each in its last state, the worst first.
 fn shown(report: &Report) -> Vec<&Finding> {
     let mut all: Vec<&Finding> = report.findings.iter().collect();
     for finding in &report.remaining {
@@ -61,7 +61,7 @@ struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// A healthy host is told in a line.
+    /// The first line.
     fn verdict(&mut self) {
         let report = self.report;
         let outcome = report.outcome();
@@ -95,7 +95,7 @@ impl<'a> Text<'a> {
         );
     }
 
-    /// Those with a block of their own, and those that are told in brief.
+    /// The findings that get a block of their own, and those that are listed in brief.
     fn findings(&self) -> (Vec<&'a Finding>, Vec<&'a Finding>) {
         let is_brief = |finding: &&Finding| {
             finding.severity() == Severity::Notice || matches!(finding.remedy, Remedy::Waits(_))
@@ -143,7 +143,7 @@ impl<'a> Text<'a> {
         self.page.paragraph("  ", &more);
     }
 
-    /// What was done about a finding, would be, or is left to the reader.
+    /// What was done about a finding, would be done, or has to be done by the reader.
     fn fix(&self, finding: &Finding) -> Advice {
         let report = self.report;
         let Remedy::Steps(_) = finding.remedy else {
@@ -173,7 +173,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// `step 1`, `steps 1 and 3`: those that a fault has, under the numbers they are listed with.
+    /// The steps of a fault by their numbers in the list: `step 1`, `steps 1 and 3`.
     fn numbers(&self, fault: &Fault, is_meant: impl Fn(&Taken) -> bool) -> String {
         let mut numbers = Vec::new();
         for (index, taken) in self.steps_taken().enumerate() {
@@ -198,7 +198,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// What only waits until another fault is fixed.
+    /// The findings that wait until another fault is fixed.
     fn waiting(&mut self, brief: &[&Finding]) {
         let mut causes: Vec<(&str, Vec<&str>)> = Vec::new();
         for finding in brief {
@@ -264,7 +264,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// A paragraph each. What the kubelet or a step sees to needs no advice.
+    /// The notices, one paragraph each. Advice is only shown if the reader has to act.
     fn noticed(&mut self, brief: &[&Finding]) {
         let mut said: Vec<String> = Vec::new();
         for finding in brief {
@@ -305,7 +305,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The node and its settings, in a line each unless all is asked for.
+    /// The node and its settings, in one line each unless the reader asks for everything.
     fn node(&mut self) {
         let report = self.report;
         if self.page.view.verbose {
@@ -394,7 +394,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The settings that are not the kubelet's default.
+/// The settings that differ from the defaults.
 fn changed(settings: &Settings) -> String {
     let mut changed = Vec::new();
     for row in lines::settings(settings) {
@@ -417,7 +417,7 @@ fn words(words: impl Into<String>) -> Advice {
     }
 }
 
-/// With a capital letter at its beginning, unless that is a program's name or a path.
+/// Begins with a capital letter, unless the first word is the name of a program or a path.
 fn capitalized(sentence: &str) -> String {
     let word = sentence.split(' ').next().unwrap_or_default();
     let is_plain = word

@@ -63,7 +63,8 @@ fn picture(text: &str) -> String {
     let height = f64::from(rows) * LINE + 2.0 * MARGIN;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \
-         role=\"img\" xml:space=\"preserve\">\n<style>{STYLE}</style>\n<rect class=\"page\" width=\"100%\" \
+         role=\"img\" xml:space=\"preserve\">\n<style>{STYLE}</style>\n\
+         <rect class=\"page\" width=\"100%\" \
          height=\"100%\" rx=\"8\"/>\n{body}</svg>\n"
     )
 }
