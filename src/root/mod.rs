@@ -8,12 +8,12 @@
 pub mod keep;
 pub mod record;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::mem::ManuallyDrop;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
 use nix::fcntl::{open, openat, openat2, readlink, readlinkat};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access, geteuid};
@@ -41,9 +42,9 @@ const LARGEST_ON_DISK: u64 = 2 << 20;
 /// The size of the buffer for a file with one value, which never fills it.
 const LARGEST_VALUE: usize = 4096;
 
-/// The number of files that are left open at most. The kernel closes them when the process ends,
+/// The largest number of files that are left open. The kernel closes them when the process ends,
 /// which saves a call for each.
-const MAX_LEFT_OPEN: usize = 128;
+const MAX_LEFT_OPEN: u64 = 128;
 
 /// The errors that mean that something does not exist, or no longer exists: `ENODEV` for a file of
 /// a cgroup that was removed in between, `ESRCH` for a file of a task that ended.
@@ -99,14 +100,20 @@ pub struct Root {
     /// The free space on the file systems of a captured tree.
     rooms: BTreeMap<PathBuf, Room>,
     record: Option<RefCell<Record>>,
-    /// Files that were read, see [`MAX_LEFT_OPEN`].
-    left_open: ManuallyDrop<RefCell<Vec<OwnedFd>>>,
+    /// How many more files may be left open, see [`MAX_LEFT_OPEN`].
+    may_leave_open: Cell<u64>,
 }
 
 impl Root {
     /// This machine.
     pub fn live() -> Self {
-        Self::default()
+        // A service with a low limit needs its descriptors for the repair.
+        let limit = getrlimit(Resource::RLIMIT_NOFILE);
+        let may_leave_open = limit.map_or(0, |(soft, _)| MAX_LEFT_OPEN.min(soft / 4));
+        Self {
+            may_leave_open: Cell::new(may_leave_open),
+            ..Self::default()
+        }
     }
 
     /// A captured tree. Needs Linux 5.6 (`openat2`).
@@ -189,8 +196,17 @@ impl Root {
         } else {
             LARGEST_ON_DISK
         };
-        let read = (&mut file).take(largest + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        // On disk, what does not fill the buffer is the whole file. The kernel's own files may come in
+        // pieces of any size.
+        if !is_of_kernel {
+            bytes.resize(LARGEST_VALUE, 0);
+            let length = retry(|| nix::unistd::read(&file, &mut bytes))?;
+            bytes.truncate(length);
+        }
+        if is_of_kernel || bytes.len() == LARGEST_VALUE {
+            let read = (&mut file).take(largest + 1).read_to_end(&mut bytes);
+            read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        }
         // A pipe without a writer looks like an empty file.
         if bytes.is_empty() && !file.metadata().is_ok_and(|file| file.is_file()) {
             return Err(Errno::EOPNOTSUPP);
@@ -202,12 +218,11 @@ impl Root {
         Ok(bytes)
     }
 
-    /// Keeps a file of this machine open that is not read again, see [`MAX_LEFT_OPEN`]. A captured
-    /// tree may be one of many that a process examines.
+    /// Leaves a file open that is not read again.
     fn leave_open(&self, file: OwnedFd) {
-        let mut left_open = self.left_open.borrow_mut();
-        if self.captured.is_none() && left_open.len() < MAX_LEFT_OPEN {
-            left_open.push(file);
+        if let Some(left) = self.may_leave_open.get().checked_sub(1) {
+            self.may_leave_open.set(left);
+            mem::forget(file);
         }
     }
 
@@ -418,16 +433,10 @@ impl Root {
         let how = OpenHow::new()
             .flags(flags)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        let open = || match &self.captured {
+        retry(|| match &self.captured {
             None => openat(AT_FDCWD, path, flags, Mode::empty()),
             Some(tree) => openat2(tree.as_fd(), inside(path), how),
-        };
-        let answer = retry(open);
-        if !matches!(answer, Err(Errno::EMFILE)) || self.left_open.borrow().is_empty() {
-            return answer;
-        }
-        self.left_open.borrow_mut().clear();
-        retry(open)
+        })
     }
 }
 

@@ -20,6 +20,8 @@ STAMP=/run/kubepods-repair.restarted.$DQLITE
 MARKER=/var/lib/kubepods-repair/boot
 C=/run/kr-container
 export SNAP_DATA SNAP_COMMON SNAP
+# the report does not wrap its lines
+export COLUMNS=10000
 
 fail() { echo "FAILED: $*"; exit 1; }
 note() { printf -- '-- %6d ms  %s\n' $(( (${EPOCHREALTIME/./} - T0) / 1000 )) "$*"; }
@@ -476,8 +478,7 @@ ln -sfn /opt/vm /run/vm; cd /run/vm; mkdir -p "$WORK"
 [ -e /dev/kmsg ] || ln -s null /dev/kmsg      # the kubelet opens it
 export PATH=/run/vm/guest/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LC_ALL=C.UTF-8
-# a report line is then as long as it has to be
-export COLUMNS=10000
+export COLUMNS=$COLUMNS
 export PART=$part SCENARIO=$SCENARIO WORK=$WORK KUBELET_VERSION=$KUBELET_VERSION
 bash -c '. guest/lib.sh; . "scenarios/\$SCENARIO"; inside' >said 2>&1; echo \$? >ended
 INSIDE
