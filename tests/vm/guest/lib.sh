@@ -498,7 +498,7 @@ INSIDE
 container_heals() {
   [ "$(cat $CG/cgroup.type)" = domain ] || fail "this is no container"
   microk8s; kubelite_unit; install_units; systemctl daemon-reload
-  repair 3 -n; says "container +$1\$"; names_fault root-missing
+  repair 3 -n; says "$1 container"; names_fault root-missing
   systemctl start "$UNIT"; came_up_at_once
   anchored $K || fail "no anchor: $(cat $K/cgroup.subtree_control)"
   wait_for 60 kubelite_said 'repaired: after'
