@@ -49,8 +49,8 @@ pub struct Report {
     pub remaining: Vec<Finding>,
     /// Why no judgement was possible.
     pub unknown: Option<String>,
-    /// What earlier runs have noted.
-    pub notes: Notes,
+    /// What earlier runs have noted, once it is known.
+    pub notes: Option<Notes>,
     /// How many runs have changed something since the boot, this one included; `None` when that is
     /// not known.
     pub repairs: Option<u64>,
@@ -99,7 +99,7 @@ impl Report {
             steps: Vec::new(),
             remaining: Vec::new(),
             unknown: None,
-            notes: Notes::default(),
+            notes: None,
             repairs: None,
             unnoted: Vec::new(),
             unwritten: Vec::new(),
@@ -131,8 +131,14 @@ impl Report {
     pub fn examined(mut self, settings: &Settings, host: Host, notes: Notes) -> Self {
         self.settings = Some(settings.clone());
         self.host = Some(host);
+        self.noted(notes)
+    }
+
+    /// With what earlier runs have noted.
+    #[must_use]
+    pub fn noted(mut self, notes: Notes) -> Self {
         self.repairs = notes.repairs;
-        self.notes = notes;
+        self.notes = Some(notes);
         self
     }
 
@@ -156,9 +162,9 @@ impl Report {
         self.host.as_ref().map_or(Path::new("/"), Host::mount)
     }
 
-    /// How the boot before this one ended; `None` where the host was not looked at.
+    /// How the boot before this one ended; `None` where no note was read.
     pub fn previous_shutdown(&self) -> Option<Shutdown> {
-        self.host.as_ref().map(|_| self.notes.previous_shutdown())
+        self.notes.as_ref().map(Notes::previous_shutdown)
     }
 
     /// What the run came to, from its findings and steps.

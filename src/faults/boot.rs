@@ -41,13 +41,13 @@ pub(crate) static UPGRADED_SINCE_BOOT: Fault = Fault {
 };
 
 pub(super) fn diagnose(host: &Host, notes: &Notes, terms: Terms) -> Vec<Finding> {
-    let unclean = unclean(notes, terms);
+    let unclean = unclean(notes, terms.occasion);
     unclean.into_iter().chain(upgraded(host, notes)).collect()
 }
 
-/// Logged once a boot.
-fn unclean(notes: &Notes, terms: Terms) -> Option<Finding> {
-    if terms.occasion != Occasion::Boot || notes.previous_shutdown() != Shutdown::Unclean {
+/// That the boot before this one ended without a shutdown. Logged once a boot.
+pub fn unclean(notes: &Notes, occasion: Occasion) -> Option<Finding> {
+    if occasion != Occasion::Boot || notes.previous_shutdown() != Shutdown::Unclean {
         return None;
     }
     let evidence = "the boot before this one never reached a shutdown: power loss, crash or reset";

@@ -8,7 +8,7 @@
 
 mod absent;
 mod blockers;
-mod boot;
+pub mod boot;
 mod case;
 mod checksum;
 mod claims;
