@@ -13,11 +13,14 @@ pub fn restraint(service: Service, occasion: Occasion) -> Option<String> {
     let is_wanted = service.enabled || service.active;
     let acts = match occasion {
         Occasion::PreStart => true,
-        Occasion::ByHand => is_wanted || !service.installed,
+        Occasion::ByHand => is_wanted || !(service.installed || service.refreshed),
         Occasion::Early | Occasion::Boot => is_wanted,
     };
     if acts {
         return None;
+    }
+    if service.refreshed {
+        return Some("kubelite is stopped while snapd refreshes MicroK8s".to_owned());
     }
     let why = if service.stopped {
         "microk8s stop has stopped it"
@@ -35,6 +38,7 @@ mod tests {
         installed: true,
         enabled: false,
         active: false,
+        refreshed: false,
         stopped: false,
     };
 
@@ -81,6 +85,17 @@ mod tests {
             }),
             [true; 4]
         );
+    }
+
+    #[test]
+    fn nothing_is_changed_in_the_middle_of_a_refresh() {
+        // snapd takes the units away and writes them anew.
+        let between = Service {
+            installed: false,
+            refreshed: true,
+            ..DISABLED
+        };
+        assert_eq!(acts(between), [true, false, false, false]);
     }
 
     #[test]

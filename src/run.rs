@@ -74,13 +74,16 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     }
     let is_left_alone = report.inactive.is_some() || report.disabled.is_some();
     if is_left_alone && !options.dry_run {
-        return report;
+        return unexamined(root, options, report, Vec::new());
     }
     let settings = match configured {
         Configured::Inactive(_) => Settings::default(),
         Configured::Active { settings, .. } => match *settings {
             Ok(settings) => settings,
-            Err(error) => return report.found(vec![faults::settings::unreadable(&error)]),
+            Err(error) => {
+                let finding = faults::settings::unreadable(&error);
+                return unexamined(root, options, report, vec![finding]);
+            }
         },
     };
     let run = Run {
@@ -93,6 +96,23 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
         Ok(report) => report,
         Err(error) => report.unknown(error.to_string()),
     }
+}
+
+/// The report on a host that is not examined. If the boot begins, it also says how the previous boot
+/// ended.
+fn unexamined(
+    root: &Root,
+    options: &Options,
+    report: Report,
+    mut findings: Vec<Finding>,
+) -> Report {
+    if options.occasion != Occasion::Boot {
+        return report.found(findings);
+    }
+    let boot = host::boot::observe(root, &kernel::observe(root));
+    let notes = Notes::read(root, &boot);
+    findings.extend(faults::boot::unclean(&notes, options.occasion));
+    report.noted(notes).found(findings)
 }
 
 /// Records what later runs need to know. Returns a sentence for each thing that could not be

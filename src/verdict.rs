@@ -49,8 +49,8 @@ pub struct Report {
     pub remaining: Vec<Finding>,
     /// Why the host could not be examined, if it could not.
     pub unknown: Option<String>,
-    /// What earlier runs have recorded.
-    pub notes: Notes,
+    /// What earlier runs have recorded, if it was read.
+    pub notes: Option<Notes>,
     /// How many runs have changed something since the boot, including this one; `None` if that is
     /// not known.
     pub repairs: Option<u64>,
@@ -99,7 +99,7 @@ impl Report {
             steps: Vec::new(),
             remaining: Vec::new(),
             unknown: None,
-            notes: Notes::default(),
+            notes: None,
             repairs: None,
             unnoted: Vec::new(),
             unwritten: Vec::new(),
@@ -131,8 +131,14 @@ impl Report {
     pub fn examined(mut self, settings: &Settings, host: Host, notes: Notes) -> Self {
         self.settings = Some(settings.clone());
         self.host = Some(host);
+        self.noted(notes)
+    }
+
+    /// With what earlier runs have noted.
+    #[must_use]
+    pub fn noted(mut self, notes: Notes) -> Self {
         self.repairs = notes.repairs;
-        self.notes = notes;
+        self.notes = Some(notes);
         self
     }
 
@@ -156,9 +162,9 @@ impl Report {
         self.host.as_ref().map_or(Path::new("/"), Host::mount)
     }
 
-    /// How the previous boot ended; `None` if the host was not examined.
+    /// How the previous boot ended; `None` if no record was read.
     pub fn previous_shutdown(&self) -> Option<Shutdown> {
-        self.host.as_ref().map(|_| self.notes.previous_shutdown())
+        self.notes.as_ref().map(Notes::previous_shutdown)
     }
 
     /// The outcome of the run, from its findings and steps.

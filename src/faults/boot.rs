@@ -42,13 +42,13 @@ pub(crate) static UPGRADED_SINCE_BOOT: Fault = Fault {
 };
 
 pub(super) fn diagnose(host: &Host, notes: &Notes, terms: Terms) -> Vec<Finding> {
-    let unclean = unclean(notes, terms);
+    let unclean = unclean(notes, terms.occasion);
     unclean.into_iter().chain(upgraded(host, notes)).collect()
 }
 
-/// Reported once per boot.
-fn unclean(notes: &Notes, terms: Terms) -> Option<Finding> {
-    if terms.occasion != Occasion::Boot || notes.previous_shutdown() != Shutdown::Unclean {
+/// How the previous boot ended, if it was not shut down. Reported once per boot.
+pub fn unclean(notes: &Notes, occasion: Occasion) -> Option<Finding> {
+    if occasion != Occasion::Boot || notes.previous_shutdown() != Shutdown::Unclean {
         return None;
     }
     let evidence = "The previous boot ended without a shutdown: power loss, crash or reset";

@@ -8,7 +8,7 @@
 
 mod absent;
 mod blockers;
-mod boot;
+pub mod boot;
 mod case;
 mod checksum;
 mod claims;
@@ -27,6 +27,7 @@ mod node;
 mod services;
 pub mod settings;
 pub mod slices;
+mod snap;
 pub mod stale_pods;
 pub mod state_files;
 mod strays;
@@ -84,7 +85,7 @@ pub const AREAS: &[Area] = &[
     },
     Area {
         title: "The node and its boot",
-        families: &[node::FAULTS, disk::FAULTS, boot::FAULTS],
+        families: &[node::FAULTS, disk::FAULTS, snap::FAULTS, boot::FAULTS],
     },
     Area {
         title: "Containers",
@@ -127,6 +128,7 @@ pub fn diagnose(
     if settings.cgroups_per_qos.value {
         findings.extend(groups::unenforceable(settings));
     }
+    findings.extend(snap::diagnose(host, terms));
     findings.extend(disk::diagnose(host));
     findings.extend(node::diagnose(settings, host));
     findings.extend(state_files::diagnose(settings, host, terms, learned));

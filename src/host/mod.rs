@@ -15,6 +15,7 @@ pub mod partitions;
 pub mod pods;
 pub mod sandbox;
 pub mod service;
+pub mod snap;
 pub mod state_files;
 pub mod tasks;
 mod unit_files;
@@ -42,6 +43,7 @@ use node::Node;
 pub use other_tree::OtherTree;
 use pods::PodGroups;
 use sandbox::Sandbox;
+use snap::UnreadableSnap;
 use state_files::StateFile;
 use tasks::Task;
 use units::SliceUnit;
@@ -68,6 +70,8 @@ pub struct Host {
     pub revision: Option<String>,
     /// The version of its kubelet, if the snap says it.
     pub version: Option<Version>,
+    /// The snap of that revision, if it cannot be read.
+    pub snap: Option<UnreadableSnap>,
     /// The existing state files that the kubelet reads at its start.
     pub state_files: Vec<StateFile>,
     /// The file system of MicroK8s' data.
@@ -206,6 +210,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         state_files: state_files::observe(root, settings)?,
         sandbox: sandbox::observe(root)?,
         disk: disk::observe(root, &mountinfo)?,
+        snap: snap::observe(root, revision.as_deref()),
         node: node::observe(root, settings, revision.as_deref(), &mountinfo, &boot)?,
         boot,
         revision,

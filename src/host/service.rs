@@ -21,7 +21,7 @@ const INVOCATIONS: &str = "/run/systemd/units";
 const STOPPED: &str = "var/lock/stopped.lock";
 
 /// kubelite's service.
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts")]
+#[expect(clippy::struct_excessive_bools, reason = "five independent facts")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// snapd has written its unit. Otherwise [`Self::enabled`] means nothing.
@@ -30,6 +30,8 @@ pub struct Service {
     pub enabled: bool,
     /// It is running, or is being started or stopped.
     pub active: bool,
+    /// snapd has stopped it for a refresh, which is not over.
+    pub refreshed: bool,
     /// `microk8s stop` has stopped it, and nothing has started it since.
     pub stopped: bool,
 }
@@ -49,6 +51,7 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
         installed: rests && root.exists(&Path::new(UNITS).join(unit))?,
         enabled,
         active,
+        refreshed: rests && MICROK8S.is_refreshed(root),
         stopped: rests && root.exists(&MICROK8S.data(revision).join(STOPPED))?,
     })
 }

@@ -17,6 +17,8 @@ use crate::root::{ReadError, Root};
 pub struct Product {
     /// The link to the data of the active revision.
     pub current: &'static str,
+    /// What snapd keeps commands of the snap from starting with; it says for what.
+    pub inhibited: &'static str,
     /// The data that all revisions share.
     pub common: &'static str,
     /// The mounted snaps, one folder a revision.
@@ -47,6 +49,7 @@ pub struct Product {
 /// MicroK8s from 1.21 on, when it began to put everything into kubelite.
 pub const MICROK8S: Product = Product {
     current: "/var/snap/microk8s/current",
+    inhibited: "/var/lib/snapd/inhibit/microk8s.lock",
     common: "/var/snap/microk8s/common",
     snap: "/snap/microk8s",
     kubelet_args: "args/kubelet",
@@ -86,6 +89,9 @@ impl fmt::Display for Version {
     }
 }
 
+/// What [`Product::inhibited`] holds during a refresh.
+const REFRESH: &str = "refresh";
+
 /// The key of the version in `snap.yaml`.
 const VERSION: &str = "version:";
 
@@ -109,6 +115,17 @@ impl Product {
             answer => answer?,
         };
         Ok(target.and_then(|target| Some(Path::new(&target).file_name()?.to_str()?.to_owned())))
+    }
+
+    /// Whether snapd is refreshing or reverting the snap: from before it stops the services until it
+    /// has linked the new revision, and on through a power cut (snapd
+    /// `cmd/snaplock/runinhibit/inhibit.go`, `HintInhibitedForRefresh`). What cannot be read says
+    /// nothing.
+    pub fn is_refreshed(&self, root: &Root) -> bool {
+        let is_so = |text: &str| text.trim_end() == REFRESH;
+        let keep = keep::text(|text| if is_so(text) { REFRESH } else { "" }.to_owned());
+        let hint = root.keeping(&keep).read(Path::new(self.inhibited));
+        hint.is_ok_and(|hint| is_so(&hint))
     }
 
     /// The value that `snap run` gives a variable, where it is one of its own that does not depend

@@ -58,6 +58,9 @@ pub enum Configured {
 pub fn read(root: &Root) -> Configured {
     let revision = match MICROK8S.revision(root) {
         Ok(Some(revision)) => revision,
+        Ok(None) if MICROK8S.is_refreshed(root) => {
+            return Configured::Inactive("snapd is refreshing it, see snap changes".to_owned());
+        }
         Ok(None) => return Configured::Inactive(format!("{} does not exist", MICROK8S.current)),
         Err(error) => {
             return Configured::Active {

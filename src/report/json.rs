@@ -114,7 +114,7 @@ fn host_view<'a>(report: &Report, host: &'a Host) -> HostView<'a> {
     }
     HostView {
         kernel: &host.kernel.release,
-        previous_shutdown: report.notes.previous_shutdown().to_string(),
+        previous_shutdown: report.previous_shutdown().unwrap_or_default().to_string(),
         container: host.boot.container.as_ref().map(ToString::to_string),
         cgroups: lines::mode(host),
         mounts: mounts.collect(),

@@ -332,7 +332,7 @@ impl<'a> Text<'a> {
         }
         words.push(format!(
             "previous shutdown {}",
-            report.notes.previous_shutdown()
+            report.previous_shutdown().unwrap_or_default()
         ));
         self.page.gap();
         self.page
@@ -367,11 +367,15 @@ impl<'a> Text<'a> {
         if let Some(reason) = &report.disabled {
             row("kubelite", &reason.trim_start_matches("kubelite is "));
         }
-        let marker = report.notes.marker.as_ref();
+        let notes = report.notes.as_ref();
+        let marker = notes.and_then(|notes| notes.marker.as_ref());
         if let Some(before) = marker.and_then(|marker| marker.kernel_before.as_ref()) {
             row("kernel before", before);
         }
-        row("previous shutdown", &report.notes.previous_shutdown());
+        row(
+            "previous shutdown",
+            &report.previous_shutdown().unwrap_or_default(),
+        );
         self.heading("Node:");
         self.rows(&rows);
     }
