@@ -424,9 +424,7 @@ fn words(words: impl Into<String>) -> Advice {
 /// Begins with a capital letter, unless the first word is the name of a program or a path.
 fn capitalized(sentence: &str) -> String {
     let word = sentence.split(' ').next().unwrap_or_default();
-    let is_plain = word
-        .chars()
-        .all(|c| c.is_ascii_lowercase() || "',;:".contains(c));
+    let is_plain = word.chars().all(|c| c.is_ascii_lowercase()) && word != "kubelite";
     match sentence.get(..1) {
         Some(first) if is_plain => {
             let rest = sentence.get(1..).unwrap_or_default();

@@ -397,12 +397,13 @@ round_trip() {
   diff -U 3 $copy/stdout $copy/again || fail "the captured copy gives another report"
   [ $rc = $again ] || fail "the captured copy ends with $again, the host with $rc"
 }
-# says PATTERN, says_not PATTERN: in a line, or in the whole text as if it were one line
-said() {
-  grep -Eq -- "$1" "$WORK/said" || tr -s ' \n' ' ' <"$WORK/said" | grep -Eq -- "$1"
+# says PATTERN: in a line, or in the whole text as if it were one line; says_not PATTERN: in no line
+says() {
+  grep -Eq -- "$1" "$WORK/said" || tr -s ' \n' ' ' <"$WORK/said" | grep -Eq -- "$1" || {
+    cat "$WORK/said"; fail "it did not say: $1"
+  }
 }
-says() { said "$1" || { cat "$WORK/said"; fail "it did not say: $1"; }; }
-says_not() { if said "$1"; then cat "$WORK/said"; fail "it said: $1"; fi; }
+says_not() { if grep -Eq -- "$1" "$WORK/said"; then cat "$WORK/said"; fail "it said: $1"; fi; }
 
 # Ends the scenario here if there is no program to test: as passed if it has checked something so
 # far, otherwise as skipped.
