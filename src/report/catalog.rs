@@ -19,7 +19,8 @@ pub fn journal_catalog() -> String {
             "Fault {0}, seen at @CGROUP_PATH@. More: kubepods-repair --explain {0}",
             fault.name
         );
-        let paragraphs = [fault.meaning, fault.remedy, fault.by_hand, &seen];
+        let by_hand = format!("What you can do: {}", fault.by_hand);
+        let paragraphs = [fault.meaning, fault.remedy, &by_hand, &seen];
         entry(fault.message_id, fault.title, &paragraphs);
     }
     for outcome in Outcome::ALL.map(Outcome::words) {
