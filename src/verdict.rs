@@ -256,9 +256,9 @@ impl Report {
         let judgement = self.judgement();
         match &self.inactive {
             None => judgement,
-            Some(reason) => {
-                judgement.after(&format!("MicroK8s is not active ({reason}); otherwise, "))
-            }
+            Some(reason) => judgement.after(&format!(
+                "MicroK8s is not active ({reason}); apart from that, "
+            )),
         }
     }
 
@@ -281,10 +281,19 @@ impl Report {
         let own = beyond.iter().find(|finding| !waits(finding));
         let would_act = self.dry_run && !self.steps.is_empty();
         if let Some(finding) = own.or(beyond.first()) {
-            if self.unusable == Some(ErrorKind::Unknown) {
-                return Verdict::about("it is not known whether the kubelet will start", finding);
-            }
-            return Verdict::about("the kubelet will not start", finding);
+            return match self.unusable {
+                Some(ErrorKind::Unknown) => Verdict {
+                    sentence: "it is not known whether the kubelet will start: its configuration \
+                               cannot be determined"
+                        .to_owned(),
+                    finding: Some(finding),
+                },
+                Some(ErrorKind::Refused) => Verdict {
+                    sentence: "the kubelet will not start: its configuration is invalid".to_owned(),
+                    finding: Some(finding),
+                },
+                None => Verdict::about("the kubelet will not start", finding),
+            };
         }
         if let Some(finding) = curable.first() {
             let verdict = Verdict::about("the kubelet will not start", finding);
@@ -301,8 +310,8 @@ impl Report {
             let verdict = Verdict::about(format!("{READY}, but pods will suffer"), finding);
             return verdict.fixable(is_ours);
         }
-        let is_healed = |finding: &Finding| finding.fault.nature != Nature::Fault;
-        if would_act && self.findings.iter().all(is_healed) {
+        let is_healed = |finding: &Finding| finding.fault.nature == Nature::HealedByKubelet;
+        if would_act && self.findings.iter().any(is_healed) {
             return Verdict::new(format!("{READY}, which creates what is missing itself"));
         }
         Verdict::new(READY)
@@ -343,7 +352,7 @@ impl Report {
     }
 
     /// What to do next, and the command for it: where to look if a run by hand found nothing to
-    /// repair, or how to start a service that systemd no longer restarts.
+    /// repair, or how to start a service that is disabled or that systemd no longer restarts.
     pub fn next(&self) -> Option<(&'static str, String)> {
         if self.occasion != Occasion::ByHand {
             return None;
@@ -352,6 +361,9 @@ impl Report {
             Outcome::Healthy => {
                 let command = "journalctl -u 'snap.microk8s.daemon-*'".to_owned();
                 Some(("If kubelite still fails, read its journal", command))
+            }
+            Outcome::Inactive if self.disabled.is_some() => {
+                Some(("To enable and start MicroK8s", "microk8s start".to_owned()))
             }
             Outcome::Repaired if self.was_fatal() => {
                 let (unit, service) = (MICROK8S.kubelet_unit, MICROK8S.kubelet_service);

@@ -57,7 +57,7 @@ pub const AREAS: &[Area] = &[
         ],
     },
     Area {
-        title: "kubepods and its groups",
+        title: "kubepods and its cgroups",
         families: &[
             groups::FAULTS,
             services::FAULTS,
@@ -92,7 +92,7 @@ pub const AREAS: &[Area] = &[
         families: &[container::FAULTS],
     },
     Area {
-        title: "Version 1 of cgroups",
+        title: "cgroup v1",
         families: &[v1::FAULTS, v1::groups::FAULTS, v1::mounts::FAULTS],
     },
 ];

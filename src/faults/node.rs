@@ -286,7 +286,8 @@ fn too_old(host: &Host) -> Option<Finding> {
     let impact = Impact::fatal("The kubelet finds no cgroup v1 hierarchies and exits");
     let evidence = format!("The node uses cgroup v2, but kubelet {version} only knows cgroup v1");
     let remedy = Remedy::run(
-        "Refresh MicroK8s to a supported channel",
+        "Refresh MicroK8s to a newer channel. The first command lists the channels; put one of \
+         them in place of CHANNEL",
         [
             "snap info microk8s",
             "snap refresh microk8s --channel=CHANNEL",
@@ -416,7 +417,8 @@ fn kernel_parameters(settings: &Settings, host: &Host) -> Option<Finding> {
     if is_in_user_namespace(settings) {
         return None;
     }
-    let impact = Impact::fatal("The kubelet sets them when it starts, and exits if it cannot");
+    let impact =
+        Impact::fatal("The kubelet sets such parameters when it starts, and exits if it cannot");
     let evidence = format!("/proc/sys is read-only, and {evidence}");
     let words = "Run these commands on the host of this container, then restart the container";
     let remedy = Remedy::run(words, commands);

@@ -363,8 +363,9 @@ fn unusable(
     let remedy = if containers_live {
         remove(
             file,
-            "Containers are running, and the file records what they use. Drain the node, then stop \
-             MicroK8s with its containers and remove the file",
+            "Containers are running, and the file records what they use. If other nodes can run \
+             the pods, drain this node. Then stop MicroK8s with its containers and remove the \
+             file",
         )
     } else if terms.occasion == Occasion::PreStart {
         Remedy::Steps(vec![Step::SetAside {
@@ -412,8 +413,8 @@ fn differs(settings: &Settings, file: &StateFile, written: &str) -> Option<Findi
     let impact = Impact::fatal("The kubelet does not start with the state of another policy");
     let remedy = remove(
         file,
-        "The file records what running containers use. Drain the node, then stop MicroK8s with its \
-         containers and remove the file",
+        "The file records what running containers use. If other nodes can run the pods, drain this \
+         node. Then stop MicroK8s with its containers and remove the file",
     );
     let location = Location::File(file.path.clone());
     Some(CHECKPOINT_DIFFERS.finding(impact, location, evidence, remedy))
