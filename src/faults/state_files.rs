@@ -42,8 +42,9 @@ pub(crate) static CHECKPOINT_DAMAGED: Fault = Fault {
     remedy: "Before the kubelet starts, and only while no container runs, kubepods-repair renames \
              the file to NAME.damaged-BOOT-ID. The kubelet then creates a new file. \
              kubepods-repair deletes nothing.",
-    by_hand: "Drain the node, run microk8s stop, which also stops the containers, rename or delete \
-              the file, and run microk8s start.",
+    by_hand: "If no container is running, restart kubelite: kubepods-repair then renames the file. \
+              Otherwise drain the node if other nodes can run its pods, run microk8s stop, which \
+              also stops the containers, rename or delete the file, and run microk8s start.",
     threads: &[
         "kubernetes/kubernetes#84783",
         "kubernetes/kubernetes#135711",
@@ -62,8 +63,9 @@ pub(crate) static CHECKPOINT_DIFFERS: Fault = Fault {
             kubelet's settings.",
     remedy: "kubepods-repair does not change the file, since it records what running containers \
              use.",
-    by_hand: "Drain the node, run microk8s stop, which also stops the containers, delete the file, \
-              and run microk8s start. Or restore the old policy in the kubelet's settings.",
+    by_hand: "Drain the node if other nodes can run its pods, run microk8s stop, which also stops \
+              the containers, delete the file, and run microk8s start. Or restore the old \
+              policy in the kubelet's settings.",
     threads: &[],
     does: "reports the file and the commands that remove it",
     nature: Nature::Fault,
@@ -87,8 +89,9 @@ pub(crate) static CHECKPOINT_OUTDATED: Fault = Fault {
     remedy: "Before the kubelet starts, and only while no container runs, kubepods-repair renames \
              the file to NAME.damaged-BOOT-ID. The kubelet then creates a new file. \
              kubepods-repair deletes nothing.",
-    by_hand: "Drain the node, run microk8s stop, which also stops the containers, delete the file, \
-              and run microk8s start.",
+    by_hand: "If no container is running, restart kubelite: kubepods-repair then renames the file. \
+              Otherwise drain the node if other nodes can run its pods, run microk8s stop, which \
+              also stops the containers, delete the file, and run microk8s start.",
     does: "renames the file before the kubelet starts, if no MicroK8s container runs",
     threads: &[
         "kubernetes/kubernetes#125648",
