@@ -14,6 +14,7 @@ use crate::kubelet::{Configured, Driver, ErrorKind, Settings, SettingsError};
 use crate::outcome::Outcome;
 use crate::plan::Taken;
 use crate::repair::step::Step;
+use crate::restraint::DISABLED;
 use crate::state::{Notes, Shutdown};
 
 /// The verdict if nothing fatal is found. It does not claim that the kubelet starts, because the
@@ -362,8 +363,10 @@ impl Report {
                 let command = "journalctl -u 'snap.microk8s.daemon-*'".to_owned();
                 Some(("If kubelite still fails, read its journal", command))
             }
-            Outcome::Inactive if self.disabled.is_some() => {
-                Some(("To enable and start MicroK8s", "microk8s start".to_owned()))
+            Outcome::Inactive => {
+                let is_disabled = self.disabled.as_ref()?.starts_with(DISABLED);
+                let next = ("To enable and start MicroK8s", "microk8s start".to_owned());
+                is_disabled.then_some(next)
             }
             Outcome::Repaired if self.was_fatal() => {
                 let (unit, service) = (MICROK8S.kubelet_unit, MICROK8S.kubelet_service);

@@ -470,7 +470,7 @@ fn capitalized(sentence: &str) -> String {
     let word = sentence.split(' ').next().unwrap_or_default();
     let is_plain = word.chars().all(|c| c.is_ascii_lowercase()) && word != "kubelite";
     match sentence.get(..1) {
-        Some(first) if is_plain && word != "kubelite" => {
+        Some(first) if is_plain => {
             let rest = sentence.get(1..).unwrap_or_default();
             first.to_ascii_uppercase() + rest
         }
