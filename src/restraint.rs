@@ -5,6 +5,9 @@
 use crate::faults::Occasion;
 use crate::host::service::Service;
 
+/// How the reason begins if an administrator has to start kubelite.
+pub const DISABLED: &str = "kubelite is disabled";
+
 /// Why nothing may be changed, as a clause; `None` if a kubelet is about to start.
 ///
 /// The pre-start of the kubelet always repairs. A run by hand also repairs a host without the unit,
@@ -27,7 +30,7 @@ pub fn restraint(service: Service, occasion: Occasion) -> Option<String> {
     } else {
         "systemd does not start it at boot, and it is not running"
     };
-    Some(format!("kubelite is disabled ({why})"))
+    Some(format!("{DISABLED} ({why})"))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::kubelet::{Configured, Driver, ErrorKind, Settings, SettingsError};
 use crate::outcome::Outcome;
 use crate::plan::Taken;
 use crate::repair::step::Step;
+use crate::restraint::DISABLED;
 use crate::state::{Notes, Shutdown};
 
 /// The verdict if nothing fatal is found. It does not claim that the kubelet starts, because the
@@ -256,9 +257,9 @@ impl Report {
         let judgement = self.judgement();
         match &self.inactive {
             None => judgement,
-            Some(reason) => {
-                judgement.after(&format!("MicroK8s is not active ({reason}); otherwise, "))
-            }
+            Some(reason) => judgement.after(&format!(
+                "MicroK8s is not active ({reason}); apart from that, "
+            )),
         }
     }
 
@@ -281,10 +282,19 @@ impl Report {
         let own = beyond.iter().find(|finding| !waits(finding));
         let would_act = self.dry_run && !self.steps.is_empty();
         if let Some(finding) = own.or(beyond.first()) {
-            if self.unusable == Some(ErrorKind::Unknown) {
-                return Verdict::about("it is not known whether the kubelet will start", finding);
-            }
-            return Verdict::about("the kubelet will not start", finding);
+            return match self.unusable {
+                Some(ErrorKind::Unknown) => Verdict {
+                    sentence: "it is not known whether the kubelet will start: its configuration \
+                               cannot be determined"
+                        .to_owned(),
+                    finding: Some(finding),
+                },
+                Some(ErrorKind::Refused) => Verdict {
+                    sentence: "the kubelet will not start: its configuration is invalid".to_owned(),
+                    finding: Some(finding),
+                },
+                None => Verdict::about("the kubelet will not start", finding),
+            };
         }
         if let Some(finding) = curable.first() {
             let verdict = Verdict::about("the kubelet will not start", finding);
@@ -301,8 +311,8 @@ impl Report {
             let verdict = Verdict::about(format!("{READY}, but pods will suffer"), finding);
             return verdict.fixable(is_ours);
         }
-        let is_healed = |finding: &Finding| finding.fault.nature != Nature::Fault;
-        if would_act && self.findings.iter().all(is_healed) {
+        let is_healed = |finding: &Finding| finding.fault.nature == Nature::HealedByKubelet;
+        if would_act && self.findings.iter().any(is_healed) {
             return Verdict::new(format!("{READY}, which creates what is missing itself"));
         }
         Verdict::new(READY)
@@ -343,7 +353,7 @@ impl Report {
     }
 
     /// What to do next, and the command for it: where to look if a run by hand found nothing to
-    /// repair, or how to start a service that systemd no longer restarts.
+    /// repair, or how to start a service that is disabled or that systemd no longer restarts.
     pub fn next(&self) -> Option<(&'static str, String)> {
         if self.occasion != Occasion::ByHand {
             return None;
@@ -352,6 +362,11 @@ impl Report {
             Outcome::Healthy => {
                 let command = "journalctl -u 'snap.microk8s.daemon-*'".to_owned();
                 Some(("If kubelite still fails, read its journal", command))
+            }
+            Outcome::Inactive => {
+                let is_disabled = self.disabled.as_ref()?.starts_with(DISABLED);
+                let next = ("To enable and start MicroK8s", "microk8s start".to_owned());
+                is_disabled.then_some(next)
             }
             Outcome::Repaired if self.was_fatal() => {
                 let (unit, service) = (MICROK8S.kubelet_unit, MICROK8S.kubelet_service);

@@ -29,8 +29,8 @@ pub(crate) static PINNED_TASK_BLOCKS_CPUSET: Fault = Fault {
              blocks a controller, but only once per boot. Before k8s-dqlite starts again, its \
              pre-start enables cpuset and anchors it in kubepods. After that its threads do no \
              harm. kubepods-repair restarts no other unit.",
-    by_hand: "Restart kubelite: systemctl restart snap.microk8s.daemon-kubelite.service. If \
-              another unit is reported, or k8s-dqlite was restarted before, stop the unit, run \
+    by_hand: "Restart kubelite: snap restart microk8s.daemon-kubelite. If another unit is \
+              reported, or k8s-dqlite was restarted before, stop the unit, run \
               kubepods-repair, and start the unit again. To prevent the fault, start the unit \
               after kubepods-repair.service, or keep it from using io_uring (for k8s-dqlite: \
               UV_USE_IO_URING=0 in /var/snap/microk8s/current/args/k8s-dqlite-env), or use a \
@@ -197,7 +197,7 @@ fn unpin(case: &Case, blocked: &Blocked, is_alone: bool) -> Remedy {
         Remedy::run(
             "kubepods-repair does not restart k8s-dqlite while a real-time task blocks cpu as \
              well. Fix realtime-task-blocks-cpu first, then restart kubelite",
-            [restart()],
+            [RESTART_KUBELITE],
         )
     } else if was_restarted {
         stop_and_start(
@@ -212,7 +212,7 @@ fn unpin(case: &Case, blocked: &Blocked, is_alone: bool) -> Remedy {
     } else if case.terms.occasion != Occasion::PreStart {
         Remedy::run(
             "Restart kubelite. Its pre-start restarts k8s-dqlite and enables cpuset",
-            [restart()],
+            [RESTART_KUBELITE],
         )
     } else {
         Remedy::step(Step::Restart {
@@ -220,11 +220,6 @@ fn unpin(case: &Case, blocked: &Blocked, is_alone: bool) -> Remedy {
             stamp: RestartStamp::lines(tasks),
         })
     }
-}
-
-/// The command that makes kubelite's pre-start free cpuset.
-fn restart() -> String {
-    format!("systemctl restart {}", MICROK8S.kubelet_unit)
 }
 
 fn stop_and_start(blocked: &Blocked, reason: &str) -> Remedy {

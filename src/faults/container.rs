@@ -22,8 +22,8 @@ pub(crate) static NESTED_ROOT_BUSY: Fault = Fault {
     remedy: "kubepods-repair does not move these processes, since they do not belong to the \
              kubelet.",
     by_hand: "The container's init has to move all processes into a child cgroup when it starts, \
-              as systemd does. Boot the container with systemd as its init, or let the entrypoint \
-              of a Docker or Podman container do it.",
+              as systemd does. Boot the container with systemd as its init, or do it in the \
+              entrypoint of a Docker or Podman container.",
     threads: &["k3d-io/k3d#582", "k3s-io/k3s#4085", "k3s-io/k3s#4873"],
     does: "reports what the container's init has to do",
     nature: Nature::Fault,
@@ -38,7 +38,7 @@ pub(crate) static READ_ONLY_CGROUPFS: Fault = Fault {
     signs: "The mount of the cgroup file system has the option ro.",
     remedy: "kubepods-repair reports what to change in the container manager. It never remounts \
              anything.",
-    by_hand: "Let the container manager mount the cgroup file system writable. LXC: \
+    by_hand: "Configure the container manager to mount the cgroup file system writable. LXC: \
               lxc.mount.auto = cgroup:rw. LXD and Incus: security.nesting=true. Docker: \
               --privileged and --cgroupns=private. Podman: --systemd=always. systemd-nspawn: \
               Delegate=yes in its unit. Outside containers: mount -o remount,rw /sys/fs/cgroup",
@@ -55,8 +55,8 @@ pub(super) fn read_only(host: &Host, mount: &Path) -> Finding {
         Remedy::tell(make_writable(Some(manager), mount))
     } else {
         Remedy::run(
-            "In a container, let the container manager mount it writable. Otherwise remount it and \
-             restart kubelite",
+            "In a container, configure the container manager to mount it writable. Otherwise \
+             remount it and restart kubelite",
             [
                 format!("mount -o remount,rw {}", mount.display()),
                 MICROK8S.restart(),
@@ -85,7 +85,7 @@ pub(super) fn pass_on(manager: Option<&Manager>, which: &Controllers) -> String 
             .to_owned(),
         Some(Manager::Wsl | Manager::Other(_)) | None => {
             return format!(
-                "On the host, let the container manager delegate {which} to this container"
+                "On the host, configure the container manager to delegate {which} to this container"
             );
         }
     };
@@ -111,12 +111,12 @@ pub(super) fn make_writable(manager: Option<&Manager>, mount: &Path) -> String {
              unit (for a scope: --property=Delegate=yes)"
         }
         Some(Manager::Wsl | Manager::Other(_)) => {
-            "Let the container manager mount the cgroup file system writable"
+            "Configure the container manager to mount the cgroup file system writable"
         }
         None => {
             return format!(
-                "In a container, let the container manager mount the cgroup file system writable. \
-                 Otherwise run mount -o remount,rw {}",
+                "In a container, configure the container manager to mount the cgroup file system \
+                 writable. Otherwise run mount -o remount,rw {}",
                 mount.display()
             );
         }
@@ -132,15 +132,15 @@ pub(super) fn vacate(manager: Option<&Manager>) -> String {
         Some(Manager::Lxc) => format!("{init} (without lxc.init.cmd, and not with lxc-execute)"),
         Some(Manager::Lxd) => init.to_owned(),
         Some(Manager::Docker | Manager::Podman) => {
-            "Let the entrypoint of the container first create a cgroup and move every process into \
-             it (mkdir /sys/fs/cgroup/init; xargs -rn1 </sys/fs/cgroup/cgroup.procs \
-             >/sys/fs/cgroup/init/cgroup.procs)"
+            "Change the entrypoint of the container: it has to create a cgroup first and move \
+             every process into it (mkdir /sys/fs/cgroup/init; xargs -rn1 \
+             </sys/fs/cgroup/cgroup.procs >/sys/fs/cgroup/init/cgroup.procs)"
                 .to_owned()
         }
         Some(Manager::Nspawn) => format!("{init} (systemd-nspawn --boot)"),
         Some(Manager::Wsl | Manager::Other(_)) | None => {
-            "Let the container's init move all processes into a child cgroup when it starts, as \
-             systemd does"
+            "Configure the container's init to move all processes into a child cgroup when it \
+             starts, as systemd does"
                 .to_owned()
         }
     };

@@ -93,7 +93,7 @@ fn read_only(system: &FileSystem, error: Option<&Ext4Error>) -> Finding {
 fn full(system: &FileSystem, room: Room) -> Option<Finding> {
     let point = system.point.display();
     let (free, search) = if room.bytes < LEAST_BYTES {
-        let free = format!("only {} KiB free", room.bytes / 1024);
+        let free = format!("{} KiB free", room.bytes / 1024);
         (free, format!("du -xh {point} | sort -h | tail -30"))
     } else if room.inodes == Some(0) {
         let search = format!("du -x --inodes {point} | sort -n | tail -30");

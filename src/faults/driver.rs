@@ -64,8 +64,8 @@ pub(super) fn judge_other(
         let evidence =
             format!("Processes run in the cgroup tree of the other driver; the kubelet uses {now}");
         let remedy = Remedy::run(
-            "Drain the node, then stop MicroK8s with all its containers and start it again. A \
-             reboot has the same effect",
+            "If other nodes can run the pods, drain this node. Then stop MicroK8s with all its \
+             containers and start it again. A reboot has the same effect",
             ["microk8s stop", "microk8s start"],
         );
         return DRIVER_CHANGED.finding(Impact::degraded(effect), location, evidence, remedy);

@@ -60,7 +60,7 @@ pub(crate) static RESERVED_GROUP_MISSING: Fault = Fault {
               daemons on a cgroup (--system-reserved-cgroup, --kube-reserved-cgroup). It requires \
               this cgroup to exist and never creates it. The cgroup cannot be the root cgroup, \
               which takes no limits. The kubelet also requires that something is reserved: \
-              otherwise it ends with \"cgroup is not configured properly\".",
+              otherwise it exits with \"cgroup is not configured properly\".",
     signs: "enforce-node-allocatable contains system-reserved or kube-reserved (from 1.32 on also \
             with the suffix -compressible), and the cgroup that is configured for it does not \
             exist or is the root cgroup. Or nothing is reserved with --system-reserved or \
@@ -231,7 +231,7 @@ pub(super) fn unenforceable(settings: &Settings) -> Vec<Finding> {
         let (key, group) = (reservation.key, reservation.group);
         if reservation.resources.is_empty() {
             let impact =
-                Impact::fatal("The kubelet ends with \"cgroup is not configured properly\"");
+                Impact::fatal("The kubelet exits with \"cgroup is not configured properly\"");
             let location = Location::Setting(settings.enforced.origin.clone());
             let evidence = format!("{key} is enforced, but nothing is reserved with --{key}");
             let words = format!(

@@ -22,7 +22,7 @@ pub(crate) static LIMITS_EXHAUSTED: Fault = Fault {
               kubelet or its pods have to create, so mkdir always fails with \"Resource \
               temporarily unavailable\". Or memory.max leaves no room for the kernel's own memory \
               of a new cgroup, so mkdir fails with \"Cannot allocate memory\". Then the kubelet \
-              ends before it can reset that limit.",
+              exits before it can reset that limit.",
     signs: "cgroup.max.descendants or cgroup.max.depth of kubepods, of a QoS cgroup or of a \
             cgroup above them is too low for the cgroups that exist and those that are still to \
             be created. Or memory.max (on cgroup v1 memory.limit_in_bytes) of kubepods or a \
@@ -226,7 +226,7 @@ pub(super) fn no_memory(
     );
     let impact = match (severity, &remedy) {
         (Severity::Fatal, Remedy::Steps(_)) => Impact::fatal(
-            "The kubelet ends before it can reset this limit: mkdir fails with ENOMEM (Cannot \
+            "The kubelet exits before it can reset this limit: mkdir fails with ENOMEM (Cannot \
              allocate memory)",
         ),
         (Severity::Fatal, _) => Impact::fatal(

@@ -70,8 +70,9 @@ pub(crate) static KERNEL_DEFAULTS_DIFFER: Fault = Fault {
             the kubelet requires.",
     remedy: "kubepods-repair reports the parameters and the commands that set them.",
     by_hand: "Set the parameters with sysctl -w, and write them to a file in /etc/sysctl.d so that \
-              the next boot sets them, too. Or remove --protect-kernel-defaults from the kubelet's \
-              args file. Then run snap restart microk8s.daemon-kubelite.",
+              the next boot sets them, too. Or remove --protect-kernel-defaults from \
+              /var/snap/microk8s/current/args/kubelet. Then run snap restart \
+              microk8s.daemon-kubelite.",
     does: "reports the parameters and the commands that set them",
     threads: &["canonical/microk8s#4177", "canonical/microk8s#3091"],
     nature: Nature::Fault,
@@ -105,8 +106,8 @@ pub(crate) static KERNEL_LOG_MISSING: Fault = Fault {
               create kubelet: open /dev/kmsg\").",
     signs: "The system runs in a container, and /dev/kmsg does not exist.",
     remedy: "kubepods-repair reports how to make the device available. It creates no devices.",
-    by_hand: "Let the container manager pass the device in. Or link it to /dev/console at every \
-              boot: echo 'L /dev/kmsg - - - - /dev/console' > /etc/tmpfiles.d/kmsg.conf; \
+    by_hand: "Configure the container manager to pass the device in. Or link it to /dev/console \
+              at every boot: echo 'L /dev/kmsg - - - - /dev/console' > /etc/tmpfiles.d/kmsg.conf; \
               systemd-tmpfiles --create",
     does: "reports the commands that make it available",
     threads: &[],
@@ -172,8 +173,9 @@ pub(crate) static STATIC_POLICY_RESERVES_NOTHING: Fault = Fault {
     signs: "Neither --reserved-cpus nor cpu= in --kube-reserved or --system-reserved is set, or \
             the reserved amounts are all 0.",
     remedy: "kubepods-repair reports the setting to add. It never edits MicroK8s' files.",
-    by_hand: "Add --kube-reserved=cpu=500m, or another amount, to the kubelet's args file. Then \
-              run snap restart microk8s.daemon-kubelite.",
+    by_hand: "Add --kube-reserved=cpu=500m, or another amount, to \
+              /var/snap/microk8s/current/args/kubelet. Then run snap restart \
+              microk8s.daemon-kubelite.",
     does: "reports the setting to add",
     threads: &[],
     nature: Nature::Fault,
@@ -188,9 +190,9 @@ pub(crate) static SWAP_ON: Fault = Fault {
               here or has been changed.",
     signs: "/proc/swaps lists a swap device or file, and fail-swap-on is true.",
     remedy: "kubepods-repair reports the setting to add. It does not turn swap off.",
-    by_hand: "Add --fail-swap-on=false to the kubelet's args file. Or turn swap off with swapoff \
-              -a, and remove it from /etc/fstab so that it stays off. Then run snap restart \
-              microk8s.daemon-kubelite.",
+    by_hand: "Add --fail-swap-on=false to /var/snap/microk8s/current/args/kubelet. Or turn swap \
+              off with swapoff -a, and remove it from /etc/fstab so that it stays off. Then run \
+              snap restart microk8s.daemon-kubelite.",
     does: "reports the setting to add",
     threads: &[],
     nature: Nature::Fault,
@@ -286,7 +288,8 @@ fn too_old(host: &Host) -> Option<Finding> {
     let impact = Impact::fatal("The kubelet finds no cgroup v1 hierarchies and exits");
     let evidence = format!("The node uses cgroup v2, but kubelet {version} only knows cgroup v1");
     let remedy = Remedy::run(
-        "Refresh MicroK8s to a supported channel",
+        "Refresh MicroK8s to a newer channel. The first command lists the channels; put one of \
+         them in place of CHANNEL",
         [
             "snap info microk8s",
             "snap refresh microk8s --channel=CHANNEL",
@@ -416,7 +419,8 @@ fn kernel_parameters(settings: &Settings, host: &Host) -> Option<Finding> {
     if is_in_user_namespace(settings) {
         return None;
     }
-    let impact = Impact::fatal("The kubelet sets them when it starts, and exits if it cannot");
+    let impact =
+        Impact::fatal("The kubelet sets such parameters when it starts, and exits if it cannot");
     let evidence = format!("/proc/sys is read-only, and {evidence}");
     let words = "Run these commands on the host of this container, then restart the container";
     let remedy = Remedy::run(words, commands);
@@ -445,7 +449,7 @@ fn kernel_log(settings: &Settings, host: &Host) -> Option<Finding> {
         Some(Manager::Docker | Manager::Podman) => "Start the container with --device /dev/kmsg",
         Some(Manager::Nspawn) => "Start the container with --bind=/dev/kmsg",
         Some(Manager::Wsl | Manager::Other(_)) | None => {
-            "Let the container manager pass /dev/kmsg in"
+            "Configure the container manager to pass /dev/kmsg in"
         }
     };
     let remedy = Remedy::run(

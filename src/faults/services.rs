@@ -102,6 +102,7 @@ pub(super) fn leave_alone(findings: &mut Vec<Finding>, layout: &Layout) {
         };
         if MISSING.contains(&finding.fault) {
             finding.fault = &SERVICE_GROUP;
+            finding.evidence = format!("This cgroup does not exist, and it belongs to {unit}");
         }
         finding.remedy = advice(&unit);
         finding.is_fatal()

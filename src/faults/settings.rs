@@ -62,8 +62,9 @@ pub(super) fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Fin
         let evidence = "cgroups-per-qos is false, but enforce-node-allocatable is not empty";
         let effect = "The kubelet does not start, since it cannot enforce node allocatable without \
                       QoS cgroups";
-        let how = "Add --enforce-node-allocatable= (with an empty value) to the kubelet's args \
-                   file, or remove --cgroups-per-qos=false, then restart kubelite";
+        let how = "Add --enforce-node-allocatable= (with an empty value) to \
+                   /var/snap/microk8s/current/args/kubelet, or remove --cgroups-per-qos=false, \
+                   then restart kubelite";
         let remedy = Remedy::run(how, [MICROK8S.restart()]);
         return QOS_DISABLED.finding(Impact::fatal(effect), location, evidence, remedy);
     }
@@ -79,8 +80,8 @@ pub(super) fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Fin
         ))
     } else {
         let how = "This node can run without the workaround. Remove --cgroups-per-qos=false and \
-                   --enforce-node-allocatable= from the kubelet's args file, then restart \
-                   kubelite, which kills and recreates every running pod";
+                   --enforce-node-allocatable= from /var/snap/microk8s/current/args/kubelet, \
+                   then restart kubelite, which kills and recreates every running pod";
         Remedy::run(how, [MICROK8S.restart()])
     };
     let impact = Impact::notice("Pods run without the limits of their QoS class");
@@ -100,7 +101,7 @@ pub fn unreadable(error: &SettingsError) -> Finding {
         }
     });
     let location = Location::File(error.path());
-    SETTINGS_UNREADABLE.finding(impact, location, error.to_string(), correct(error))
+    SETTINGS_UNREADABLE.finding(impact, location, error.evidence(), correct(error))
 }
 
 fn correct(error: &SettingsError) -> Remedy {
@@ -119,8 +120,8 @@ fn correct(error: &SettingsError) -> Remedy {
         SettingsError::VersionUnknown { containerd, .. } => {
             let how = format!(
                 "If the snap is not mounted yet, do nothing: kubepods-repair looks again \
-                 before the kubelet starts. Otherwise set --cgroup-driver={containerd} in the \
-                 kubelet's args file, then restart kubelite"
+                 before the kubelet starts. Otherwise set --cgroup-driver={containerd} in \
+                 /var/snap/microk8s/current/args/kubelet, then restart kubelite"
             );
             Remedy::run(how, [MICROK8S.restart()])
         }
@@ -159,8 +160,8 @@ fn unread(error: &ReadError) -> Remedy {
     let how = match error.errno {
         Errno::EACCES | Errno::EPERM => return Remedy::tell("Run kubepods-repair as root"),
         Errno::ENOENT => format!(
-            "Create {file}, or remove the setting that names it from the kubelet's args file, then \
-             restart kubelite"
+            "Create {file}, or remove the setting that names it from \
+             /var/snap/microk8s/current/args/kubelet, then restart kubelite"
         ),
         _ => format!("Replace {file} with a readable file, then restart kubelite"),
     };

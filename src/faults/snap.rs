@@ -14,15 +14,15 @@ pub(crate) static SNAP_UNREADABLE: Fault = Fault {
     name: "snap-unreadable",
     message_id: "1965a77b2d764955bbd0436aa166bacd",
     title: "The MicroK8s snap cannot be read",
-    meaning: "A snap is one file, which systemd mounts in /snap/microk8s. Where a power cut has \
-              damaged the file, the mount fails, and with it every service of MicroK8s: the \
-              program is not there. Its settings and data are elsewhere and unharmed.",
+    meaning: "A snap is one file, which systemd mounts in /snap/microk8s. If a power cut has \
+              damaged the file, it cannot be mounted, and no service of MicroK8s starts. The \
+              settings and data of MicroK8s are elsewhere and not affected.",
     signs: "/var/snap/microk8s/current points to a revision, snapd has a mount unit for it, and \
             meta/snap.yaml is not there or cannot be read.",
     remedy: "kubepods-repair never mounts anything and changes no snap.",
-    by_hand: "See why: systemctl status 'snap-microk8s-*.mount'; snap list --all microk8s. An older \
-              revision that is not broken takes over with snap revert microk8s. Without one, \
-              download the same revision again (snap download microk8s --revision=N), copy the \
+    by_hand: "Find the cause: systemctl status 'snap-microk8s-*.mount'; snap list --all microk8s. \
+              If an older revision is not broken, return to it with snap revert microk8s. \
+              Otherwise download the same revision again (snap download microk8s --revision=N), copy the \
               file to /var/lib/snapd/snaps/microk8s_N.snap, and restart the mount unit, then \
               microk8s. snap remove would delete the data of the node, too.",
     does: "names the mount unit and the commands that bring the snap back",
@@ -61,7 +61,7 @@ fn remedy(snap: &UnreadableSnap) -> Remedy {
     let file = format!("microk8s_{revision}");
     let is_from_the_store = revision.bytes().all(|byte| byte.is_ascii_digit());
     if let [other, ..] = snap.others.as_slice() {
-        words += &format!("Revision {other} is there: snap revert returns to an older one");
+        words += &format!("The third one returns to an older revision ({other} is installed)");
         commands.push("snap revert microk8s".to_owned());
     } else if is_from_the_store {
         words += "The others download the snap again and keep the node's data, which snap remove \

@@ -42,8 +42,9 @@ pub(crate) static CHECKPOINT_DAMAGED: Fault = Fault {
     remedy: "Before the kubelet starts, and only while no container runs, kubepods-repair renames \
              the file to NAME.damaged-BOOT-ID. The kubelet then creates a new file. \
              kubepods-repair deletes nothing.",
-    by_hand: "Drain the node, run microk8s stop, which also stops the containers, rename or delete \
-              the file, and run microk8s start.",
+    by_hand: "If no container is running, restart kubelite: kubepods-repair then renames the file. \
+              Otherwise drain the node if other nodes can run its pods, run microk8s stop, which \
+              also stops the containers, rename or delete the file, and run microk8s start.",
     threads: &[
         "kubernetes/kubernetes#84783",
         "kubernetes/kubernetes#135711",
@@ -62,8 +63,9 @@ pub(crate) static CHECKPOINT_DIFFERS: Fault = Fault {
             kubelet's settings.",
     remedy: "kubepods-repair does not change the file, since it records what running containers \
              use.",
-    by_hand: "Drain the node, run microk8s stop, which also stops the containers, delete the file, \
-              and run microk8s start. Or restore the old policy in the kubelet's settings.",
+    by_hand: "Drain the node if other nodes can run its pods, run microk8s stop, which also stops \
+              the containers, delete the file, and run microk8s start. Or restore the old \
+              policy in the kubelet's settings.",
     threads: &[],
     does: "reports the file and the commands that remove it",
     nature: Nature::Fault,
@@ -87,8 +89,9 @@ pub(crate) static CHECKPOINT_OUTDATED: Fault = Fault {
     remedy: "Before the kubelet starts, and only while no container runs, kubepods-repair renames \
              the file to NAME.damaged-BOOT-ID. The kubelet then creates a new file. \
              kubepods-repair deletes nothing.",
-    by_hand: "Drain the node, run microk8s stop, which also stops the containers, delete the file, \
-              and run microk8s start.",
+    by_hand: "If no container is running, restart kubelite: kubepods-repair then renames the file. \
+              Otherwise drain the node if other nodes can run its pods, run microk8s stop, which \
+              also stops the containers, delete the file, and run microk8s start.",
     does: "renames the file before the kubelet starts, if no MicroK8s container runs",
     threads: &[
         "kubernetes/kubernetes#125648",
@@ -363,8 +366,9 @@ fn unusable(
     let remedy = if containers_live {
         remove(
             file,
-            "Containers are running, and the file records what they use. Drain the node, then stop \
-             MicroK8s with its containers and remove the file",
+            "Containers are running, and the file records what they use. If other nodes can run \
+             the pods, drain this node. Then stop MicroK8s with its containers and remove the \
+             file",
         )
     } else if terms.occasion == Occasion::PreStart {
         Remedy::Steps(vec![Step::SetAside {
@@ -412,8 +416,8 @@ fn differs(settings: &Settings, file: &StateFile, written: &str) -> Option<Findi
     let impact = Impact::fatal("The kubelet does not start with the state of another policy");
     let remedy = remove(
         file,
-        "The file records what running containers use. Drain the node, then stop MicroK8s with its \
-         containers and remove the file",
+        "The file records what running containers use. If other nodes can run the pods, drain this \
+         node. Then stop MicroK8s with its containers and remove the file",
     );
     let location = Location::File(file.path.clone());
     Some(CHECKPOINT_DIFFERS.finding(impact, location, evidence, remedy))

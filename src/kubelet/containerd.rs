@@ -141,7 +141,7 @@ fn driver(path: &Path, table: &Table) -> Result<Option<Driver>, SettingsError> {
         Some(other) => {
             let name = other.as_str().unwrap_or(other.type_str());
             let reason = format!(
-                "default_runtime_name is {name:?}, but this file configures no such runtime, so \
+                "default_runtime_name is {name:?}, but no such runtime is configured, so \
                  containerd runs without its CRI plugin (\"no corresponding runtime configured in \
                  `containerd.runtimes`\")"
             );

@@ -196,6 +196,39 @@ impl SettingsError {
         }
     }
 
+    /// What is wrong, as a sentence without a full stop for a reader who knows [`Self::path`].
+    pub fn evidence(&self) -> String {
+        match self {
+            Self::Read { error, .. } => match error.errno {
+                Errno::ENOENT => "It does not exist".to_owned(),
+                Errno::EISDIR => "It is a directory, not a file".to_owned(),
+                _ => format!(
+                    "kubepods-repair cannot {} it: {}",
+                    error.operation, error.errno
+                ),
+            },
+            Self::Invalid { place, reason, .. } => match place {
+                Some(Place::Line(line)) => format!("Line {line}: {reason}"),
+                Some(Place::Key(key)) => format!("{key}: {reason}"),
+                None => format!("In this file, {reason}"),
+            },
+            Self::NotText { .. } => {
+                "The file contains NUL bytes or is not valid UTF-8, as a power cut can leave it"
+                    .to_owned()
+            }
+            Self::VersionUnknown {
+                containerd,
+                kubelet,
+                ..
+            } => format!(
+                "This file sets the cgroup driver {containerd}, but the kubelet's own settings say \
+                 {kubelet}. Which one counts depends on the kubelet's version, which cannot be \
+                 read from the snap"
+            ),
+            Self::RuntimeUnknown { .. } => self.to_string(),
+        }
+    }
+
     /// The file that shows it.
     pub fn path(&self) -> PathBuf {
         match self {

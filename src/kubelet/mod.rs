@@ -182,7 +182,7 @@ fn read_settings(
     let settings = config::read(root, config.as_deref(), dropins.as_deref())?;
     let settings = settings.with_flags(&flags, path).map_err(in_file)?;
     if let Some((origin, words)) = reservations::refusal(&settings, version) {
-        let reason = format!("the kubelet refuses this setting with: {words}");
+        let reason = format!("the kubelet refuses this setting: {words}");
         return Err(SettingsError::refused_at(&origin, reason));
     }
     settings.with_runtime(root, revision, version, path)

@@ -30,7 +30,7 @@ pub(super) fn step(taken: &Taken, mount: &Path) -> String {
         Ok(Effect::Skipped) if taken.step.is_housekeeping() => {
             format!("had no time left to {plain} {object}")
         }
-        Ok(Effect::Skipped) => format!("did not {plain} {object} after the failure before"),
+        Ok(Effect::Skipped) => format!("did not {plain} {object}, because an earlier step failed"),
         Err(error) => format!("could not {plain} {object}: {error}"),
     }
 }

@@ -25,6 +25,7 @@ pub fn render(report: &Report, view: View) -> String {
     text.verdict();
     let is_left_alone = report.inactive.is_some() || report.disabled.is_some();
     if is_left_alone && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
+        text.next();
         return text.page.text;
     }
     let (blocks, brief) = text.findings();
@@ -40,7 +41,8 @@ pub fn render(report: &Report, view: View) -> String {
     text.page.text
 }
 
-/// All findings of the first and the last look, each in its last state, the worst first.
+/// All findings of the first and the last look, each in its last state: the worst first, and fatal
+/// ones that are left to the reader before those that this program repairs.
 fn shown(report: &Report) -> Vec<&Finding> {
     let mut all: Vec<&Finding> = report.findings.iter().collect();
     for finding in &report.remaining {
@@ -48,7 +50,10 @@ fn shown(report: &Report) -> Vec<&Finding> {
             all.push(finding);
         }
     }
-    all.sort_by_key(|finding| finding.rank());
+    all.sort_by_key(|finding| {
+        let is_ours = finding.is_fatal() && !finding.is_beyond_repair();
+        (finding.rank(), is_ours)
+    });
     let last = all.into_iter();
     last.map(|finding| report.remains(finding).unwrap_or(finding))
         .collect()
@@ -173,19 +178,19 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The steps of a fault by their numbers in the list: `step 1`, `steps 1 and 3`.
+    /// The steps of a fault by their numbers in the list: `step 1`, `steps 1 and 3 to 6`.
     fn numbers(&self, fault: &Fault, is_meant: impl Fn(&Taken) -> bool) -> String {
         let mut numbers = Vec::new();
         for (index, taken) in self.steps_taken().enumerate() {
             let is_its_own = taken.faults.iter().any(|known| **known == *fault);
             if is_its_own && is_meant(taken) {
-                numbers.push((index + 1).to_string());
+                numbers.push(index + 1);
             }
         }
-        match numbers.split_last() {
-            None => String::new(),
-            Some((only, [])) => format!("step {only}"),
-            Some((last, before)) => format!("steps {} and {last}", before.join(", ")),
+        match numbers.as_slice() {
+            [] => String::new(),
+            [only] => format!("step {only}"),
+            _ => format!("steps {}", joined(&ranges(&numbers))),
         }
     }
 
@@ -264,32 +269,43 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The notices, one paragraph each. Advice is only shown if the reader has to act.
+    /// The notices, one paragraph each, with every place to which its words apply. Advice is only
+    /// shown if the reader has to act.
     fn noticed(&mut self, brief: &[&Finding]) {
-        let mut said: Vec<String> = Vec::new();
+        let mut notices: Vec<Notice> = Vec::new();
         for finding in brief {
             if matches!(finding.remedy, Remedy::Waits(_)) {
                 continue;
             }
-            let (name, evidence) = (finding.fault.name, &finding.evidence);
-            let mut text = format!("{name}: {evidence}.");
+            let mut text = format!("{}.", finding.evidence);
             if finding.fault.nature == Nature::Fault {
                 text += &format!(" {}.", finding.impact.sentence());
             }
-            if said.contains(&text) {
-                continue;
+            let place = finding.location.to_string();
+            let is_same =
+                |notice: &&mut Notice| notice.finding.fault == finding.fault && notice.text == text;
+            match notices.iter_mut().find(is_same) {
+                Some(notice) => notice.places.push(place),
+                None => notices.push(Notice {
+                    finding,
+                    text,
+                    places: vec![place],
+                }),
             }
-            if said.is_empty() {
+        }
+        for (index, notice) in notices.iter().enumerate() {
+            if index == 0 {
                 self.page.gap();
                 self.page.line("Noticed:");
             }
-            said.push(text.clone());
-            match &finding.remedy {
-                Remedy::Tell(advice) if !advice.words.is_empty() => {
-                    self.page.paragraph("  ", &text);
-                    self.advice("    ", "", advice);
-                }
-                _ => self.page.paragraph("  ", &text),
+            let Notice { finding, text, .. } = notice;
+            let (name, places) = (finding.fault.name, joined(&notice.places));
+            let text = format!("{name} at {places}: {text}");
+            self.page.paragraph("  ", &text);
+            if let Remedy::Tell(advice) = &finding.remedy
+                && !advice.words.is_empty()
+            {
+                self.advice("    ", "", advice);
             }
         }
     }
@@ -412,6 +428,34 @@ fn changed(settings: &Settings) -> String {
         let changed = changed.join("; ");
         format!("Settings: {changed}. All others are defaults (-v lists them).")
     }
+}
+
+/// A notice, and every place to which its words apply.
+struct Notice<'a> {
+    finding: &'a Finding,
+    text: String,
+    places: Vec<String>,
+}
+
+/// `1`, `1 and 2`, `1, 2 and 3`.
+fn joined(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => only.clone(),
+        [before @ .., last] => format!("{} and {last}", before.join(", ")),
+    }
+}
+
+/// Ascending numbers, of which three or more in a row become `1 to 3`.
+fn ranges(numbers: &[usize]) -> Vec<String> {
+    let mut ranges = Vec::new();
+    for row in numbers.chunk_by(|one, next| one + 1 == *next) {
+        match row {
+            [first, _, .., last] => ranges.push(format!("{first} to {last}")),
+            _ => ranges.extend(row.iter().map(ToString::to_string)),
+        }
+    }
+    ranges
 }
 
 fn words(words: impl Into<String>) -> Advice {

@@ -33,7 +33,7 @@ pub(crate) static V1_REFUSED: Fault = Fault {
     name: "v1-refused",
     message_id: "60f0ac0fe35644e0a9ca4dadd9a2e0b6",
     title: "This kubelet refuses cgroup v1",
-    meaning: "From 1.35 on, the kubelet ends at once on a host that does not use cgroup v2 \
+    meaning: "From 1.35 on, the kubelet exits at once on a host that does not use cgroup v2 \
               (\"kubelet is configured to not run on a host using cgroup v1\"), unless \
               failCgroupV1 is false.",
     signs: "/sys/fs/cgroup is not a cgroup2 file system. Either the kubelet is 1.35 or newer and \
@@ -57,8 +57,8 @@ pub(crate) static KERNEL_MEMORY_REFUSED: Fault = Fault {
     signs: "MicroK8s is 1.21 or older, the kernel is 5.16 or newer, and the memory controller is \
             mounted as cgroup v1.",
     remedy: "kubepods-repair cannot help: runc is part of the snap.",
-    by_hand: "Refresh MicroK8s to 1.22 or newer (snap refresh microk8s --channel=CHANNEL), or boot \
-              a kernel older than 5.16.",
+    by_hand: "Refresh MicroK8s to 1.22 or newer (snap refresh microk8s --channel=1.22/stable), \
+              or boot a kernel older than 5.16.",
     does: "reports it",
     threads: &["canonical/microk8s#3028", "canonical/microk8s#3777"],
     nature: Nature::Fault,
@@ -79,9 +79,8 @@ fn kernel_memory(host: &Host) -> Option<Finding> {
         host.kernel.release
     );
     let remedy = Remedy::run(
-        "Boot a kernel older than 5.16, or refresh MicroK8s to 1.22 or newer, for example with \
-         the CHANNEL 1.22/stable",
-        ["snap refresh microk8s --channel=CHANNEL"],
+        "Boot a kernel older than 5.16, or refresh MicroK8s to 1.22 or newer",
+        ["snap refresh microk8s --channel=1.22/stable"],
     );
     Some(KERNEL_MEMORY_REFUSED.finding(impact, Location::Mount(mount), evidence, remedy))
 }
@@ -143,7 +142,7 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
         );
         (evidence, Location::Mount(PathBuf::from(CGROUP_MOUNT)))
     };
-    let effect = "The kubelet ends with \"kubelet is configured to not run on a host using cgroup \
+    let effect = "The kubelet exits with \"kubelet is configured to not run on a host using cgroup \
                   v1\"";
     let how = match &host.boot.container {
         // The init of WSL mounts cgroup v1 wherever the kernel has it (microsoft/WSL#6662).

@@ -52,7 +52,7 @@ pub(crate) static MOUNT_SHADOWED: Fault = Fault {
               shortest path, and its library libcontainer uses the one below /sys/fs/cgroup. The \
               first one may show another cgroup of the hierarchy, be covered by another mount, or \
               be read-only. The kubelet then creates kubepods in one place, looks for it in \
-              another, and ends. Container tools that share their mounts with the host leave such \
+              another, and exits. Container tools that share their mounts with the host leave such \
               mounts behind.",
     signs: "The controller has several lines in /proc/self/mountinfo, and the mount with the \
             shortest path does not show the root of the hierarchy, is covered, or is read-only.",
@@ -89,7 +89,7 @@ fn has_any(controllers: &[String], list: &[&str]) -> bool {
 
 fn not_mounted(host: &Host, hierarchy: &Unmounted) -> Finding {
     let impact = if has_any(&hierarchy.controllers, &DEMANDED) {
-        Impact::fatal("The kubelet ends with \"Following Cgroup subsystem not mounted\"")
+        Impact::fatal("The kubelet exits with \"Following Cgroup subsystem not mounted\"")
     } else if has_any(&hierarchy.controllers, &["devices"]) {
         Impact::degraded("The kubelet starts, but runc cannot start any container without it")
     } else if has_any(&hierarchy.controllers, &MISSED) {
@@ -192,13 +192,13 @@ pub(in crate::faults) fn nothing(host: &Host) -> Finding {
         );
         (evidence, remedy)
     };
-    let effect = "The kubelet treats this host as cgroup v1, finds no hierarchy and ends";
+    let effect = "The kubelet treats this host as cgroup v1, finds no hierarchy and exits";
     let location = Location::Mount(PathBuf::from(CGROUP_MOUNT));
     HIERARCHY_NOT_MOUNTED.finding(Impact::fatal(effect), location, evidence, remedy)
 }
 
 fn unmount(point: impl Display) -> Remedy {
-    let words = "Find out what made this mount, then unmount it and restart kubelite";
+    let words = "Find out which program created this mount, then unmount it and restart kubelite";
     let umount = format!("umount {point}");
     Remedy::run(words, [umount.as_str(), RESTART_KUBELITE])
 }
@@ -266,10 +266,10 @@ fn misled(hierarchy: &Hierarchy) -> Option<Finding> {
     let is_written = written.any(|name| hierarchy.controllers.contains(name)) && !mount.writable;
     let impact = if !has_kubepods {
         Impact::fatal(
-            "The kubelet creates kubepods in one place, looks for it in the other, and ends",
+            "The kubelet creates kubepods in one place, looks for it in the other, and exits",
         )
     } else if is_written {
-        Impact::fatal("The kubelet cannot write the limits of its QoS cgroups there, and ends")
+        Impact::fatal("The kubelet cannot write the limits of its QoS cgroups there, and exits")
     } else {
         Impact::degraded(
             "The limits that the kubelet writes have no effect, or it cannot write them",
