@@ -98,8 +98,8 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     }
 }
 
-/// The report on a host that is not examined. If the boot begins, it also says how the previous boot
-/// ended.
+/// The report on a host that is not examined. If the boot begins, it also says how the previous
+/// boot ended.
 fn unexamined(
     root: &Root,
     options: &Options,

@@ -22,9 +22,9 @@ pub(crate) static SNAP_UNREADABLE: Fault = Fault {
     remedy: "kubepods-repair never mounts anything and changes no snap.",
     by_hand: "Find the cause: systemctl status 'snap-microk8s-*.mount'; snap list --all microk8s. \
               If an older revision is not broken, return to it with snap revert microk8s. \
-              Otherwise download the same revision again (snap download microk8s --revision=N), copy the \
-              file to /var/lib/snapd/snaps/microk8s_N.snap, and restart the mount unit, then \
-              microk8s. snap remove would delete the data of the node, too.",
+              Otherwise download the same revision again (snap download microk8s --revision=N), \
+              copy the file to /var/lib/snapd/snaps/microk8s_N.snap, and restart the mount unit, \
+              then microk8s. snap remove would delete the data of the node, too.",
     does: "names the mount unit and the commands that bring the snap back",
     threads: &[],
     nature: Nature::Fault,

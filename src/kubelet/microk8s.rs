@@ -117,8 +117,8 @@ impl Product {
         Ok(target.and_then(|target| Some(Path::new(&target).file_name()?.to_str()?.to_owned())))
     }
 
-    /// Whether snapd is refreshing or reverting the snap: from before it stops the services until it
-    /// has linked the new revision, and on through a power cut (snapd
+    /// Whether snapd is refreshing or reverting the snap: from before it stops the services until
+    /// it has linked the new revision, and on through a power cut (snapd
     /// `cmd/snaplock/runinhibit/inhibit.go`, `HintInhibitedForRefresh`). What cannot be read says
     /// nothing.
     pub fn is_refreshed(&self, root: &Root) -> bool {

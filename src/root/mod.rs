@@ -196,8 +196,8 @@ impl Root {
         } else {
             LARGEST_ON_DISK
         };
-        // On disk, what does not fill the buffer is the whole file. The kernel's own files may come in
-        // pieces of any size.
+        // On disk, what does not fill the buffer is the whole file. The kernel's own files may come
+        // in pieces of any size.
         if !is_of_kernel {
             bytes.resize(LARGEST_VALUE, 0);
             let length = retry(|| nix::unistd::read(&file, &mut bytes))?;
