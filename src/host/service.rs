@@ -55,6 +55,15 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     })
 }
 
+/// Whether it is enabled and does not run: it was stopped, or systemd gave up on it. While systemd
+/// waits to restart it, it counts as running. What cannot be read says nothing.
+pub fn is_idle(root: &Root, service: Service) -> bool {
+    let invocation = format!("invocation:{}", MICROK8S.kubelet_unit);
+    let knows = || root.exists(Path::new(INVOCATIONS)).unwrap_or(false);
+    let runs = || is_link(root, &Path::new(INVOCATIONS).join(invocation)).unwrap_or(true);
+    service.enabled && knows() && !runs()
+}
+
 /// A copied tree may hold a file in the link's place.
 fn is_link(root: &Root, path: &Path) -> Result<bool, ReadError> {
     match root.link(path) {
