@@ -36,6 +36,8 @@ pub struct Report {
     pub unusable: Option<ErrorKind>,
     /// Why no kubelet is about to start although MicroK8s is active, and so nothing is changed.
     pub disabled: Option<String>,
+    /// Whether kubelite is enabled but not running. Only looked up in a run by hand.
+    pub idle: bool,
     /// The kubelet's settings, if they are known.
     pub settings: Option<Settings>,
     /// The host before any repair, if it has been examined.
@@ -93,6 +95,7 @@ impl Report {
             inactive: None,
             unusable: None,
             disabled: None,
+            idle: false,
             settings: None,
             host: None,
             host_after: None,
@@ -359,6 +362,10 @@ impl Report {
             return None;
         }
         match self.outcome() {
+            Outcome::Healthy if self.idle => {
+                let command = format!("snap start {}", MICROK8S.kubelet_service);
+                Some(("kubelite is enabled and does not run; to start it", command))
+            }
             Outcome::Healthy => {
                 let command = "journalctl -u 'snap.microk8s.daemon-*'".to_owned();
                 Some(("If kubelite still fails, read its journal", command))

@@ -56,6 +56,15 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     })
 }
 
+/// Whether it is enabled but not running: it was stopped, or systemd no longer restarts it. While
+/// systemd waits to restart it, it counts as running. What cannot be read counts as running, too.
+pub fn is_idle(root: &Root, service: Service) -> bool {
+    let invocation = format!("invocation:{}", MICROK8S.kubelet_unit);
+    let knows = || root.exists(Path::new(INVOCATIONS)).unwrap_or(false);
+    let runs = || is_link(root, &Path::new(INVOCATIONS).join(invocation)).unwrap_or(true);
+    service.enabled && knows() && !runs()
+}
+
 /// Whether there is a link at `path`. A copied tree may have a file instead.
 fn is_link(root: &Root, path: &Path) -> Result<bool, ReadError> {
     match root.link(path) {
