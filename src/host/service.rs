@@ -60,7 +60,7 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
 /// systemd waits to restart it, it counts as running. What cannot be read counts as running, too.
 pub fn is_idle(root: &Root, service: Service) -> bool {
     let invocation = format!("invocation:{}", MICROK8S.kubelet_unit);
-    let knows = || root.exists(Path::new(INVOCATIONS)).unwrap_or(false);
+    let knows = || matches!(root.directories(Path::new(INVOCATIONS)), Ok(Some(_)));
     let runs = || is_link(root, &Path::new(INVOCATIONS).join(invocation)).unwrap_or(true);
     service.enabled && knows() && !runs()
 }
