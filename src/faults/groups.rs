@@ -207,8 +207,7 @@ fn unfit(case: &Case, path: &CgroupPath) -> Option<Finding> {
     } else {
         (&CONTROLLER_NOT_ENABLED, "cgroup.controllers")
     };
-    let impact =
-        Impact::fatal("The kubelet requires these controllers there, otherwise it does not start");
+    let impact = Impact::fatal("The kubelet does not start while a controller is missing there");
     let remove = format!("rmdir {}", case.directory(path).display());
     let remedy = Remedy::run(
         "Stop the processes in this cgroup, remove it and restart kubelite. kubepods-repair then \

@@ -221,8 +221,8 @@ pub(super) fn no_memory(
 ) -> Finding {
     let MemoryLimit { limit, current, .. } = memory;
     let evidence = format!(
-        "The limit is {limit} bytes and {current} bytes are in use, but cgroups have to be created \
-         below"
+        "The limit is {limit} bytes ({current} in use), which is too little for the cgroups that \
+         have to be created below"
     );
     let impact = match (severity, &remedy) {
         (Severity::Fatal, Remedy::Steps(_)) => Impact::fatal(
