@@ -68,7 +68,11 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     report.unnoted = note(root, options, &snap);
     if let Some((revision, _)) = &snap {
         report.disabled = match service::observe(root, revision) {
-            Ok(service) => restraint(service, options.occasion),
+            Ok(service) => {
+                report.idle =
+                    options.occasion == Occasion::ByHand && service::is_idle(root, service);
+                restraint(service, options.occasion)
+            }
             Err(error) => return report.unknown(error.to_string()),
         };
     }

@@ -35,6 +35,8 @@ pub struct Report {
     pub unusable: Option<ErrorKind>,
     /// Why no kubelet is about to start although MicroK8s is active, and so nothing is changed.
     pub disabled: Option<String>,
+    /// kubelite does not run, although it is enabled. Only looked at in a run by hand.
+    pub idle: bool,
     /// What the kubelet goes by, once it is known.
     pub settings: Option<Settings>,
     /// What the host has, once it has been looked at.
@@ -92,6 +94,7 @@ impl Report {
             inactive: None,
             unusable: None,
             disabled: None,
+            idle: false,
             settings: None,
             host: None,
             host_after: None,
@@ -349,6 +352,10 @@ impl Report {
             return None;
         }
         match self.outcome() {
+            Outcome::Healthy if self.idle => {
+                let command = format!("snap start {}", MICROK8S.kubelet_service);
+                Some(("kubelite is enabled and does not run; to start it", command))
+            }
             Outcome::Healthy => {
                 let command = "journalctl -u 'snap.microk8s.daemon-*'".to_owned();
                 Some(("If kubelite still fails, read its journal", command))

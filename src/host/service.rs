@@ -17,6 +17,8 @@ use crate::root::{ReadError, Root};
 const UNITS: &str = "/etc/systemd/system";
 const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants";
 const INVOCATIONS: &str = "/run/systemd/units";
+/// Where there is this socket, systemd runs, and what it does not note in [`INVOCATIONS`] is not so.
+const MANAGER: &str = "/run/systemd/private";
 const STOPPED: &str = "var/lock/stopped.lock";
 
 /// kubelite's service.
@@ -53,6 +55,15 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
         refreshed: rests && MICROK8S.is_refreshed(root),
         stopped: rests && root.exists(&MICROK8S.data(revision).join(STOPPED))?,
     })
+}
+
+/// Whether it is enabled and does not run: it was stopped, or systemd gave up on it. While systemd
+/// waits to restart it, it counts as running. What cannot be read says nothing.
+pub fn is_idle(root: &Root, service: Service) -> bool {
+    let invocation = format!("invocation:{}", MICROK8S.kubelet_unit);
+    let knows = || root.exists(Path::new(MANAGER)).unwrap_or(false);
+    let runs = || is_link(root, &Path::new(INVOCATIONS).join(invocation)).unwrap_or(true);
+    service.enabled && knows() && !runs()
 }
 
 /// A copied tree may hold a file in the link's place.
