@@ -233,7 +233,12 @@ fn kind(path: &str) -> Option<&'static str> {
         _ if is_at("systemd/") && last.ends_with(".mount") => return None,
         // One word of snapd's, or nothing.
         "/var/lib/snapd/inhibit/microk8s.lock" => return None,
-        "/dev/null" | "/dev/kmsg" | "/.dockerenv" | "/run/.containerenv" | "/dev/lxd"
+        "/run/systemd/private"
+        | "/dev/null"
+        | "/dev/kmsg"
+        | "/.dockerenv"
+        | "/run/.containerenv"
+        | "/dev/lxd"
         | "/dev/incus" => {
             return None;
         }

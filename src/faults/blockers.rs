@@ -57,7 +57,8 @@ pub(crate) static REALTIME_TASK_BLOCKS_CPU: Fault = Fault {
               multipathd and rtkit-daemon.",
     signs: "cpu is not enabled on the way to kubepods, and a task outside the root cgroup has a \
             real-time policy (FIFO or RR, field 41 of its stat file). kubepods-repair reads \
-            whether the kernel has the option from /proc/config.gz or /boot/config-RELEASE.",
+            whether the kernel has the option from /proc/config.gz, /boot/config-RELEASE or \
+            /usr/lib/modules/RELEASE/config.",
     remedy: "kubepods-repair reports the task and its unit. It never restarts the unit, because \
              once cpu is enabled, no task outside the root cgroup can become real-time, and the \
              unit would fail to start.",

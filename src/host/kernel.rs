@@ -159,12 +159,14 @@ impl Kernel {
 
     /// Its build configuration, one option per line.
     fn configuration(&self, root: &Root) -> Option<String> {
-        packed_config(root).or_else(|| {
-            let beside_the_kernel = format!("/boot/config-{}", self.release);
-            root.keeping(&text(keep_options))
-                .read(Path::new(&beside_the_kernel))
-                .ok()
-        })
+        // The second is Debian's from 14 on.
+        let files = [
+            format!("/boot/config-{}", self.release),
+            format!("/usr/lib/modules/{}/config", self.release),
+        ];
+        let keep = text(keep_options);
+        let read = |file: &String| root.keeping(&keep).read(Path::new(file)).ok();
+        packed_config(root).or_else(|| files.iter().find_map(read))
     }
 }
 
@@ -354,6 +356,22 @@ mod tests {
                 "{release}: {configuration:?} {command_line}"
             );
         }
+    }
+
+    #[test]
+    fn the_configuration_may_be_with_the_modules() {
+        let name = format!("kubepods-repair-modules-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let modules = folder.join("usr/lib/modules/7.2.13");
+        std::fs::create_dir_all(&modules).unwrap();
+        std::fs::write(modules.join("config"), "CONFIG_CGROUPS=y\n").unwrap();
+        let kernel = Kernel {
+            release: "7.2.13".into(),
+            command_line: String::new(),
+        };
+        let answer = kernel.has_rt_group_sched(&Root::captured(&folder).unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(answer, Some(false));
     }
 
     #[test]

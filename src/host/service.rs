@@ -18,6 +18,9 @@ use crate::root::{ReadError, Root};
 const UNITS: &str = "/etc/systemd/system";
 const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants";
 const INVOCATIONS: &str = "/run/systemd/units";
+/// If this socket exists, systemd is running, and a unit without an entry in [`INVOCATIONS`] is
+/// not.
+const MANAGER: &str = "/run/systemd/private";
 const STOPPED: &str = "var/lock/stopped.lock";
 
 /// kubelite's service.
@@ -60,7 +63,7 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
 /// systemd waits to restart it, it counts as running. What cannot be read counts as running, too.
 pub fn is_idle(root: &Root, service: Service) -> bool {
     let invocation = format!("invocation:{}", MICROK8S.kubelet_unit);
-    let knows = || matches!(root.directories(Path::new(INVOCATIONS)), Ok(Some(_)));
+    let knows = || root.exists(Path::new(MANAGER)).unwrap_or(false);
     let runs = || is_link(root, &Path::new(INVOCATIONS).join(invocation)).unwrap_or(true);
     service.enabled && knows() && !runs()
 }
