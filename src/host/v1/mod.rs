@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::group::{self, Depth, MemoryLimit, Setting, memory_limit};
 use crate::host::kernel::Kernel;
@@ -205,6 +207,15 @@ pub fn observe(
         } else {
             let looked_at = looked_at(root, mounts, name, mount, &layout.kubepods)?;
             let hierarchy = hierarchy(root, mount, name, looked_at, &wanted)?;
+            let is_seen = hierarchy.groups.contains_key(&CgroupPath::root());
+            if !is_seen && mount.covered_by.is_none() {
+                // The list of mounts and the tree contradict each other.
+                return Err(ReadError {
+                    operation: "find the mount",
+                    path: mount.point.clone(),
+                    errno: Errno::ENOENT,
+                });
+            }
             mounted.insert(mount.point.clone(), hierarchy);
         }
     }
