@@ -190,6 +190,9 @@ fn kind(path: &str) -> Option<&'static str> {
         }
         _ if path.starts_with("/sys/devices/system/") => return None,
         _ if path.starts_with("/sys/fs/ext4/") => return None,
+        // Of these only times and the reaction to errors are kept.
+        "/proc/stat" => return None,
+        _ if path.starts_with("/proc/fs/ext4/") => return None,
         _ if path.starts_with("/proc/sys/fs/inotify/") => return None,
         // Only looked at for whether there is anything but NUL bytes.
         "/proc/swaps" => "swaps",

@@ -7,7 +7,7 @@
 use crate::faults::fault::{Fault, Nature};
 use crate::faults::finding::{Finding, Impact, Location, Remedy};
 use crate::host::Host;
-use crate::host::disk::Ext4Error;
+use crate::host::disk::{Disk, Ext4Error};
 use crate::host::mounts::FileSystem;
 use crate::root::Room;
 
@@ -63,8 +63,8 @@ pub(super) fn diagnose(host: &Host) -> Vec<Finding> {
     let Some(system) = &disk.file_system else {
         return Vec::new();
     };
-    if system.read_only {
-        return vec![read_only(system, disk.first_error.as_ref())];
+    if system.read_only || disk.fails_silently {
+        return vec![read_only(disk, system)];
     }
     disk.room
         .and_then(|room| full(system, room))
@@ -72,14 +72,18 @@ pub(super) fn diagnose(host: &Host) -> Vec<Finding> {
         .collect()
 }
 
-fn read_only(system: &FileSystem, error: Option<&Ext4Error>) -> Finding {
+fn read_only(disk: &Disk, system: &FileSystem) -> Finding {
     let impact = Impact::fatal(EXITS);
-    let mut evidence = format!(
-        "The file system with MicroK8s' data ({}) is read-only",
-        system.kind
-    );
-    if let Some(Ext4Error { count, function }) = error {
-        evidence += &format!(". ext4 has counted {count} errors, the first in {function}");
+    let state = if disk.fails_silently {
+        "refuses every write, although it is not mounted read-only"
+    } else {
+        "is read-only"
+    };
+    let kind = &system.kind;
+    let mut evidence = format!("The file system with MicroK8s' data ({kind}) {state}");
+    if let Some(Ext4Error { count, function }) = &disk.first_error {
+        let errors = if count == "1" { "error" } else { "errors" };
+        evidence += &format!(". ext4 has counted {count} {errors}, the first in {function}");
     }
     let remedy = Remedy::run(
         "Read what the kernel logged. If the disk itself is healthy, boot once with \

@@ -1,13 +1,16 @@
 //! The file system that MicroK8s keeps its data on.
 //!
 //! It may have become read-only because of an error (`errors=remount-ro` in ext4(5)). ext4 reports
-//! the error in sysfs (`Documentation/ABI/testing/sysfs-fs-ext4`).
+//! the error in sysfs (`Documentation/ABI/testing/sysfs-fs-ext4`). Up to 6.11 the mount then becomes
+//! read-only, and from 6.15 on it has the option `emergency_ro`. In between nothing but the refused
+//! writes shows it (`ext4_handle_error` in `fs/ext4/super.c`).
 
 use std::path::Path;
 
-use crate::host::kernel;
+use crate::host::kernel::{self, Kernel};
 use crate::host::mounts::{self, FileSystem};
 use crate::kubelet::microk8s::MICROK8S;
+use crate::root::keep::text;
 use crate::root::{ReadError, Room, Root};
 
 /// What is known of the file system.
@@ -17,6 +20,9 @@ pub struct Disk {
     pub file_system: Option<FileSystem>,
     /// Its free space, if known.
     pub room: Option<Room>,
+    /// Whether ext4 has recorded an error since the boot and refuses writes after one. Only looked up
+    /// on kernels that show this in no other way.
+    pub fails_silently: bool,
     /// If it refuses writes: the first error that ext4 recorded.
     pub first_error: Option<Ext4Error>,
 }
@@ -34,22 +40,63 @@ pub struct Ext4Error {
 ///
 /// # Errors
 /// When its free space cannot be read.
-pub fn observe(root: &Root, mountinfo: &str) -> Result<Disk, ReadError> {
+pub fn observe(root: &Root, kernel: &Kernel, mountinfo: &str) -> Result<Disk, ReadError> {
     let path = Path::new(MICROK8S.common);
     let file_system = mounts::file_system(mountinfo, path);
-    let refusing = file_system.as_ref().filter(|system| system.read_only);
+    let is_silent = kernel.is_at_least(6, 12) && !kernel.is_at_least(6, 15);
+    let system = file_system.as_ref();
+    let fails_silently = system
+        .filter(|system| is_silent && system.kind == "ext4" && !system.read_only)
+        .is_some_and(|system| has_failed_since_boot(root, system));
+    let refusing = system.filter(|system| system.read_only || fails_silently);
     Ok(Disk {
         first_error: refusing.and_then(|system| first_error(root, system)),
         room: root.room(path)?,
+        fails_silently,
         file_system,
     })
 }
 
-fn first_error(root: &Root, system: &FileSystem) -> Option<Ext4Error> {
+fn has_failed_since_boot(root: &Root, system: &FileSystem) -> bool {
+    let Some(device) = device(root, system) else {
+        return false;
+    };
+    let error = kernel::value(root, &format!("/sys/fs/ext4/{device}/last_error_time"));
+    // Absent or 0 without an error.
+    let Some(error) = error.parse::<u64>().ok().filter(|time| *time > 0) else {
+        return false;
+    };
+    let lines_of = |path: &str, kept: &'static [&'static str]| {
+        let keep = text(move |content| lines_with(content, kept));
+        root.keeping(&keep)
+            .read(Path::new(path))
+            .unwrap_or_default()
+    };
+    let options = lines_of(&format!("/proc/fs/ext4/{device}/options"), &["errors="]);
+    let boot = lines_of("/proc/stat", &["btime "]);
+    let boot = boot.lines().find_map(|line| line.strip_prefix("btime "));
+    let boot = boot.and_then(|time| time.trim().parse::<u64>().ok());
+    options.lines().any(|option| option == "errors=remount-ro")
+        && boot.is_some_and(|boot| boot <= error)
+}
+
+/// What a capture keeps: the lines that begin with one of these words.
+fn lines_with(content: &str, words: &[&str]) -> String {
+    let is_kept = |line: &&str| words.iter().any(|word| line.starts_with(word));
+    let kept = content.lines().filter(is_kept);
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
+/// The name of the block device.
+fn device(root: &Root, system: &FileSystem) -> Option<String> {
     let link = Path::new("/sys/dev/block").join(&system.device);
     let target = root.link(&link).ok()??;
-    let device = Path::new(&target).file_name()?;
-    let folder = Path::new("/sys/fs/ext4").join(device);
+    let name = Path::new(&target).file_name()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+fn first_error(root: &Root, system: &FileSystem) -> Option<Ext4Error> {
+    let folder = Path::new("/sys/fs/ext4").join(device(root, system)?);
     let value = |name: &str| kernel::value(root, &folder.join(name).to_string_lossy());
     let (count, function) = (value("errors_count"), value("first_error_func"));
     let is_known = !matches!(count.as_str(), "" | "0");

@@ -201,6 +201,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
     }
     let (revision, version) = snap.clone().unzip();
     let boot = boot::observe(root, &kernel);
+    let disk = disk::observe(root, &kernel, &mountinfo)?;
     Ok(Host {
         mode,
         mounts,
@@ -209,7 +210,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
         kernel,
         state_files: state_files::observe(root, settings)?,
         sandbox: sandbox::observe(root)?,
-        disk: disk::observe(root, &mountinfo)?,
+        disk,
         snap: snap::observe(root, revision.as_deref()),
         node: node::observe(root, settings, revision.as_deref(), &mountinfo, &boot)?,
         boot,

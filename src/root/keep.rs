@@ -36,7 +36,8 @@ fn is_kernels_own(path: &Path) -> bool {
         return true;
     }
     if below("/sys/fs/ext4") {
-        return path.ends_with("errors_count") || path.ends_with("first_error_func");
+        let names = ["errors_count", "first_error_func", "last_error_time"];
+        return names.iter().any(|name| path.ends_with(name));
     }
     let Ok(inside) = path.strip_prefix("/proc") else {
         return false;
