@@ -1,13 +1,14 @@
 //! The file system that MicroK8s keeps its data on.
 //!
 //! It may have become read-only because of an error (`errors=remount-ro` in ext4(5)). ext4 reports
-//! the error in sysfs (`Documentation/ABI/testing/sysfs-fs-ext4`). Up to 6.11 the mount then becomes
-//! read-only, and from 6.15 on it has the option `emergency_ro`. In between nothing but the refused
-//! writes shows it (`ext4_handle_error` in `fs/ext4/super.c`).
+//! the error in sysfs (`Documentation/ABI/testing/sysfs-fs-ext4`). Older kernels then make the mount
+//! read-only, and from 6.15 on it has the option `emergency_ro`. From 6.12 on, and in the stable
+//! releases that took that change, only the refused writes show it (`ext4_handle_error` in
+//! `fs/ext4/super.c`).
 
 use std::path::Path;
 
-use crate::host::kernel::{self, Kernel};
+use crate::host::kernel;
 use crate::host::mounts::{self, FileSystem};
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::keep::text;
@@ -20,8 +21,8 @@ pub struct Disk {
     pub file_system: Option<FileSystem>,
     /// Its free space, if known.
     pub room: Option<Room>,
-    /// Whether ext4 has recorded an error since the boot and refuses writes after one. Only looked up
-    /// on kernels that show this in no other way.
+    /// Whether ext4 has recorded an error since the boot and refuses writes after one, although the
+    /// mount does not show it.
     pub fails_silently: bool,
     /// If it refuses writes: the first error that ext4 recorded.
     pub first_error: Option<Ext4Error>,
@@ -40,13 +41,12 @@ pub struct Ext4Error {
 ///
 /// # Errors
 /// When its free space cannot be read.
-pub fn observe(root: &Root, kernel: &Kernel, mountinfo: &str) -> Result<Disk, ReadError> {
+pub fn observe(root: &Root, mountinfo: &str) -> Result<Disk, ReadError> {
     let path = Path::new(MICROK8S.common);
     let file_system = mounts::file_system(mountinfo, path);
-    let is_silent = kernel.is_at_least(6, 12) && !kernel.is_at_least(6, 15);
     let system = file_system.as_ref();
     let fails_silently = system
-        .filter(|system| is_silent && system.kind == "ext4" && !system.read_only)
+        .filter(|system| system.kind == "ext4" && !system.read_only)
         .is_some_and(|system| has_failed_since_boot(root, system));
     let refusing = system.filter(|system| system.read_only || fails_silently);
     Ok(Disk {

@@ -201,7 +201,7 @@ pub fn observe(root: &Root, settings: &Settings, snap: &Snap) -> Result<Host, Re
     }
     let (revision, version) = snap.clone().unzip();
     let boot = boot::observe(root, &kernel);
-    let disk = disk::observe(root, &kernel, &mountinfo)?;
+    let disk = disk::observe(root, &mountinfo)?;
     Ok(Host {
         mode,
         mounts,
