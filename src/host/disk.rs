@@ -1,9 +1,9 @@
 //! The file system that MicroK8s keeps its data on.
 //!
 //! It may have become read-only because of an error (`errors=remount-ro` in ext4(5)). ext4 reports
-//! the error in sysfs (`Documentation/ABI/testing/sysfs-fs-ext4`). Older kernels then make the mount
-//! read-only, and from 6.15 on it has the option `emergency_ro`. From 6.12 on, and in the stable
-//! releases that took that change, only the refused writes show it (`ext4_handle_error` in
+//! the error in sysfs (`Documentation/ABI/testing/sysfs-fs-ext4`). Older kernels then make the
+//! mount read-only, and from 6.15 on it has the option `emergency_ro`. From 6.12 on, and in the
+//! stable releases that took that change, only the refused writes show it (`ext4_handle_error` in
 //! `fs/ext4/super.c`).
 
 use std::path::Path;
