@@ -76,8 +76,7 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
             Err(error) => return report.unknown(error.to_string()),
         };
     }
-    let is_left_alone = report.inactive.is_some() || report.disabled.is_some();
-    if is_left_alone && !options.dry_run {
+    if report.is_left_alone() && !options.dry_run {
         return unexamined(root, options, report, Vec::new());
     }
     let settings = match configured {
@@ -177,7 +176,7 @@ impl Run<'_> {
         } = self.look(Learned::default())?;
         let mut report = report.examined(&self.settings, host, notes).found(findings);
         let planned = plan(&report.findings);
-        if planned.is_empty() || report.inactive.is_some() || report.disabled.is_some() {
+        if planned.is_empty() || report.is_left_alone() {
             return Ok(report);
         }
         if self.options.dry_run {

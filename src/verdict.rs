@@ -166,6 +166,11 @@ impl Report {
         self.host.as_ref().map_or(Path::new("/"), Host::mount)
     }
 
+    /// Whether nothing is changed because no kubelet is about to start.
+    pub fn is_left_alone(&self) -> bool {
+        self.inactive.is_some() || self.disabled.is_some()
+    }
+
     /// How the previous boot ended; `None` if no record was read.
     pub fn previous_shutdown(&self) -> Option<Shutdown> {
         self.notes.as_ref().map(Notes::previous_shutdown)

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::{RESTART_KUBELITE, name_controllers, shell_word};
+use crate::faults::finding::{name_controllers, shell_word};
 use crate::faults::{
     Advice, Case, Fault, Finding, Impact, Nature, Occasion, Remedy, Step, container,
 };
@@ -17,6 +17,7 @@ use crate::host::group::Kind;
 use crate::host::kernel::CONTROLLER_OPTIONS;
 use crate::host::loader::{Loader, Source};
 use crate::kubelet::layout;
+use crate::kubelet::microk8s::MICROK8S;
 
 pub(super) const FAULTS: &[&Fault] = &[&CONTROLLER_ABSENT];
 
@@ -142,7 +143,7 @@ fn cpu_weight(case: &Case) -> Option<Finding> {
     } else {
         Remedy::run(
             "Restart kubelite. Its pre-start removes this cgroup",
-            [RESTART_KUBELITE],
+            [MICROK8S.restart()],
         )
     };
     let location = case.at_file(path, "cpu.weight");

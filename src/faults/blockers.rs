@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::{RESTART_KUBELITE, shell_word};
+use crate::faults::finding::{joined, shell_word};
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Occasion, Remedy, Step};
 use crate::host::Blockers;
 use crate::host::tasks::{Policy, Task};
@@ -138,12 +138,7 @@ impl<'a> Blocked<'a> {
         if self.tasks.len() > MAX_LISTED {
             named.push(format!("{} more", self.tasks.len() - MAX_LISTED));
         }
-        let last = named.pop().unwrap_or_default();
-        let subject = if named.is_empty() {
-            last
-        } else {
-            format!("{} and {last}", named.join(", "))
-        };
+        let subject = joined(&named);
         let (first, rest) = subject.split_at(1);
         first.to_uppercase() + rest
     }
@@ -198,7 +193,7 @@ fn unpin(case: &Case, blocked: &Blocked, is_alone: bool) -> Remedy {
         Remedy::run(
             "kubepods-repair does not restart k8s-dqlite while a real-time task blocks cpu as \
              well. Fix realtime-task-blocks-cpu first, then restart kubelite",
-            [RESTART_KUBELITE],
+            [MICROK8S.restart()],
         )
     } else if was_restarted {
         stop_and_start(
@@ -213,7 +208,7 @@ fn unpin(case: &Case, blocked: &Blocked, is_alone: bool) -> Remedy {
     } else if case.terms.occasion != Occasion::PreStart {
         Remedy::run(
             "Restart kubelite. Its pre-start restarts k8s-dqlite and enables cpuset",
-            [RESTART_KUBELITE],
+            [MICROK8S.restart()],
         )
     } else {
         Remedy::step(Step::Restart {
@@ -274,7 +269,7 @@ fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
              without cpu the kubelet fails with \"root container [kubepods] doesn't exist\"",
         );
         let restart = units.map(|units| format!("systemctl restart {units}"));
-        let commands = restart.into_iter().chain([RESTART_KUBELITE.to_owned()]);
+        let commands = restart.into_iter().chain([MICROK8S.restart()]);
         (impact, Remedy::run(words, commands))
     } else if blockers.rt_group_sched.is_none() {
         let impact = Impact::notice(

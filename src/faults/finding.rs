@@ -296,9 +296,6 @@ pub(super) fn hold_back(findings: &mut [Finding]) {
     }
 }
 
-/// The command after which the kubelet has read its settings and its cgroups again.
-pub(super) const RESTART_KUBELITE: &str = "snap restart microk8s.daemon-kubelite";
-
 /// `word` as one word of a shell: in quotes where the shell would change it.
 pub(super) fn shell_word(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
@@ -315,12 +312,22 @@ pub(super) fn name_controllers(controllers: &Controllers) -> String {
     match names.as_slice() {
         [] => "controllers".to_owned(),
         [only] => format!("{only} controller"),
-        [first @ .., last] => format!("controllers {} and {last}", first.join(", ")),
+        names => format!("controllers {}", joined(names)),
+    }
+}
+
+/// `1`, `1 and 2`, `1, 2 and 3`.
+pub(crate) fn joined(words: &[impl AsRef<str>]) -> String {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    match words.as_slice() {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [before @ .., last] => format!("{} and {last}", before.join(", ")),
     }
 }
 
 /// `1 process`, `2 processes`.
-pub(super) fn count(number: usize, one: &str, many: &str) -> String {
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
     let noun = if number == 1 { one } else { many };
     format!("{number} {noun}")
 }

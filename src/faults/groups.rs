@@ -6,11 +6,11 @@
 
 use crate::cgroup::CgroupPath;
 use crate::faults::controllers::CONTROLLER_NOT_ENABLED;
-use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::threaded::THREADED;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step, slices};
 use crate::host::group::Kind;
 use crate::kubelet::Settings;
+use crate::kubelet::microk8s::MICROK8S;
 
 pub(super) const FAULTS: &[&Fault] = &[
     &CGROUP_ROOT_MISSING,
@@ -212,7 +212,7 @@ fn unfit(case: &Case, path: &CgroupPath) -> Option<Finding> {
     let remedy = Remedy::run(
         "Stop the processes in this cgroup, remove it and restart kubelite. kubepods-repair then \
          creates it again",
-        [remove.as_str(), RESTART_KUBELITE],
+        [remove, MICROK8S.restart()],
     );
     let finding = fault.finding(impact, case.at_file(path, file), evidence, remedy);
     Some(finding.about(lacking))
@@ -237,7 +237,7 @@ pub(super) fn unenforceable(settings: &Settings) -> Vec<Finding> {
                 "Reserve something, for example --{key}=cpu=100m,memory=256Mi, or remove {key} \
                  from --enforce-node-allocatable. Then restart kubelite"
             );
-            let remedy = Remedy::run(words, [RESTART_KUBELITE]);
+            let remedy = Remedy::run(words, [MICROK8S.restart()]);
             findings.push(RESERVED_GROUP_MISSING.finding(impact, location, evidence, remedy));
         }
         if group.value.as_ref().is_some_and(CgroupPath::is_root) {
@@ -251,7 +251,7 @@ pub(super) fn unenforceable(settings: &Settings) -> Vec<Finding> {
                 "Set --{key}-cgroup to another cgroup, for example /{key}.slice, then restart \
                  kubelite"
             );
-            let remedy = Remedy::run(words, [RESTART_KUBELITE]);
+            let remedy = Remedy::run(words, [MICROK8S.restart()]);
             findings.push(RESERVED_GROUP_MISSING.finding(impact, location, evidence, remedy));
         }
     }

@@ -43,6 +43,7 @@ use case::Case;
 pub use fault::{Area, Family, Fault, Nature};
 use finding::hold_back;
 pub use finding::{Advice, Finding, Impact, Location, Remedy, Severity};
+pub(crate) use finding::{count, joined};
 pub use terms::{Learned, Occasion, Terms};
 
 /// Every family, by area. A new file of faults is added here and in `judge`.

@@ -7,7 +7,6 @@
 //! enables a controller there.
 
 use crate::cgroup::CgroupPath;
-use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::groups::{CGROUP_ROOT_MISSING, RESERVED_GROUP_MISSING};
 use crate::faults::strays::name_processes;
 use crate::faults::v1::groups::HIERARCHY_INCOMPLETE;
@@ -123,5 +122,5 @@ fn advice(unit: &str) -> Remedy {
         "Configure a cgroup that does not belong to a service (or, with systemd 254 or later, set \
          Delegate=yes and DelegateSubgroup=main for {unit}), then restart kubelite"
     );
-    Remedy::run(words, [RESTART_KUBELITE])
+    Remedy::run(words, [MICROK8S.restart()])
 }

@@ -16,10 +16,10 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step};
 use crate::host::partitions::Cpus;
 use crate::host::units::{self, SliceUnit, UnitFile};
+use crate::kubelet::microk8s::MICROK8S;
 use crate::kubelet::microk8s::Version;
 
 pub(super) const FAULTS: &[&Fault] = &[
@@ -371,7 +371,11 @@ pub(super) fn masked(location: Location, path: &CgroupPath, file: &Path) -> Find
         Impact::fatal("systemd never starts a masked unit, so the kubelet does not start either");
     let words = format!("Unmask the slice (or remove {file}), then restart kubelite");
     let unmask = format!("systemctl unmask {}", path.name().display());
-    let commands = [unmask.as_str(), "systemctl daemon-reload", RESTART_KUBELITE];
+    let commands = [
+        unmask,
+        "systemctl daemon-reload".to_owned(),
+        MICROK8S.restart(),
+    ];
     let remedy = Remedy::run(words, commands);
     SLICE_MASKED.finding(impact, location, evidence, remedy)
 }

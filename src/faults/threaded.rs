@@ -3,9 +3,10 @@
 //! Rests on `Documentation/admin-guide/cgroup-v2.rst`, "Threads", and on libcontainer's
 //! `fs2/create.go`, which returns an error for a kubepods that is threaded.
 
-use crate::faults::finding::{RESTART_KUBELITE, shell_word};
+use crate::faults::finding::shell_word;
 use crate::faults::{Case, Fault, Finding, Impact, Nature, Remedy, Step, slices, strays};
 use crate::host::group::{Group, Kind};
+use crate::kubelet::microk8s::MICROK8S;
 
 pub(super) const FAULTS: &[&Fault] = &[&THREADED];
 
@@ -115,7 +116,7 @@ fn cure(case: &Case, group: &Group) -> Remedy {
         return Remedy::run(
             "Restart kubelite. Its pre-start removes the pod cgroups below and creates this cgroup \
              again",
-            [RESTART_KUBELITE],
+            [MICROK8S.restart()],
         );
     }
     steps.push(Step::MakeAnew(outermost.path.clone()));

@@ -80,15 +80,13 @@ impl Page {
 
     /// Adds a paragraph that is indented by the width of its bullet, which may be blank or empty.
     pub fn paragraph(&mut self, bullet: &str, text: &str) {
-        let indent = bullet.chars().count();
-        let text = fill(&printable(text), self.room(indent));
-        for (index, line) in text.lines().enumerate() {
-            if index == 0 {
-                self.text += &format!("{bullet}{line}\n");
-            } else {
-                self.text += &format!("{:indent$}{line}\n", "");
-            }
-        }
+        self.painted_paragraph(bullet, None, text);
+    }
+
+    /// The same, painted.
+    pub fn painted_paragraph(&mut self, bullet: &str, paint: Option<Paint>, text: &str) {
+        let indent = " ".repeat(bullet.chars().count());
+        self.column(bullet, &indent, paint, text);
     }
 
     /// Adds a painted paragraph with `first` before its first line and `rest` before the others.

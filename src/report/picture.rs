@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::page::{Page, Paint};
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::{Finding, Remedy, Severity};
+use crate::faults::{Finding, Remedy, Severity, count};
 use crate::host::group::{Group, Kind};
 use crate::host::mounts::CGROUP_MOUNT;
 use crate::host::pods::{PodGroup, PodGroups};
@@ -225,7 +225,7 @@ impl Picture<'_> {
         }
         let processes = group.processes.len();
         if processes > 0 && (layout.is_own(path) || *path == layout.strays) {
-            remarks.push(counted(processes, "stray process", "stray processes"));
+            remarks.push(count(processes, "stray process", "stray processes"));
         }
         remarks.extend(pods(&tree.pods, path));
         state
@@ -247,8 +247,8 @@ impl Picture<'_> {
             let unmounted = unmounted.map(|one| one.controllers.join(","));
             state.absent = unmounted.collect();
         }
-        let groups = v1.mounted.iter().filter_map(|one| one.groups.get(path));
-        if groups.into_iter().any(|group| group.frozen) {
+        let mut groups = v1.mounted.iter().filter_map(|one| one.groups.get(path));
+        if groups.any(|group| group.frozen) {
             state.remarks.push("frozen".to_owned());
         }
         state.remarks.extend(pods(&v1.pods, path));
@@ -304,14 +304,9 @@ fn pods(pods: &PodGroups, path: &CgroupPath) -> Option<String> {
         return None;
     }
     let stale = here.iter().filter(|pod| pod.is_empty()).count();
-    let mut words = counted(here.len(), "pod", "pods");
+    let mut words = count(here.len(), "pod", "pods");
     if stale > 0 {
         words += &format!(" ({stale} stale)");
     }
     Some(words)
-}
-
-fn counted(number: usize, one: &str, many: &str) -> String {
-    let noun = if number == 1 { one } else { many };
-    format!("{number} {noun}")
 }

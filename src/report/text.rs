@@ -8,7 +8,7 @@ use super::lines::{self, Row};
 pub use super::page::View;
 use super::page::{Page, Paint};
 use super::picture;
-use crate::faults::{Advice, Fault, Finding, Nature, Occasion, Remedy, Severity};
+use crate::faults::{Advice, Fault, Finding, Nature, Occasion, Remedy, Severity, joined};
 use crate::kubelet::Settings;
 use crate::outcome::Outcome;
 use crate::plan::Taken;
@@ -23,8 +23,9 @@ pub fn render(report: &Report, view: View) -> String {
         shown: shown(report),
     };
     text.verdict();
-    let is_left_alone = report.inactive.is_some() || report.disabled.is_some();
-    if is_left_alone && !report.dry_run || report.unknown.is_some() && report.host.is_none() {
+    if report.is_left_alone() && !report.dry_run
+        || report.unknown.is_some() && report.host.is_none()
+    {
         text.next();
         return text.page.text;
     }
@@ -92,12 +93,7 @@ impl<'a> Text<'a> {
             Outcome::Inactive => ("- ", Paint::Cyan),
         };
         let mark = if self.page.view.glyphs { mark } else { "" };
-        self.page.column(
-            mark,
-            "  ".get(..mark.chars().count()).unwrap_or(""),
-            Some(paint),
-            &sentence,
-        );
+        self.page.painted_paragraph(mark, Some(paint), &sentence);
     }
 
     /// The findings that get a block of their own, and those that are listed in brief.
@@ -150,31 +146,34 @@ impl<'a> Text<'a> {
 
     /// What was done about a finding, would be done, or has to be done by the reader.
     fn fix(&self, finding: &Finding) -> Advice {
+        match &finding.remedy {
+            Remedy::Tell(advice) => advice.clone(),
+            Remedy::Waits(_) => lines::remedy(finding, self.report).into(),
+            Remedy::Steps(_) => self.fix_by_steps(finding),
+        }
+    }
+
+    fn fix_by_steps(&self, finding: &Finding) -> Advice {
         let report = self.report;
-        let Remedy::Steps(_) = finding.remedy else {
-            return match &finding.remedy {
-                Remedy::Tell(advice) => advice.clone(),
-                _ => words(lines::remedy(finding, report)),
-            };
-        };
         let numbers = self.numbers(finding.fault, |_| true);
-        if report.inactive.is_some() || report.disabled.is_some() {
-            words(capitalized(&lines::remedy(finding, report)))
+        if report.is_left_alone() {
+            capitalized(&lines::remedy(finding, report)).into()
         } else if report.remains(finding).is_none() {
-            words(format!("Done in {numbers}"))
+            format!("Done in {numbers}").into()
         } else if !report.dry_run {
             let failed = self.numbers(finding.fault, |taken| taken.result.is_err());
-            words(match failed.as_str() {
-                "" => "Not done: see the steps below".to_owned(),
-                failed => format!("Failed in {failed} below"),
-            })
+            if failed.is_empty() {
+                "Not done: see the steps below".into()
+            } else {
+                format!("Failed in {failed} below").into()
+            }
         } else if report.occasion == Occasion::ByHand {
             Advice {
                 words: format!("Run kubepods-repair as root, which takes {numbers} below"),
                 commands: vec!["kubepods-repair".to_owned()],
             }
         } else {
-            words(format!("Automatic, in {numbers} below"))
+            format!("Automatic, in {numbers} below").into()
         }
     }
 
@@ -251,13 +250,11 @@ impl<'a> Text<'a> {
     fn steps(&mut self) {
         for (index, taken) in self.steps_taken().enumerate() {
             if index == 0 {
-                self.page.gap();
-                let heading = if self.report.dry_run {
+                self.heading(if self.report.dry_run {
                     "Would do:"
                 } else {
                     "Steps:"
-                };
-                self.page.line(heading);
+                });
             }
             let step = if taken.result == Ok(Effect::Would) {
                 let words = taken.step.words(self.report.mount());
@@ -295,8 +292,7 @@ impl<'a> Text<'a> {
         }
         for (index, notice) in notices.iter().enumerate() {
             if index == 0 {
-                self.page.gap();
-                self.page.line("Noticed:");
+                self.heading("Noticed:");
             }
             let Notice { finding, text, .. } = notice;
             let (name, places) = (finding.fault.name, joined(&notice.places));
@@ -437,15 +433,6 @@ struct Notice<'a> {
     places: Vec<String>,
 }
 
-/// `1`, `1 and 2`, `1, 2 and 3`.
-fn joined(words: &[String]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => only.clone(),
-        [before @ .., last] => format!("{} and {last}", before.join(", ")),
-    }
-}
-
 /// Ascending numbers, of which three or more in a row become `1 to 3`.
 fn ranges(numbers: &[usize]) -> Vec<String> {
     let mut ranges = Vec::new();
@@ -456,13 +443,6 @@ fn ranges(numbers: &[usize]) -> Vec<String> {
         }
     }
     ranges
-}
-
-fn words(words: impl Into<String>) -> Advice {
-    Advice {
-        words: words.into(),
-        commands: Vec::new(),
-    }
 }
 
 /// Begins with a capital letter, unless the first word is the name of a program or a path.

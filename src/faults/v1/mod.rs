@@ -13,7 +13,6 @@ mod slices;
 
 use std::path::PathBuf;
 
-use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::finding::hold_back;
 use crate::faults::{
     Fault, Finding, Impact, Learned, Location, Nature, Remedy, Terms, absent, services,
@@ -24,6 +23,7 @@ use crate::host::container::Manager;
 use crate::host::mounts::{CGROUP_MOUNT, point_of};
 use crate::host::v1::Hierarchies;
 use crate::kubelet::Settings;
+use crate::kubelet::microk8s::MICROK8S;
 use crate::kubelet::microk8s::Version;
 use case::V1Case;
 
@@ -159,6 +159,6 @@ fn refused(settings: &Settings, host: &Host) -> Option<Finding> {
         "Boot with cgroup v2: {how}. Until then, set --fail-cgroupv1=false (in a configuration \
          file: failCgroupV1: false) and restart kubelite"
     );
-    let remedy = Remedy::run(words, [ALLOW_V1, RESTART_KUBELITE]);
+    let remedy = Remedy::run(words, [ALLOW_V1.to_owned(), MICROK8S.restart()]);
     Some(V1_REFUSED.finding(Impact::fatal(effect), location, evidence, remedy))
 }

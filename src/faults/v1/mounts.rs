@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::absent::CONTROLLER_ABSENT;
-use crate::faults::finding::RESTART_KUBELITE;
 use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, absent, container};
 use crate::host::Host;
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount};
 use crate::host::v1::names::SYSTEMD_HIERARCHY;
 use crate::host::v1::unmounted::{Obstacle, Place, Unmounted};
 use crate::host::v1::{Hierarchies, Hierarchy, OtherMount};
+use crate::kubelet::microk8s::MICROK8S;
 
 pub(in crate::faults) const FAULTS: &[&Fault] = &[&HIERARCHY_NOT_MOUNTED, &MOUNT_SHADOWED];
 
@@ -188,7 +188,10 @@ pub(in crate::faults) fn nothing(host: &Host) -> Finding {
         let remedy = Remedy::run(
             "Reboot: systemd mounts the hierarchies before anything else starts. If this host \
              uses cgroup v2, you can mount it without a reboot",
-            ["mount -t cgroup2 cgroup2 /sys/fs/cgroup", RESTART_KUBELITE],
+            [
+                "mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned(),
+                MICROK8S.restart(),
+            ],
         );
         (evidence, remedy)
     };
@@ -199,8 +202,7 @@ pub(in crate::faults) fn nothing(host: &Host) -> Finding {
 
 fn unmount(point: impl Display) -> Remedy {
     let words = "Find out which program created this mount, then unmount it and restart kubelite";
-    let umount = format!("umount {point}");
-    Remedy::run(words, [umount.as_str(), RESTART_KUBELITE])
+    Remedy::run(words, [format!("umount {point}"), MICROK8S.restart()])
 }
 
 /// Mounts the hierarchy as systemd would, if no directory has to be created and nothing is hidden.
@@ -211,7 +213,7 @@ fn remount(hierarchy: &Unmounted) -> Remedy {
         options = format!("none,{options},xattr");
     }
     let mut by_hand = vec![format!("mount -t cgroup -o {options} cgroup {point}")];
-    let restart = is_needed(hierarchy).then(|| RESTART_KUBELITE.to_owned());
+    let restart = is_needed(hierarchy).then(|| MICROK8S.restart());
     match hierarchy.place {
         Place::Empty => Remedy::Steps(vec![Step::Mount {
             options,
