@@ -44,47 +44,49 @@ pub struct Ext4Error {
 pub fn observe(root: &Root, mountinfo: &str) -> Result<Disk, ReadError> {
     let path = Path::new(MICROK8S.common);
     let file_system = mounts::file_system(mountinfo, path);
-    let system = file_system.as_ref();
-    let fails_silently = system
-        .filter(|system| system.kind == "ext4" && !system.read_only)
-        .is_some_and(|system| has_failed_since_boot(root, system));
-    let refusing = system.filter(|system| system.read_only || fails_silently);
+    let mut fails_silently = false;
+    let mut first_error = None;
+    if let Some(system) = &file_system
+        && (system.read_only || system.kind == "ext4")
+        && let Some(device) = device(root, system)
+    {
+        fails_silently = !system.read_only && has_failed_since_boot(root, &device);
+        if system.read_only || fails_silently {
+            first_error = observe_first_error(root, &device);
+        }
+    }
     Ok(Disk {
-        first_error: refusing.and_then(|system| first_error(root, system)),
+        first_error,
         room: root.room(path)?,
         fails_silently,
         file_system,
     })
 }
 
-fn has_failed_since_boot(root: &Root, system: &FileSystem) -> bool {
-    let Some(device) = device(root, system) else {
-        return false;
-    };
-    let error = kernel::value(root, &format!("/sys/fs/ext4/{device}/last_error_time"));
+fn has_failed_since_boot(root: &Root, device: &str) -> bool {
+    let error = value(root, device, "last_error_time");
     // Absent or 0 without an error.
     let Some(error) = error.parse::<u64>().ok().filter(|time| *time > 0) else {
         return false;
     };
-    let lines_of = |path: &str, kept: &'static [&'static str]| {
-        let keep = text(move |content| lines_with(content, kept));
+    let lines_of = |path: &str, word: &'static str| {
+        let keep = text(move |content| lines_with(content, word));
         root.keeping(&keep)
             .read(Path::new(path))
             .unwrap_or_default()
     };
-    let options = lines_of(&format!("/proc/fs/ext4/{device}/options"), &["errors="]);
-    let boot = lines_of("/proc/stat", &["btime "]);
+    let options = lines_of(&format!("/proc/fs/ext4/{device}/options"), "errors=");
+    let boot = lines_of("/proc/stat", "btime ");
     let boot = boot.lines().find_map(|line| line.strip_prefix("btime "));
     let boot = boot.and_then(|time| time.trim().parse::<u64>().ok());
     options.lines().any(|option| option == "errors=remount-ro")
         && boot.is_some_and(|boot| boot <= error)
 }
 
-/// What a capture keeps: the lines that begin with one of these words.
-fn lines_with(content: &str, words: &[&str]) -> String {
-    let is_kept = |line: &&str| words.iter().any(|word| line.starts_with(word));
-    let kept = content.lines().filter(is_kept);
-    kept.map(|line| format!("{line}\n")).collect()
+/// What a capture keeps: the lines that begin with this word.
+fn lines_with(content: &str, word: &str) -> String {
+    let kept = content.lines().filter(|line| line.starts_with(word));
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The name of the block device.
@@ -95,10 +97,14 @@ fn device(root: &Root, system: &FileSystem) -> Option<String> {
     Some(name.to_string_lossy().into_owned())
 }
 
-fn first_error(root: &Root, system: &FileSystem) -> Option<Ext4Error> {
-    let folder = Path::new("/sys/fs/ext4").join(device(root, system)?);
-    let value = |name: &str| kernel::value(root, &folder.join(name).to_string_lossy());
-    let (count, function) = (value("errors_count"), value("first_error_func"));
+fn observe_first_error(root: &Root, device: &str) -> Option<Ext4Error> {
+    let count = value(root, device, "errors_count");
+    let function = value(root, device, "first_error_func");
     let is_known = !matches!(count.as_str(), "" | "0");
     is_known.then_some(Ext4Error { count, function })
+}
+
+/// What ext4 reports of the device in this file; empty if it does not.
+fn value(root: &Root, device: &str, name: &str) -> String {
+    kernel::value(root, &format!("/sys/fs/ext4/{device}/{name}"))
 }

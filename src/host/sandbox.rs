@@ -10,17 +10,15 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::host::kernel;
+use crate::host::service::UNITS;
 use crate::host::unit_files::drop_ins;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::{ReadError, Root, keep};
 use Values::{Paths, Text, Words};
 
-/// The folder in which snapd writes the units of a snap.
-const OF_SNAPD: &str = "/etc/systemd/system";
-
 /// The folders of drop-ins. Of two drop-ins with the same name, the one in the first folder wins.
 const FOLDERS: [&str; 4] = [
-    OF_SNAPD,
+    UNITS,
     "/run/systemd/system",
     SELDOM_THERE,
     "/usr/lib/systemd/system",
@@ -121,7 +119,7 @@ pub struct Sandbox {
 pub fn observe(root: &Root) -> Result<Sandbox, ReadError> {
     let unit = MICROK8S.kubelet_unit;
     let mut sandbox = Sandbox::default();
-    let fragment = Path::new(OF_SNAPD).join(unit);
+    let fragment = Path::new(UNITS).join(unit);
     let Some(text) = text_of(root, &fragment)? else {
         return Ok(sandbox);
     };

@@ -15,7 +15,8 @@ use nix::errno::Errno;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::{ReadError, Root};
 
-const UNITS: &str = "/etc/systemd/system";
+/// The folder in which snapd writes the units of a snap.
+pub(super) const UNITS: &str = "/etc/systemd/system";
 const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants";
 const INVOCATIONS: &str = "/run/systemd/units";
 /// If this socket exists, systemd is running, and a unit without an entry in [`INVOCATIONS`] is
@@ -47,8 +48,7 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     let unit = MICROK8S.kubelet_unit;
     let enabled = is_link(root, &Path::new(ENABLED).join(unit))?;
     // If it is enabled, the other facts do not matter.
-    let invocation = Path::new(INVOCATIONS).join(format!("invocation:{unit}"));
-    let active = !enabled && is_link(root, &invocation)?;
+    let active = !enabled && has_invocation(root)?;
     let rests = !enabled && !active;
     Ok(Service {
         installed: rests && root.exists(&Path::new(UNITS).join(unit))?,
@@ -62,10 +62,14 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
 /// Whether it is enabled but not running: it was stopped, or systemd no longer restarts it. While
 /// systemd waits to restart it, it counts as running. What cannot be read counts as running, too.
 pub fn is_idle(root: &Root, service: Service) -> bool {
-    let invocation = format!("invocation:{}", MICROK8S.kubelet_unit);
     let knows = || root.exists(Path::new(MANAGER)).unwrap_or(false);
-    let runs = || is_link(root, &Path::new(INVOCATIONS).join(invocation)).unwrap_or(true);
-    service.enabled && knows() && !runs()
+    service.enabled && knows() && !has_invocation(root).unwrap_or(true)
+}
+
+/// Whether systemd counts it as running.
+fn has_invocation(root: &Root) -> Result<bool, ReadError> {
+    let name = format!("invocation:{}", MICROK8S.kubelet_unit);
+    is_link(root, &Path::new(INVOCATIONS).join(name))
 }
 
 /// Whether there is a link at `path`. A copied tree may have a file instead.

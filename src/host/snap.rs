@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::host::service::UNITS;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::Root;
 
-const UNITS: &str = "/etc/systemd/system";
 const DESCRIPTION: &str = "meta/snap.yaml";
 
 /// A snap that cannot be read, although snapd has a unit that mounts it.
@@ -23,21 +23,21 @@ pub struct UnreadableSnap {
     pub place: PathBuf,
     /// The unit that mounts it.
     pub unit: String,
-    /// The kernel's answer; `None` where nothing is mounted.
+    /// The error of the kernel; `None` if nothing is mounted.
     pub errno: Option<Errno>,
-    /// The other revisions that are there.
+    /// The other revisions that can be read.
     pub others: Vec<String>,
 }
 
-/// Looks for the active revision; `None` where it is there, or where snapd does not mount it. What
-/// cannot be known is no reason to fail.
+/// Looks for the active revision; `None` if it can be read, or if snapd does not mount it. Where
+/// that cannot be determined, the examination goes on.
 pub fn observe(root: &Root, revision: Option<&str>) -> Option<UnreadableSnap> {
     let revision = revision.filter(|revision| !revision.is_empty())?;
     let place = Path::new(MICROK8S.snap).join(revision);
     let errno = match root.exists(&place.join(DESCRIPTION)) {
         Ok(true) => return None,
         Ok(false) => None,
-        // A squashfs that is damaged and was mounted all the same (`fs/squashfs`).
+        // A damaged squashfs can be mounted nevertheless (`fs/squashfs`).
         Err(error) if error.errno == Errno::EIO => Some(Errno::EIO),
         Err(_) => return None,
     };
@@ -52,8 +52,8 @@ pub fn observe(root: &Root, revision: Option<&str>) -> Option<UnreadableSnap> {
     })
 }
 
-/// `/snap/microk8s/7394` → `snap-microk8s-7394`. Names and revisions of snaps have no character
-/// that systemd escapes but the dash, which MicroK8s has not.
+/// `/snap/microk8s/7394` → `snap-microk8s-7394`. In names and revisions of snaps systemd
+/// escapes only the dash, which those of MicroK8s do not contain.
 fn unit_name(place: &Path) -> String {
     let path = place.to_string_lossy();
     path.trim_start_matches('/').replace('/', "-")
