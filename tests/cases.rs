@@ -19,6 +19,11 @@ use captured::{Case, Cases};
 
 /// The program's output and exit status.
 fn run(case: &Case, more: &[&str]) -> (String, String) {
+    run_with(case, more, None)
+}
+
+/// The same, at this width.
+fn run_with(case: &Case, more: &[&str], columns: Option<usize>) -> (String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
     command
         .current_dir(&case.folder)
@@ -26,6 +31,7 @@ fn run(case: &Case, more: &[&str]) -> (String, String) {
         .args(&case.args)
         .args(more);
     command.env_remove("COLUMNS").env_remove("JOURNAL_STREAM");
+    command.envs(columns.map(|columns| ("COLUMNS", columns.to_string())));
     let output = command.output().unwrap();
     let code = output.status.code();
     let exit = code.map_or("killed".to_owned(), |code| code.to_string());
@@ -87,32 +93,20 @@ fn json_says_the_same_as_text() {
 #[test]
 fn reports_fit_a_terminal_and_begin_with_what_to_do() {
     for case in &Cases::unpack().all {
-        for (columns, more) in [(80, None), (80, Some("--verbose")), (60, None)] {
-            let text = run_at(case, columns, more);
+        for (columns, more) in [(80, &[][..]), (80, &["--verbose"]), (60, &[])] {
+            let text = run_with(case, more, Some(columns)).0;
             let is_command = |line: &str| line.starts_with("    ") && !line.contains(". ");
             let too_long = |line: &&str| line.chars().count() > columns && !is_command(line);
             let long: Vec<&str> = text.lines().filter(too_long).collect();
             assert!(long.is_empty(), "{} at {columns}: {long:#?}", case.name);
         }
-        let text = run_at(case, 80, None);
+        let text = run_with(case, &[], Some(80)).0;
         let top: Vec<&str> = text.lines().take(12).collect();
         if text.contains("\nfatal: ") {
             let says_fix = top.iter().any(|line| line.starts_with("  Fix: "));
             assert!(says_fix, "{}: no fix at the top of\n{text}", case.name);
         }
     }
-}
-
-fn run_at(case: &Case, columns: usize, more: Option<&str>) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubepods-repair"));
-    command
-        .current_dir(&case.folder)
-        .env("COLUMNS", columns.to_string())
-        .args(["--root", "root"])
-        .args(&case.args)
-        .args(more);
-    command.env_remove("JOURNAL_STREAM");
-    String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
 /// The schema has to reject everything that it does not describe.
