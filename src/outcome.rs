@@ -61,7 +61,7 @@ impl Outcome {
                 name: "repaired",
                 message_id: "0bb18c0307e545afbd00af22c0c5ee9f",
                 title: "Repairs were made",
-                meaning: "Each change has an entry of its own before this one. A second check \
+                meaning: "A separate entry before this one describes each change. A second check \
                           after the last change found nothing that keeps the kubelet from \
                           starting. Creating kubepods after a boot also counts as a repair, and is \
                           normal.",
@@ -78,9 +78,9 @@ impl Outcome {
                 message_id: "8ba244a1a5ce4439bd850fd77a4ed031",
                 title: "The kubelet would not start",
                 meaning: "At least one fault remains that keeps the kubelet from starting, or a \
-                          repair failed. Each has an entry of its own before this one that says \
-                          what to do. kubepods-repair does not stop systemd from starting the \
-                          kubelet.",
+                          repair failed. A separate entry before this one describes each of them \
+                          and says what to do. kubepods-repair does not stop systemd from \
+                          starting the kubelet.",
             },
             Self::Unknown => &OutcomeWords {
                 name: "unknown",

@@ -203,8 +203,8 @@ fn of_kernel_log(host: &Host) -> Vec<Harm<'_>> {
     lines.into_iter().flatten().map(harm).collect()
 }
 
-/// The kubelet sets the parameters that differ. With `protectKernelDefaults` it does not, and exits
-/// because of the difference all the same.
+/// The kubelet sets the parameters that differ. With `protectKernelDefaults` it does not set them,
+/// and the difference itself makes it exit.
 fn of_sysctls(host: &Host) -> Option<Harm<'_>> {
     let differs = |file: &str, wanted: &str| {
         let mut known = host.sandbox.sysctls.iter();

@@ -59,10 +59,11 @@ pub(crate) static CONTROLLER_NOT_ENABLED: Fault = Fault {
     remedy: "kubepods-repair enables all controllers that are needed from the root down, with one \
              write per cgroup, and anchors them in kubepods. If the kernel refuses, it undoes the \
              attempt and reports what blocks the controller.",
-    by_hand: "Compare what is available with what is enabled: cat \
-              /sys/fs/cgroup/cgroup.controllers /sys/fs/cgroup/cgroup.subtree_control. Enable a \
-              missing controller: echo +cpuset > /sys/fs/cgroup/cgroup.subtree_control. If that \
-              fails, fix the other faults that kubepods-repair reports.",
+    by_hand: "The first of these files lists the available controllers, the second one those \
+              that are enabled: cat /sys/fs/cgroup/cgroup.controllers \
+              /sys/fs/cgroup/cgroup.subtree_control. To enable a missing controller, run echo \
+              +cpuset > /sys/fs/cgroup/cgroup.subtree_control. If that fails, fix the other faults \
+              that kubepods-repair reports.",
     threads: &[
         "kubernetes/kubernetes#122955",
         "coreos/go-systemd#443",

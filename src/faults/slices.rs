@@ -219,8 +219,8 @@ fn keeping(case: &Case, slice: &CgroupPath) -> Controllers {
     keeping
 }
 
-/// The steps that ask for all slices of the kubelet's own, and that enable in kubepods what systemd
-/// does not know.
+/// The steps that ask systemd for all slices of the kubelet. They also enable the controllers in
+/// kubepods that systemd does not know.
 pub(super) fn ask_for_all(case: &Case) -> Vec<Step> {
     if !case.by_systemd() || case.leaves_slices() {
         return Vec::new();

@@ -18,7 +18,7 @@ pub(crate) static SNAP_UNREADABLE: Fault = Fault {
               damaged the file, it cannot be mounted, and no service of MicroK8s starts. The \
               settings and data of MicroK8s are elsewhere and not affected.",
     signs: "/var/snap/microk8s/current points to a revision, snapd has a mount unit for it, and \
-            meta/snap.yaml is not there or cannot be read.",
+            meta/snap.yaml does not exist or cannot be read.",
     remedy: "kubepods-repair never mounts anything and changes no snap.",
     by_hand: "Find the cause: systemctl status 'snap-microk8s-*.mount'; snap list --all microk8s. \
               If an older revision is not broken, return to it with snap revert microk8s. \

@@ -213,8 +213,8 @@ impl Fields<'_> {
         }
     }
 
-    /// The line with only what is used of it. A mount that covers nothing is kept without its mount
-    /// point, because other mounts refer to it.
+    /// The fields of this line that the program uses. If the mount covers no other one, its mount
+    /// point is masked. The line itself remains, because other mounts refer to it.
     fn keep(&self, covers: bool) -> String {
         let is_cgroup = self.version().is_some();
         let is_seen = covers || is_cgroup;

@@ -22,7 +22,7 @@ const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 pub struct Cpus(BTreeSet<u16>);
 
 impl Cpus {
-    /// Reads a list such as `0-3,8`, and skips what is not a number.
+    /// Reads a list such as `0-3,8`, and skips words that are not numbers.
     pub fn parse(list: &str) -> Self {
         let ranges = list.trim_end().split(',').filter_map(bounds);
         Self(ranges.flat_map(|(low, high)| low..=high).collect())

@@ -34,7 +34,7 @@ pub struct Service {
     pub enabled: bool,
     /// It is running, or is being started or stopped.
     pub active: bool,
-    /// snapd has stopped it for a refresh, which is not over.
+    /// snapd has stopped it for a refresh that is still in progress.
     pub refreshed: bool,
     /// `microk8s stop` has stopped it, and nothing has started it since.
     pub stopped: bool,

@@ -59,9 +59,9 @@ pub fn observe(root: &Root, settings: &Settings) -> Result<Vec<StateFile>, ReadE
     Ok(found)
 }
 
-/// What a capture keeps of a state file: everything if it is valid JSON, since it then holds CPUs
-/// and the uids of pods. After a power cut it may contain data of another file, so only what is
-/// wrong with it is kept.
+/// What a capture keeps of a state file. If it is valid JSON, it holds CPUs and the uids of pods,
+/// and is kept as it is. Otherwise only the error is kept: after a power cut the file may contain
+/// data of another file.
 pub(crate) fn keep(content: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(content);
     match serde_json::from_str(&text) {

@@ -71,13 +71,13 @@ pub fn keep(
     kept
 }
 
-/// What the arguments so far make of the next one.
+/// How the next argument is read, after the arguments before it.
 enum Next {
-    /// A flag or a stray word, by its look.
+    /// As a flag or a stray word, depending on its first characters.
     Any,
-    /// The value of a flag that is read.
+    /// As the value of a flag that this program uses.
     Value,
-    /// A stray word, whatever it looks like, since it follows `--`.
+    /// As a stray word, because it follows `--`.
     Word,
 }
 
@@ -136,8 +136,8 @@ fn blank(part: &str) -> String {
     }
 }
 
-/// Go's `os.Expand`: `$name` and `${name}`; what is not a name after `$` is kept or dropped exactly
-/// as Go does it. Also returns the last variable that `variables` does not know.
+/// Replaces `$name` and `${name}` as Go's `os.Expand` does. If no name follows the `$`, the text is
+/// kept or dropped as in Go. Also returns the last variable that `variables` does not know.
 fn expand(part: &str, variables: &dyn Fn(&str) -> Option<String>) -> (String, Option<String>) {
     let mut expanded = String::with_capacity(part.len());
     let mut unknown = None;

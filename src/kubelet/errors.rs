@@ -15,8 +15,7 @@ use crate::root::keep::{fault, known_fault};
 pub enum ErrorKind {
     /// The kubelet itself refuses them: it does not start.
     Refused,
-    /// This program cannot read them, or cannot tell what they amount to. So it cannot tell either
-    /// whether the kubelet starts.
+    /// This program cannot read or interpret them, so it does not know whether the kubelet starts.
     Unknown,
 }
 

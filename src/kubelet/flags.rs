@@ -1,7 +1,7 @@
 //! A command line, read as the kubelet's flag library reads it.
 //!
-//! Rests on `parseArgs` in `flag.go` of spf13/pflag. arg_shape.rs says what an argument looks like,
-//! flag_values.rs what the values amount to.
+//! Rests on `parseArgs` in `flag.go` of spf13/pflag. arg_shape.rs distinguishes flags from
+//! other arguments, and flag_values.rs interprets the values.
 
 use crate::kubelet::arg_shape::{Reading, Shape, normal};
 use crate::kubelet::args::Arg;

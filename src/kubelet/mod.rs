@@ -1,4 +1,4 @@
-//! What the kubelet will demand: where its settings are, and what they amount to.
+//! Finds the settings of the kubelet, and derives which cgroups the kubelet requires.
 //!
 //! Rests on `cmd/kubelet/app/server.go` for the order (defaults, configuration file, drop-ins,
 //! flags) and on MicroK8s for the places.

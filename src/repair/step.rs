@@ -333,7 +333,7 @@ impl Step {
             Self::StartSlice(slice) => slices::start(slice)?,
             Self::AskForSlice { slice, keeping } => {
                 slices::ask_for(root, &tree.mount, slice, keeping)?;
-                // When somebody else has removed the directory, systemd does not notice.
+                // systemd does not notice if another program has removed the directory.
                 groups::make(&directory(slice))?;
             }
             Self::Enable { group, controllers } => {

@@ -24,7 +24,7 @@ fn nothing(_: &[u8]) -> Vec<u8> {
     Vec::new()
 }
 
-/// What is kept of a file whose reader does not say what it needs.
+/// The default for readers that do not name what they need.
 pub(super) fn usual(path: &Path) -> Keep<'static> {
     if is_kernels_own(path) { &all } else { &nothing }
 }
@@ -81,12 +81,12 @@ pub fn valid_text(content: &[u8]) -> Option<&str> {
 /// The beginning of the copy of a file that cannot be parsed. It is invalid in YAML, TOML and JSON.
 const FAULT: &str = "%BLANKED ";
 
-/// The copy of a file that cannot be parsed: only what is wrong with it.
+/// The copy of a file that cannot be parsed, which holds only the error.
 pub fn fault(words: &str) -> String {
     format!("{FAULT}{words}\n")
 }
 
-/// What is wrong with a file, if its copy says only that.
+/// The error in a file, if its copy holds only that.
 pub fn known_fault(text: &str) -> Option<&str> {
     text.strip_prefix(FAULT)?.strip_suffix('\n')
 }

@@ -30,9 +30,9 @@ pub struct Room {
 pub enum Found {
     /// A directory.
     Directory,
-    /// Anything else of which only the name was read.
+    /// Anything else whose name alone was read.
     Name,
-    /// A file, with what is kept of its content.
+    /// A file with the part of its content that is kept.
     File(Vec<u8>),
     /// A symbolic link, with its target.
     Link(OsString),

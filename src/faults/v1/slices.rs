@@ -3,8 +3,8 @@
 //! Rests on libcontainer's `systemd/v1.go` (`Apply`, `joinCgroups`): it asks systemd for a slice,
 //! assumes that a slice which systemd knows exists, and creates its group in every hierarchy but
 //! systemd's own. So a group that is missing in systemd's hierarchy stays missing, and the
-//! kubelet's check fails (`Validate` looks there, too). The kubelet creates what is missing in the
-//! others. No controller can be lost.
+//! kubelet's check fails (`Validate` looks there, too). In the other hierarchies the kubelet
+//! creates missing groups itself. No controller can be lost.
 
 use std::path::Path;
 

@@ -146,7 +146,8 @@ mod tests {
     use super::*;
     use crate::kubelet::containerd::read;
 
-    /// What is imported, the files that exist, and whether the driver is known then.
+    /// The list of imports, the files that exist, and whether the cgroup driver is known as a
+    /// result.
     type Row = (&'static str, &'static [(&'static str, &'static str)], bool);
 
     /// A folder of its own, gone at the end.

@@ -19,8 +19,8 @@ const MOST_NESTED: usize = 500;
 /// The first document in `text`; an empty file is [`Value::Null`].
 ///
 /// # Errors
-/// For what is not valid YAML, what go-yaml or its translation into JSON refuses, and what would
-/// grow too large.
+/// If the text is not valid YAML, if go-yaml or its translation into JSON refuses it, or if the
+/// result would be too large.
 pub fn parse(text: &str) -> Result<Node, LineError> {
     if let Some(error) = LineError::kept(text) {
         return Err(error);
