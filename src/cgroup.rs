@@ -42,14 +42,8 @@ impl CgroupPath {
     /// The group `component` inside this one.
     #[must_use]
     pub fn join(&self, component: impl AsRef<OsStr>) -> Self {
-        let mut path = if self.is_root() {
-            OsString::new()
-        } else {
-            self.0.clone()
-        };
-        path.push("/");
-        path.push(component);
-        Self(path)
+        let above = unless_slash(&self.0);
+        Self(concat(&[above, OsStr::new("/"), component.as_ref()]))
     }
 
     /// The group that holds this one; `None` for the root.
@@ -112,15 +106,30 @@ impl CgroupPath {
 
     /// The directory of this group under the hierarchy's mount point.
     pub fn under(&self, mount: &Path) -> PathBuf {
-        let mut directory = mount.to_owned();
-        directory.extend(self.components());
-        directory
+        if self.is_root() {
+            return mount.to_owned();
+        }
+        concat(&[unless_slash(mount.as_os_str()), &self.0]).into()
     }
 
     /// The path as the kernel writes it, beginning with `/`.
     pub fn as_path(&self) -> &Path {
         Path::new(&self.0)
     }
+}
+
+/// Nothing in place of `/`, so that a path can follow that begins with a slash.
+fn unless_slash(path: &OsStr) -> &OsStr {
+    if path == "/" { OsStr::new("") } else { path }
+}
+
+/// In one allocation of the right size, since a node can have thousands of groups.
+fn concat(parts: &[&OsStr]) -> OsString {
+    let mut whole = OsString::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        whole.push(part);
+    }
+    whole
 }
 
 /// For people: bytes that are not UTF-8 become U+FFFD.

@@ -94,8 +94,6 @@ impl Ruin {
             group.children.sort();
             group.processes.sort_by_key(|process| process.pid);
         }
-        let pods = &mut self.tree().pods.groups;
-        pods.sort_by(|one, other| one.group.cmp(&other.group));
         self.host.state_files.sort_by_key(|file| file.path.clone());
     }
 }
@@ -200,10 +198,13 @@ const FAULTS: &[Fault] = &[
         group.children.push(name.clone().into());
         let pod = PodGroup {
             group: group.path.join(&name),
-            directory: Some(PathBuf::from("/pods/2")),
-            lives: false,
+            uid: "2".into(),
         };
-        ruin.tree().pods.groups.push(pod);
+        let pods = &mut ruin.tree().pods;
+        let mut lifeless = pods.lifeless.to_vec();
+        lifeless.push(pod);
+        lifeless.sort_by(|one, other| one.group.cmp(&other.group));
+        pods.lifeless = lifeless.into();
     }),
     ("a kubelet that runs", |ruin, _| {
         ruin.tree().pods.kubelet_runs = true;

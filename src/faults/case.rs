@@ -1,12 +1,10 @@
 //! Everything that a rule about a cgroup v2 tree may look at.
 
 use std::path::PathBuf;
-use std::rc::Rc;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::{Learned, Location, Step, Terms, stale_pods};
+use crate::faults::{Learned, Location, Step, Terms};
 use crate::host::group::{Group, Kind};
-use crate::host::pods::PodGroup;
 use crate::host::{Host, Tree};
 use crate::kubelet::Driver;
 use crate::kubelet::layout::{self, Layout};
@@ -21,8 +19,6 @@ pub(super) struct Case<'a> {
     pub withheld: Controllers,
     pub terms: Terms,
     pub learned: &'a Learned,
-    /// The stale cgroups of deleted pods.
-    pub stale: Rc<[PodGroup]>,
 }
 
 impl<'a> Case<'a> {
@@ -47,7 +43,6 @@ impl<'a> Case<'a> {
             withheld,
             terms,
             learned,
-            stale: stale_pods::stale(&tree.pods),
         }
     }
 

@@ -110,13 +110,13 @@ fn descendants(case: &Case, group: &Group, to_make: u64) -> Option<Finding> {
     let evidence = format!("The limit is {limit}, and {there} cgroups exist below");
     // In a group that is not the kubelet's, it is enough to remove the stale pod groups if they
     // take the room.
-    let stale = case.stale.iter();
+    let stale = case.tree.pods.lifeless.iter();
     let stale = stale.filter(|pod| group.path.is_above(&pod.group)).count();
     let makes_room = limit >= needed.saturating_sub(stale as u64) + GROUPS_OF_A_POD;
     let location = case.at_file(&group.path, "cgroup.max.descendants");
     let is_own = case.layout.is_own(&group.path);
     let remedy = if !is_own && makes_room && case.terms.may_remove(&case.tree.pods) {
-        Remedy::step(Step::RemovePods(case.stale.clone()))
+        Remedy::step(Step::RemovePods(case.tree.pods.lifeless.clone()))
     } else {
         lift(case, group, "cgroup.max.descendants")
     };

@@ -181,12 +181,7 @@ fn judge(case: &Case) -> Vec<Finding> {
     findings.extend(leftovers::diagnose(case));
     let location = case.at(&case.layout.kubepods);
     let pods = &case.tree.pods;
-    findings.extend(stale_pods::diagnose(
-        pods,
-        &case.stale,
-        case.terms,
-        location,
-    ));
+    findings.extend(stale_pods::diagnose(pods, case.terms, location));
     findings.extend(strays::empty_group(case));
     findings
 }

@@ -1,11 +1,9 @@
 //! Groups of deleted pods: they hold no process, and the kubelet no longer keeps a directory for
 //! the pod.
 
-use std::rc::Rc;
-
 use crate::faults::finding::count;
 use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, Terms};
-use crate::host::pods::{PodGroup, PodGroups};
+use crate::host::pods::PodGroups;
 
 pub(super) const FAULTS: &[&Fault] = &[&STALE_POD_GROUPS];
 
@@ -27,28 +25,17 @@ pub(crate) static STALE_POD_GROUPS: Fault = Fault {
     nature: Nature::Fault,
 };
 
-/// The pod groups without a process and without a directory. They can be many thousands, and the
-/// finding, the plan and the report share one list of them.
-pub fn stale(pods: &PodGroups) -> Rc<[PodGroup]> {
-    let stale = pods.groups.iter().filter(|pod| pod.is_empty());
-    stale.cloned().collect()
-}
-
 /// While a kubelet runs, a pod group without a directory may belong to a pod that is being created.
-pub(super) fn diagnose(
-    pods: &PodGroups,
-    stale: &Rc<[PodGroup]>,
-    terms: Terms,
-    location: Location,
-) -> Option<Finding> {
+pub(super) fn diagnose(pods: &PodGroups, terms: Terms, location: Location) -> Option<Finding> {
     if let Some(reason) = &pods.unknown {
-        let groups = count(pods.groups.len(), "pod cgroup exists", "pod cgroups exist");
+        let groups = count(pods.living.len(), "pod cgroup exists", "pod cgroups exist");
         let evidence =
             format!("{groups}, but it is unknown whether any of them is stale: {reason}");
         let impact = Impact::notice("The kubelet removes stale pod cgroups itself, one by one");
         let remedy = Remedy::tell("Nothing to do, or run kubepods-repair as root to find out");
         return Some(STALE_POD_GROUPS.finding(impact, location, evidence, remedy));
     }
+    let stale = &pods.lifeless;
     if stale.is_empty() || pods.kubelet_runs {
         return None;
     }

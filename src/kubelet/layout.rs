@@ -103,15 +103,11 @@ impl Layout {
         &self,
         parents: impl Iterator<Item = (&'a CgroupPath, &'a Vec<OsString>)>,
     ) -> BTreeMap<CgroupPath, OsString> {
-        let mut groups = BTreeMap::new();
-        for (parent, children) in parents {
-            for name in children {
-                if let Some(uid) = self.pod_uid(parent, name) {
-                    groups.insert(parent.join(name), uid);
-                }
-            }
-        }
-        groups
+        let children =
+            parents.flat_map(|(parent, names)| names.iter().map(move |name| (parent, name)));
+        children
+            .filter_map(|(parent, name)| Some((parent.join(name), self.pod_uid(parent, name)?)))
+            .collect()
     }
 
     /// The uid of the pod whose group has this name inside `parent`, which may be empty; `None` for

@@ -11,10 +11,14 @@ use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 use crate::cgroup::CgroupPath;
 use crate::host::Tree;
 use crate::host::group::populated;
-use crate::host::pods::PodGroup;
+use crate::host::pods::{PodGroup, PodGroups};
 use crate::repair::bus::Systemd;
 use crate::repair::{Effect, RepairError, change, inhabited, slices, write_file};
 use crate::root::Root;
+
+/// For so many pods at once it is looked up whether the kubelet keeps a directory, and how late it
+/// is. Their removal takes some milliseconds.
+const AT_ONCE: usize = 32;
 
 pub(super) fn make(path: &Path) -> Result<Effect, RepairError> {
     match mkdir(path, Mode::from_bits_truncate(0o755)) {
@@ -80,38 +84,44 @@ pub(super) fn thaw(root: &Root, tree: &Tree, group: &CgroupPath) -> Result<(), R
 pub(super) fn remove_pods(
     root: &Root,
     tree: &Tree,
-    pods: &[PodGroup],
+    stale: &[PodGroup],
     until: Instant,
 ) -> Result<Effect, RepairError> {
-    each_pod(pods, !tree.slices.is_empty(), until, |systemd, pod| {
-        remove_pod(root, tree, systemd, pod)
+    let systemd = (!tree.slices.is_empty())
+        .then(Systemd::connect)
+        .transpose()?;
+    each_pod(root, &tree.pods, stale, until, |pod| {
+        remove_pod(root, tree, systemd.as_ref(), pod)
     })
 }
 
-/// Calls `remove` for each pod, which returns whether the pod's group is gone. If pods have slices,
-/// `remove` gets a connection to systemd. Stops at `until`; the kubelet removes the rest.
+/// Calls `remove` for each pod of which the kubelet still keeps no directory. It returns whether
+/// the pod's group is gone. Stops at `until`; the kubelet removes the rest.
 pub(super) fn each_pod(
-    pods: &[PodGroup],
-    by_systemd: bool,
+    root: &Root,
+    pods: &PodGroups,
+    stale: &[PodGroup],
     until: Instant,
-    remove: impl Fn(Option<&Systemd>, &PodGroup) -> Result<bool, RepairError>,
+    remove: impl Fn(&PodGroup) -> Result<bool, RepairError>,
 ) -> Result<Effect, RepairError> {
-    let systemd = by_systemd.then(Systemd::connect).transpose()?;
     let mut removed = 0;
-    for pod in pods {
+    for some in stale.chunks(AT_ONCE) {
         if Instant::now() >= until {
             break;
         }
-        removed += match remove(systemd.as_ref(), pod) {
-            // A process has entered the group since it was examined.
-            Err(RepairError::Change {
-                errno: Errno::EBUSY,
-                ..
-            }) => 0,
-            answer => usize::from(answer?),
-        };
+        let wanted = root.directories(&pods.directory)?.unwrap_or_default();
+        for pod in some.iter().filter(|pod| !wanted.contains(&pod.uid)) {
+            removed += match remove(pod) {
+                // A process has entered the group since it was examined.
+                Err(RepairError::Change {
+                    errno: Errno::EBUSY,
+                    ..
+                }) => 0,
+                answer => usize::from(answer?),
+            };
+        }
     }
-    Ok(outcome(removed, pods.len()))
+    Ok(outcome(removed, stale.len()))
 }
 
 /// What came of `removed` out of `of` groups. A group remains if a process has entered it, if the
@@ -128,16 +138,8 @@ fn outcome(removed: usize, of: usize) -> Effect {
     }
 }
 
-/// Whether the pod's directory exists, which the kubelet keeps for as long as it manages the pod.
-pub(super) fn is_wanted(root: &Root, pod: &PodGroup) -> Result<bool, RepairError> {
-    let Some(directory) = &pod.directory else {
-        return Ok(false);
-    };
-    Ok(root.exists(directory)?)
-}
-
-/// Removes the pod's group and returns whether it is gone. Both signs of life are checked again
-/// right before; for a group without children the kernel itself checks for processes.
+/// Removes the pod's group and returns whether it is gone. Whether it holds a process is checked
+/// again right before; for a group without children the kernel itself checks.
 fn remove_pod(
     root: &Root,
     tree: &Tree,
@@ -145,9 +147,6 @@ fn remove_pod(
     pod: &PodGroup,
 ) -> Result<bool, RepairError> {
     let path = pod.group.under(&tree.mount);
-    if is_wanted(root, pod)? {
-        return Ok(false);
-    }
     if systemd.is_none() && is_gone(&path)? {
         return Ok(true);
     }

@@ -315,7 +315,7 @@ impl Step {
             Self::LiftLimit { group, file } => {
                 write_file(&tree.file(group, file), v1::no_limit(file))?;
             }
-            Self::RemovePods(pods) => return groups::remove_pods(root, tree, pods, until),
+            Self::RemovePods(stale) => return groups::remove_pods(root, tree, stale, until),
             Self::RemoveTree(group) => groups::remove_tree(root, tree, group)?,
             Self::RemoveQosGroup(group) => groups::remove_qos_group(root, tree, group)?,
             Self::MoveProcesses { from, to, frozen } => {
@@ -369,12 +369,7 @@ impl Step {
                 Ok(Effect::Done(None))
             }
             Self::RemoveTree(group) => v1::remove_tree(root, &points, group),
-            Self::RemovePods(pods) => {
-                let by_systemd = !hierarchies.slices.is_empty();
-                groups::each_pod(pods, by_systemd, until, |systemd, pod| {
-                    v1::remove_pod(root, &points, systemd, pod)
-                })
-            }
+            Self::RemovePods(stale) => v1::remove_pods(root, hierarchies, stale, until),
             Self::Restart { .. }
             | Self::SetAside { .. }
             | Self::MoveProcesses { .. }

@@ -1,6 +1,7 @@
 //! Mounts version 1 hierarchies, and creates, fills, thaws and removes groups in all of them.
 
 use std::path::Path;
+use std::time::Instant;
 
 use nix::mount::{MsFlags, mount};
 
@@ -86,22 +87,25 @@ pub(super) fn thaw(
     write_file(&path.join("freezer.state"), "THAWED").map(|()| Effect::Done(None))
 }
 
-/// Removes the pod's groups and returns whether they are gone. Both signs of life are checked again
-/// right before.
-pub(super) fn remove_pod(
+pub(super) fn remove_pods(
     root: &Root,
-    points: &[&Path],
-    systemd: Option<&Systemd>,
-    pod: &PodGroup,
-) -> Result<bool, RepairError> {
-    if groups::is_wanted(root, pod)? || populated(root, points, &pod.group)? {
-        return Ok(false);
-    }
-    if let Some(systemd) = systemd {
-        slices::let_go(systemd, &pod.group)?;
-    }
-    remove_everywhere(root, points, &pod.group)?;
-    Ok(true)
+    hierarchies: &Hierarchies,
+    stale: &[PodGroup],
+    until: Instant,
+) -> Result<Effect, RepairError> {
+    let systemd = (!hierarchies.slices.is_empty()).then(Systemd::connect);
+    let systemd = systemd.transpose()?;
+    let points = hierarchies.points();
+    groups::each_pod(root, &hierarchies.pods, stale, until, |pod| {
+        if populated(root, &points, &pod.group)? {
+            return Ok(false);
+        }
+        if let Some(systemd) = &systemd {
+            slices::let_go(systemd, &pod.group)?;
+        }
+        remove_everywhere(root, &points, &pod.group)?;
+        Ok(true)
+    })
 }
 
 /// Removes the tree of the cgroup driver that the kubelet used before.

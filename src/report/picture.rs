@@ -8,7 +8,7 @@ use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::{Finding, Remedy, Severity, count};
 use crate::host::group::{Group, Kind};
 use crate::host::mounts::CGROUP_MOUNT;
-use crate::host::pods::{PodGroup, PodGroups};
+use crate::host::pods::PodGroups;
 use crate::host::v1::{Hierarchies, Hierarchy};
 use crate::host::{Host, Tree};
 use crate::kubelet::layout::{self, Layout};
@@ -298,13 +298,18 @@ fn names(controllers: &Controllers) -> Vec<String> {
 
 /// The number of pods whose cgroups are directly in this one.
 fn pods(pods: &PodGroups, path: &CgroupPath) -> Option<String> {
-    let is_here = |pod: &&PodGroup| pod.group.parent().as_ref() == Some(path);
-    let here: Vec<&PodGroup> = pods.groups.iter().filter(is_here).collect();
-    if here.is_empty() {
+    let is_here = |group: &&CgroupPath| group.parent().as_ref() == Some(path);
+    let stale = pods
+        .lifeless
+        .iter()
+        .map(|pod| &pod.group)
+        .filter(is_here)
+        .count();
+    let all = stale + pods.living.iter().filter(is_here).count();
+    if all == 0 {
         return None;
     }
-    let stale = here.iter().filter(|pod| pod.is_empty()).count();
-    let mut words = count(here.len(), "pod", "pods");
+    let mut words = count(all, "pod", "pods");
     if stale > 0 {
         words += &format!(" ({stale} stale)");
     }

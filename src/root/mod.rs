@@ -395,7 +395,7 @@ impl Root {
         let answer = self.list(path);
         self.note(path, &answer, |_| Found::Directory);
         for (name, is_directory) in answer.iter().flatten() {
-            if *is_directory {
+            if *is_directory && self.record.is_some() {
                 self.note(&path.join(name), &Ok(()), |()| Found::Directory);
             }
         }

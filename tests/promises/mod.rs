@@ -187,9 +187,8 @@ impl OnTree<'_> {
         let abandoned: BTreeSet<&CgroupPath> = self
             .tree
             .pods
-            .groups
+            .lifeless
             .iter()
-            .filter(|pod| pod.is_empty())
             .map(|pod| &pod.group)
             .collect();
         let is_fair = |pod: &CgroupPath| {

@@ -33,9 +33,7 @@ impl OnHierarchies<'_> {
             Step::Thaw(group) => self.thaw(group),
             Step::RemovePods(pods) => {
                 let may = self.terms.occasion == Occasion::PreStart && !self.v1.pods.kubelet_runs;
-                let fair = pods
-                    .iter()
-                    .all(|pod| pod.is_empty() && self.v1.pods.groups.contains(pod));
+                let fair = pods.iter().all(|pod| self.v1.pods.lifeless.contains(pod));
                 (!may || !fair)
                     .then_some("pods that may be alive, or that a kubelet may be about to use")
             }

@@ -1,11 +1,8 @@
 //! Everything that a rule about cgroup v1 may look at.
 
-use std::rc::Rc;
-
 use crate::cgroup::CgroupPath;
 use crate::faults::{Learned, Terms};
 use crate::host::Host;
-use crate::host::pods::PodGroup;
 use crate::host::v1::{Hierarchies, Hierarchy};
 use crate::kubelet::Driver;
 use crate::kubelet::layout::Layout;
@@ -16,8 +13,6 @@ pub(super) struct V1Case<'a> {
     pub layout: &'a Layout,
     pub terms: Terms,
     pub learned: &'a Learned,
-    /// The groups of deleted pods.
-    pub stale: Rc<[PodGroup]>,
 }
 
 /// systemd removes empty groups of its slices from these hierarchies (`cg_trim_v1_controllers`),

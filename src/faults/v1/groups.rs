@@ -106,8 +106,8 @@ pub(super) fn diagnose(case: &V1Case) -> Vec<Finding> {
         }
     }
     let location = Location::Everywhere(layout.kubepods.clone());
-    let (pods, stale, terms) = (&v1.pods, &case.stale, case.terms);
-    findings.extend(stale_pods::diagnose(pods, stale, terms, location));
+    let (pods, terms) = (&v1.pods, case.terms);
+    findings.extend(stale_pods::diagnose(pods, terms, location));
     if let Some(other) = &v1.other {
         let location = Location::Everywhere(other.kubepods.clone());
         findings.push(driver::judge_other(other, location, layout.driver, terms));

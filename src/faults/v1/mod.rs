@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use crate::faults::finding::hold_back;
 use crate::faults::{
     Fault, Finding, Impact, Learned, Location, Nature, Remedy, Terms, absent, services,
-    settings as kubelet_settings, stale_pods,
+    settings as kubelet_settings,
 };
 use crate::host::Host;
 use crate::host::container::Manager;
@@ -95,14 +95,12 @@ pub(super) fn diagnose(
     let mut findings: Vec<Finding> = refused(settings, host).into_iter().collect();
     findings.extend(mounts::unmounted(host, v1));
     let layout = &settings.layout();
-    let stale = stale_pods::stale(&v1.pods);
     let case = V1Case {
         host,
         v1,
         layout,
         terms,
         learned,
-        stale,
     };
     let mut of_groups = mounts::shadowed(v1);
     of_groups.extend(mounts::without_quota(v1));
