@@ -4,7 +4,7 @@
 //! `pods/<uid>` under its root directory for as long as it manages the pod
 //! (`pkg/kubelet/kubelet_pods.go`, `cleanupOrphanedPodCgroups`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ pub struct PodGroups {
     /// The groups with a sign of life; all of them if the directories cannot be listed.
     pub living: Vec<CgroupPath>,
     /// The groups without one. The finding, the plan and the report share this list.
-    pub lifeless: Rc<[PodGroup]>,
+    pub lifeless: Rc<Vec<PodGroup>>,
     /// The kubelet's `pods` directory.
     pub directory: PathBuf,
     /// Why that directory cannot be listed, if it cannot.
@@ -41,14 +41,14 @@ pub struct PodGroup {
     pub uid: OsString,
 }
 
-/// Examines the pod groups in `groups`, which map to the uids of their pods. `is_populated` returns
-/// whether a group or one below it holds a process.
+/// Examines the pod groups in `groups`, each with its pod's uid. `is_populated` returns whether
+/// a group or one below it holds a process.
 ///
 /// # Errors
 /// When a group's state cannot be read.
 pub fn observe(
     root: &Root,
-    groups: BTreeMap<CgroupPath, OsString>,
+    groups: impl IntoIterator<Item = (CgroupPath, OsString)>,
     is_populated: impl Fn(&CgroupPath) -> Result<bool, ReadError>,
     kubelet_root: &Path,
 ) -> Result<PodGroups, ReadError> {
@@ -56,7 +56,8 @@ pub fn observe(
         directory: kubelet_root.join("pods"),
         ..PodGroups::default()
     };
-    if groups.is_empty() {
+    let mut groups = groups.into_iter().peekable();
+    if groups.peek().is_none() {
         return Ok(pods);
     }
     let wanted = root.directories(&pods.directory);
@@ -75,7 +76,8 @@ pub fn observe(
             lifeless.push(PodGroup { group, uid });
         }
     }
-    pods.lifeless = lifeless.into();
+    lifeless.sort_unstable_by(|one, other| one.group.cmp(&other.group));
+    pods.lifeless = Rc::new(lifeless);
     if !pods.lifeless.is_empty() {
         pods.kubelet_runs = tasks::kubelet_runs(root)?;
     }

@@ -6,7 +6,7 @@
 //! `ExpandSlice`).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -100,14 +100,12 @@ impl Layout {
 
     /// The pod groups among the children of these groups, each with its pod's uid.
     pub fn pod_groups<'a>(
-        &self,
+        &'a self,
         parents: impl Iterator<Item = (&'a CgroupPath, &'a Vec<OsString>)>,
-    ) -> BTreeMap<CgroupPath, OsString> {
+    ) -> impl Iterator<Item = (CgroupPath, OsString)> {
         let children =
             parents.flat_map(|(parent, names)| names.iter().map(move |name| (parent, name)));
-        children
-            .filter_map(|(parent, name)| Some((parent.join(name), self.pod_uid(parent, name)?)))
-            .collect()
+        children.filter_map(|(parent, name)| Some((parent.join(name), self.pod_uid(parent, name)?)))
     }
 
     /// The uid of the pod whose group has this name inside `parent`, which may be empty; `None` for

@@ -28,7 +28,7 @@ pub enum Step {
         file: &'static str,
     },
     /// Removes the groups of deleted pods that hold no process.
-    RemovePods(Rc<[PodGroup]>),
+    RemovePods(Rc<Vec<PodGroup>>),
     /// Removes the tree that another cgroup driver left, if it holds no process.
     RemoveTree(CgroupPath),
     /// Removes the group of a QoS class that the kubelet cannot update and therefore ends on, if
@@ -234,7 +234,7 @@ impl Step {
                 ("set", "set", format!("{}/{file} to {none}", dir(group)))
             }
             Self::RemovePods(pods) => {
-                let object = match &**pods {
+                let object = match pods.as_slice() {
                     [only] => format!("the stale pod cgroup {}", dir(&only.group)),
                     pods => format!("{} stale pod cgroups", pods.len()),
                 };

@@ -224,6 +224,8 @@ pub fn observe(
     let lives = |group: &CgroupPath| populated(root, &points, group);
     let groups = mounted.iter().flat_map(|hierarchy| &hierarchy.groups);
     let pod_groups = layout.pod_groups(groups.map(|(path, group)| (path, &group.children)));
+    // A pod has a group in each hierarchy.
+    let pod_groups: BTreeMap<CgroupPath, OsString> = pod_groups.collect();
     let pods = pods::observe(root, pod_groups, lives, &settings.root_dir.value)?;
     let unmounted = unmounted::observe(root, mounts, kernel)?;
     let other = OtherTree::observe(root, &points, settings.other_kubepods(), lives)?;
