@@ -3,11 +3,15 @@
 TOOLS=(strace:strace cc:gcc git:git jq:jq shellcheck:shellcheck
   /usr/include/linux/io_uring.h:libc6-dev)
 PACKAGE_TOOLS=(lintian:lintian man:man-db mandoc:mandoc zsh:zsh fish:fish readelf:binutils)
-GUEST_TOOLS=(qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs cpio:cpio
-  busybox:busybox-static xz:xz-utils zstd:zstd lz4:lz4 python3:python3 depmod:kmod
+GUEST_TOOLS=(qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs
+  mkfs.xfs:xfsprogs cpio:cpio busybox:busybox-static xz:xz-utils zstd:zstd lz4:lz4
+  python3:python3 depmod:kmod
   /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring)
 RT_KERNEL_TOOLS=(flex:flex bison:bison bc:bc make:make gcc:gcc xz:xz-utils
   /usr/include/libelf.h:libelf-dev /usr/include/openssl/ssl.h:libssl-dev)
+DQLITE_TOOLS=(gcc:gcc pip3:python3-pip debugfs:e2fsprogs
+  /usr/lib/x86_64-linux-gnu/libsqlite3.a:libsqlite3-dev
+  /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring)
 ARM64_TOOLS=(qemu-system-aarch64:qemu-system-arm debootstrap:debootstrap qemu-aarch64:qemu-user
   aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu
   /usr/aarch64-linux-gnu/lib/libc.a:libc6-dev-arm64-cross)
