@@ -132,12 +132,16 @@ install_units() {
 
 FAMOUS="root container \[kubepods\] doesn't exist|error validating root container \[kubepods\]"
 
+# The program that ring_unit's service runs, with its arguments: `sqpoll`, or dqlite itself (see
+# vm/dqlite) in a scenario that says `# dqlite: yes`.
+OPENS_RING=sqpoll
+REAL_DQLITE="dqlite-node $SNAP_DATA/dqlite"
 # ring_unit UNIT [SECONDS]: creates a service that opens an io_uring with a polling thread, as
 # k8s-dqlite does, these many seconds after its start (MicroK8s' own wrapper sleeps 6). Each start
 # adds a line to /run/kr-starts.UNIT
 ring_unit() {
   touch /run/vm/units
-  install -m 755 /run/vm/guest/bin/sqpoll /usr/local/sbin/sqpoll
+  install -m 755 "/run/vm/guest/bin/${OPENS_RING%% *}" /usr/local/sbin/
   cat >"/etc/systemd/system/$1" <<UNIT
 [Unit]
 Description=Service for snap application ${1%.service}
@@ -145,7 +149,7 @@ Wants=network.target
 After=network.target
 
 [Service]
-ExecStart=/bin/sh -c 'echo >>"/run/kr-starts.%n"; sleep ${2:-0}; exec /usr/local/sbin/sqpoll'
+ExecStart=/bin/sh -c 'echo >>"/run/kr-starts.%n"; sleep ${2:-0}; exec /usr/local/sbin/$OPENS_RING'
 Restart=on-failure
 TimeoutStopSec=30
 Type=simple
