@@ -84,6 +84,11 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
         Configured::Active { settings, .. } => match *settings {
             Ok(settings) => settings,
             Err(error) => {
+                let failed = error.failed_read();
+                if let Some(finding) = failed.and_then(|read| failed_disk(root, read)) {
+                    report.unusable = None;
+                    return unexamined(root, options, report, vec![finding]);
+                }
                 let finding = faults::settings::unreadable(&error);
                 return unexamined(root, options, report, vec![finding]);
             }
@@ -97,8 +102,19 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     };
     match run.examine(report.clone()) {
         Ok(report) => report,
-        Err(error) => report.unknown(error.to_string()),
+        Err(error) => match failed_disk(root, &error) {
+            Some(finding) => unexamined(root, options, report, vec![finding]),
+            None => report.unknown(error.to_string()),
+        },
     }
+}
+
+/// Why a read failed, if that is due to the whole file system with MicroK8s' data.
+fn failed_disk(root: &Root, error: &ReadError) -> Option<Finding> {
+    if error.errno != Errno::EIO {
+        return None;
+    }
+    host::disk::observe_after_failure(root).and_then(|disk| faults::disk::failed(&disk))
 }
 
 /// The report on a host that is not examined. If the boot begins, it also says how the previous

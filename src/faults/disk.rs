@@ -36,17 +36,20 @@ pub(crate) static FILE_SYSTEM_FULL: Fault = Fault {
 pub(crate) static FILE_SYSTEM_READ_ONLY: Fault = Fault {
     name: "file-system-read-only",
     message_id: "d8187e7dc404486483192e0fa5cd41a1",
-    title: "The file system with MicroK8s' data is read-only",
+    title: "The file system with MicroK8s' data refuses writes",
     meaning: "When ext4 finds an error, for example after a power cut, it can make the file system \
-              read-only (errors=remount-ro). MicroK8s rewrites its arguments at every start, and \
-              k8s-dqlite and the kubelet write their state, so none of them starts.",
+              read-only (errors=remount-ro). XFS shuts the file system down, and then it cannot be \
+              read either. MicroK8s rewrites its arguments at every start, and k8s-dqlite and the \
+              kubelet write their state, so none of them starts.",
     signs: "The mount that holds /var/snap/microk8s/common has the option ro, emergency_ro or \
-            shutdown.",
+            shutdown, or it is an XFS on which listing a directory fails with EIO.",
     remedy: "kubepods-repair reports the mount point. It never remounts anything.",
     by_hand: "Read what the kernel logged: journalctl -k | grep -iE 'ext4|xfs|I/O error'. If the \
-              disk itself is healthy, check the file system: boot once with fsck.mode=force on the \
-              kernel command line or, for XFS, run xfs_repair from a rescue system. After the \
-              check the file system is writable again.",
+              disk itself is healthy, check the file system. For ext4, boot once with \
+              fsck.mode=force on the kernel command line. For XFS, reboot: the kernel then \
+              completes what the log of the file system contains. If it shuts the file system down \
+              again, run xfs_repair from a rescue system. After that the file system is writable \
+              again.",
     does: "reports the mount point and how to check the file system",
     threads: &[],
     nature: Nature::Fault,
@@ -54,6 +57,9 @@ pub(crate) static FILE_SYSTEM_READ_ONLY: Fault = Fault {
 
 /// What a start of MicroK8s writes before the kubelet runs.
 const LEAST_BYTES: u64 = 1 << 20;
+
+/// Shows what the kernel logged about disks and file systems.
+pub(super) const KERNEL_LOG: &str = "journalctl -k | grep -iE 'ext4|xfs|I/O error'";
 
 const EXITS: &str =
     "MicroK8s rewrites its arguments at every start, and kubelite exits if it cannot";
@@ -63,7 +69,7 @@ pub(super) fn diagnose(host: &Host) -> Vec<Finding> {
     let Some(system) = &disk.file_system else {
         return Vec::new();
     };
-    if system.read_only || disk.fails_silently {
+    if refuses_writes(disk, system) {
         return vec![read_only(disk, system)];
     }
     disk.room
@@ -72,9 +78,21 @@ pub(super) fn diagnose(host: &Host) -> Vec<Finding> {
         .collect()
 }
 
+/// The finding of a file system that explains why nothing else could be read.
+pub fn failed(disk: &Disk) -> Option<Finding> {
+    let system = disk.file_system.as_ref()?;
+    refuses_writes(disk, system).then(|| read_only(disk, system))
+}
+
+fn refuses_writes(disk: &Disk, system: &FileSystem) -> bool {
+    system.read_only || disk.fails_silently || disk.is_shut_down
+}
+
 fn read_only(disk: &Disk, system: &FileSystem) -> Finding {
     let impact = Impact::fatal(EXITS);
-    let state = if disk.fails_silently {
+    let state = if disk.is_shut_down {
+        "was shut down by the kernel after an error, so that nothing can be read or written"
+    } else if disk.fails_silently {
         "refuses every write, although it is not mounted read-only"
     } else {
         "is read-only"
@@ -85,11 +103,14 @@ fn read_only(disk: &Disk, system: &FileSystem) -> Finding {
         let errors = if count == "1" { "error" } else { "errors" };
         evidence += &format!(". ext4 has counted {count} {errors}, the first in {function}");
     }
-    let remedy = Remedy::run(
+    let how = if kind == "xfs" {
+        "Read what the kernel logged. If the disk itself is healthy, reboot. If the kernel shuts \
+         the file system down again, run xfs_repair on it from a rescue system"
+    } else {
         "Read what the kernel logged. If the disk itself is healthy, boot once with \
-         fsck.mode=force on the kernel command line",
-        ["journalctl -k | grep -iE 'ext4|xfs|I/O error'"],
-    );
+         fsck.mode=force on the kernel command line"
+    };
+    let remedy = Remedy::run(how, [KERNEL_LOG]);
     let location = Location::Mount(system.point.clone());
     FILE_SYSTEM_READ_ONLY.finding(impact, location, evidence, remedy)
 }

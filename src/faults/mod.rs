@@ -15,7 +15,7 @@ mod claims;
 mod confinement;
 mod container;
 mod controllers;
-mod disk;
+pub mod disk;
 mod driver;
 mod fault;
 mod finding;

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use crate::faults::disk;
 use crate::faults::node::restore;
 use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::kubelet::microk8s::MICROK8S;
@@ -159,6 +160,10 @@ fn unread(error: &ReadError) -> Remedy {
     let file = error.path.display();
     let how = match error.errno {
         Errno::EACCES | Errno::EPERM => return Remedy::tell("Run kubepods-repair as root"),
+        Errno::EIO => {
+            let how = "Read what the kernel logged, and check the disk and its file system";
+            return Remedy::run(how, [disk::KERNEL_LOG]);
+        }
         Errno::ENOENT => format!(
             "Create {file}, or remove the setting that names it from \
              /var/snap/microk8s/current/args/kubelet, then restart kubelite"

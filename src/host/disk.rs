@@ -5,8 +5,13 @@
 //! mount read-only, and from 6.15 on it has the option `emergency_ro`. From 6.12 on, and in the
 //! stable releases that took that change, only the refused writes show it (`ext4_handle_error` in
 //! `fs/ext4/super.c`).
+//!
+//! XFS shuts itself down instead (`xfs_do_force_shutdown` in `fs/xfs/xfs_fsops.c`). Neither the
+//! mount nor sysfs shows it, but every folder that is listed then gives EIO.
 
 use std::path::Path;
+
+use nix::errno::Errno;
 
 use crate::host::kernel;
 use crate::host::mounts::{self, FileSystem};
@@ -26,6 +31,8 @@ pub struct Disk {
     pub fails_silently: bool,
     /// If it refuses writes: the first error that ext4 recorded.
     pub first_error: Option<Ext4Error>,
+    /// Whether XFS has shut it down, so that nothing can be read from it.
+    pub is_shut_down: bool,
 }
 
 /// An error that ext4 keeps in its superblock until the file system is checked.
@@ -55,12 +62,28 @@ pub fn observe(root: &Root, mountinfo: &str) -> Result<Disk, ReadError> {
             first_error = observe_first_error(root, &device);
         }
     }
+    let is_xfs = |system: &FileSystem| system.kind == "xfs";
+    let is_shut_down = file_system.as_ref().is_some_and(is_xfs) && has_shut_down(root, path);
+    // Later kernels have no numbers of such a file system.
+    let room = if is_shut_down { None } else { root.room(path)? };
     Ok(Disk {
         first_error,
-        room: root.room(path)?,
+        room,
         fails_silently,
+        is_shut_down,
         file_system,
     })
+}
+
+/// Examines the file system after a read has failed; `None` if that fails as well.
+pub fn observe_after_failure(root: &Root) -> Option<Disk> {
+    let mountinfo = mounts::read(root, Path::new("/proc/self/mountinfo")).ok()?;
+    observe(root, &mountinfo).ok()
+}
+
+fn has_shut_down(root: &Root, folder: &Path) -> bool {
+    let names = root.directories(folder);
+    names.is_err_and(|error| error.errno == Errno::EIO)
 }
 
 fn has_failed_since_boot(root: &Root, device: &str) -> bool {

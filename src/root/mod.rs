@@ -305,7 +305,7 @@ impl Root {
         if target != Err(Errno::EINVAL) {
             self.note(path, &target, |target| Found::Link(target.clone()));
         }
-        absent_is_none(target.map_err(failed("read the link", path)))
+        absent_is_none(target.map_err(failed("follow", path)))
     }
 
     /// Whether something is at `path`.
