@@ -64,14 +64,13 @@ pub fn observe(root: &Root, mountinfo: &str) -> Result<Disk, ReadError> {
     }
     let is_xfs = |system: &FileSystem| system.kind == "xfs";
     let is_shut_down = file_system.as_ref().is_some_and(is_xfs) && has_shut_down(root, path);
-    // Later kernels have no numbers of such a file system.
-    let room = if is_shut_down { None } else { root.room(path)? };
     Ok(Disk {
-        first_error,
-        room,
-        fails_silently,
-        is_shut_down,
         file_system,
+        // Later kernels have no numbers of a file system that they have shut down.
+        room: if is_shut_down { None } else { root.room(path)? },
+        fails_silently,
+        first_error,
+        is_shut_down,
     })
 }
 
