@@ -9,9 +9,13 @@ CONTAINERD=snap.microk8s.daemon-containerd.service
 SNAP_UNITS=("$UNIT" "$DQLITE" "$CONTAINERD")
 PATH=$PATH:/snap/bin
 
-# stand_ins: what the snap's services wait for. They stay on the disk.
-stand_ins() {
-  install -m 755 /run/vm/guest/bin/kubelet-rules /run/vm/guest/bin/sqpoll /usr/local/sbin/
+# stand_ins: what the snap's services wait for: kubelite for kubelet-rules, k8s-dqlite for sqpoll.
+# They stay on the disk.
+stand_ins() { stand_in kubelet-rules; stand_in sqpoll; }
+# complete when its name appears
+stand_in() {
+  install -m 755 "/run/vm/guest/bin/$1" "/usr/local/sbin/$1.new"
+  mv "/usr/local/sbin/$1.new" "/usr/local/sbin/$1"
 }
 # snapd ARG...: a `snap` command and how long it took; what it said is in $WORK/snap
 snapd() {
@@ -63,10 +67,14 @@ runs() { # [REVISION]
     systemctl is-active -q "$unit" || fail "$unit is $(systemctl is-active "$unit")"
   done
   drop_ins
+  # ExecStartPre's status is lost at a daemon-reload, so only a failure can be seen there.
+  journalctl --sync
+  journal -t kubepods-repair OCCASION=pre-start | grep -Eq '^(healthy|repaired):' &&
+    journal -t kubepods-repair OCCASION=early | grep -Eq '^[a-z-]+:' || {
+    journal -t kubepods-repair; fail "they were started without our pre-start"
+  }
   for unit in "$UNIT" "$DQLITE"; do
-    systemctl show -P ExecStartPre "$unit" | grep -q 'code=exited ; status=0' || {
-      systemctl show -P ExecStartPre "$unit"; fail "$unit was started without our pre-start"
-    }
+    ! systemctl show -P ExecStartPre "$unit" | grep -E 'status=[^0]' || fail "$unit: pre-start"
   done
   changes_end_done
   reports healthy
@@ -107,4 +115,9 @@ no_alarm() {
   mkdir -p "$WORK/metrics"; kubepods-repair -n --textfile "$WORK/metrics" >/dev/null 2>&1 || true
   cat "$WORK"/metrics/* >"$WORK/said"
   says 'last_run_outcome\{outcome="inactive"\} 1'; says_not 'severity="(fatal|degraded)"'
+}
+# boot_said PATTERN: by the boot service
+boot_said() {
+  journalctl --sync
+  journalctl -b -q -o cat -t kubepods-repair OCCASION=boot >"$WORK/said"; says "$1"
 }
