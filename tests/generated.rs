@@ -1,10 +1,12 @@
 //! Files that are generated from the program's own tables: the journal's catalog, the manual page's
 //! lists of options and faults, the table of faults in docs/troubleshooting.md, the faults and
-//! outcomes in the schema of the JSON report, and the completions. `tests/generate` writes them;
-//! this test fails if one of them is out of date.
+//! outcomes in the schema of the JSON report, and the completions. The table of scenarios in
+//! docs/testing.md is generated from their headers. `tests/generate` writes them; this test fails
+//! if one of them is out of date.
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use kubepods_repair::report::catalog::journal_catalog;
 /// Generates a file from its present content.
 type Maker = fn(&str) -> String;
 
-const FILES: [(&str, Maker); 7] = [
+const FILES: [(&str, Maker); 8] = [
     ("systemd/catalog/kubepods-repair.catalog", |_| {
         journal_catalog()
     }),
@@ -26,6 +28,7 @@ const FILES: [(&str, Maker); 7] = [
     ("packaging/completions/kubepods-repair.fish", |_| fish()),
     ("packaging/completions/kubepods-repair.zsh", |_| zsh()),
     ("docs/troubleshooting.md", troubleshooting),
+    ("docs/testing.md", testing),
     ("docs/report.schema.json", schema),
 ];
 
@@ -111,6 +114,67 @@ fn troubleshooting(page: &str) -> String {
         "<!-- End: faults. -->\n",
         &table,
     )
+}
+
+fn testing(page: &str) -> String {
+    let mut table = String::from("| area | in every run | only with `--long` |\n|---|---|---|\n");
+    let areas = sorted(fs::read_dir(path("tests/vm/scenarios")).unwrap());
+    for area in areas.iter().filter(|area| area.is_dir()) {
+        let [mut usual, mut added] = [Counts::new(), Counts::new()];
+        for scenario in sorted(fs::read_dir(area).unwrap()) {
+            let text = fs::read_to_string(scenario).unwrap();
+            let header = |key: &str| {
+                let key = format!("# {key}: ");
+                text.lines().find_map(|line| line.strip_prefix(&key))
+            };
+            let guests = header("suites").unwrap_or("bookworm trixie");
+            let usually = match header("long") {
+                Some(_) => "",
+                None => header("usually").unwrap_or(guests),
+            };
+            for guest in guests.split(' ') {
+                let is_usual = usually.split(' ').any(|name| name == guest);
+                for mode in header("mode").unwrap_or("v2").split(' ') {
+                    let place = match mode {
+                        "v2" => guest.to_owned(),
+                        mode => format!("{guest}/{mode}"),
+                    };
+                    let counts = if is_usual { &mut usual } else { &mut added };
+                    *counts.entry(place).or_default() += 1;
+                }
+            }
+        }
+        let name = area.file_name().unwrap().display();
+        let _ = writeln!(
+            table,
+            "| `{name}` | {} | {} |",
+            listed(&usual),
+            listed(&added)
+        );
+    }
+    between(
+        page,
+        "<!-- Begin: scenarios, made by tests/generate. -->\n",
+        "<!-- End: scenarios. -->\n",
+        &table,
+    )
+}
+
+/// How many scenarios run on a guest.
+type Counts = BTreeMap<String, usize>;
+
+fn listed(counts: &Counts) -> String {
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(guest, count)| format!("{guest} {count}"))
+        .collect();
+    counts.join(", ")
+}
+
+fn sorted(folder: fs::ReadDir) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
 }
 
 fn schema(text: &str) -> String {
