@@ -66,7 +66,7 @@ pub fn observe(root: &Root, mountinfo: &str) -> Result<Disk, ReadError> {
     let is_shut_down = file_system.as_ref().is_some_and(is_xfs) && has_shut_down(root, path);
     Ok(Disk {
         file_system,
-        // Later kernels have no numbers of a file system that they have shut down.
+        // statvfs(3) may fail there, too.
         room: if is_shut_down { None } else { root.room(path)? },
         fails_silently,
         first_error,
