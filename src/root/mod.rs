@@ -260,8 +260,11 @@ impl Root {
     /// When it cannot be listed.
     pub fn pids(&self) -> Result<Vec<String>, ReadError> {
         let mut pids = Vec::new();
-        for name in self.directories(Path::new("/proc"))?.unwrap_or_default() {
+        // A /proc that does not exist has to be an error: without its list of processes nothing is
+        // known about them.
+        for (name, is_directory) in self.entries(Path::new("/proc"))? {
             if let Ok(name) = name.into_string()
+                && is_directory
                 && name.starts_with(|first: char| first.is_ascii_digit())
             {
                 pids.push(name);
