@@ -73,8 +73,8 @@ fn remedy(snap: &UnreadableSnap) -> Remedy {
         ]);
     } else {
         words += &format!(
-            "Revision {revision} is not the store's. Before the last command, copy the file that it \
-             was installed from to /var/lib/snapd/snaps/{file}.snap or, after snap try, put its \
+            "Revision {revision} is not the store's. Before the last command, copy the file that \
+             it was installed from to /var/lib/snapd/snaps/{file}.snap or, after snap try, put its \
              folder back"
         );
         commands.push(format!("systemctl restart {unit} && snap start microk8s"));
