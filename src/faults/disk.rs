@@ -66,26 +66,16 @@ const EXITS: &str =
 
 pub(super) fn diagnose(host: &Host) -> Vec<Finding> {
     let disk = &host.disk;
-    let Some(system) = &disk.file_system else {
-        return Vec::new();
-    };
-    if refuses_writes(disk, system) {
-        return vec![read_only(disk, system)];
-    }
-    disk.room
-        .and_then(|room| full(system, room))
-        .into_iter()
-        .collect()
+    let full = || full(disk.file_system.as_ref()?, disk.room?);
+    failed(disk).or_else(full).into_iter().collect()
 }
 
-/// The finding of a file system that explains why nothing else could be read.
+/// The finding of a file system that refuses writes, which may also be why nothing else could be
+/// read.
 pub fn failed(disk: &Disk) -> Option<Finding> {
     let system = disk.file_system.as_ref()?;
-    refuses_writes(disk, system).then(|| read_only(disk, system))
-}
-
-fn refuses_writes(disk: &Disk, system: &FileSystem) -> bool {
-    system.read_only || disk.fails_silently || disk.is_shut_down
+    let refuses = system.read_only || disk.fails_silently || disk.is_shut_down;
+    refuses.then(|| read_only(disk, system))
 }
 
 fn read_only(disk: &Disk, system: &FileSystem) -> Finding {

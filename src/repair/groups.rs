@@ -87,9 +87,7 @@ pub(super) fn remove_pods(
     stale: &[PodGroup],
     until: Instant,
 ) -> Result<Effect, RepairError> {
-    let systemd = (!tree.slices.is_empty())
-        .then(Systemd::connect)
-        .transpose()?;
+    let systemd = slices::systemd_for(&tree.slices)?;
     each_pod(root, &tree.pods, stale, until, |pod| {
         remove_pod(root, tree, systemd.as_ref(), pod)
     })

@@ -1,9 +1,11 @@
 //! Asks systemd for slices as the kubelet's libcontainer does (`systemd/v2.go`, `Apply`).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::host::partitions::{Cpus, free_cpus};
+use crate::host::units::SliceUnit;
 use crate::repair::RepairError;
 use crate::repair::bus::{Job, Properties, Systemd};
 use crate::root::Root;
@@ -13,6 +15,13 @@ const LONGEST_UNIT_NAME: usize = 255;
 
 /// systemd's own default, set explicitly.
 const DEFAULT_CPU_WEIGHT: u64 = 100;
+
+/// A connection to systemd if the kubelet's groups are its slices.
+pub(super) fn systemd_for(
+    slices: &BTreeMap<CgroupPath, SliceUnit>,
+) -> Result<Option<Systemd>, RepairError> {
+    (!slices.is_empty()).then(Systemd::connect).transpose()
+}
 
 /// Asks systemd for a new slice. If systemd already has the slice, its properties are set until the
 /// next boot and it is started if it is not running: setting any property makes systemd apply

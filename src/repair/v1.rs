@@ -8,7 +8,6 @@ use nix::mount::{MsFlags, mount};
 use crate::cgroup::CgroupPath;
 use crate::host::pods::PodGroup;
 use crate::host::v1::{Hierarchies, MEMORY_LIMIT, populated};
-use crate::repair::bus::Systemd;
 use crate::repair::groups::{lived_in, remove_with_all_below};
 use crate::repair::{Effect, MOUNT, RepairError, change, groups, slices, write_file};
 use crate::root::Root;
@@ -93,8 +92,7 @@ pub(super) fn remove_pods(
     stale: &[PodGroup],
     until: Instant,
 ) -> Result<Effect, RepairError> {
-    let systemd = (!hierarchies.slices.is_empty()).then(Systemd::connect);
-    let systemd = systemd.transpose()?;
+    let systemd = slices::systemd_for(&hierarchies.slices)?;
     let points = hierarchies.points();
     groups::each_pod(root, &hierarchies.pods, stale, until, |pod| {
         if populated(root, &points, &pod.group)? {
