@@ -122,26 +122,9 @@ fn testing(page: &str) -> String {
     for area in areas.iter().filter(|area| area.is_dir()) {
         let [mut usual, mut added] = [Counts::new(), Counts::new()];
         for scenario in sorted(fs::read_dir(area).unwrap()) {
-            let text = fs::read_to_string(scenario).unwrap();
-            let header = |key: &str| {
-                let key = format!("# {key}: ");
-                text.lines().find_map(|line| line.strip_prefix(&key))
-            };
-            let guests = header("suites").unwrap_or("bookworm trixie");
-            let usually = match header("long") {
-                Some(_) => "",
-                None => header("usually").unwrap_or(guests),
-            };
-            for guest in guests.split(' ') {
-                let is_usual = usually.split(' ').any(|name| name == guest);
-                for mode in header("mode").unwrap_or("v2").split(' ') {
-                    let place = match mode {
-                        "v2" => guest.to_owned(),
-                        mode => format!("{guest}/{mode}"),
-                    };
-                    let counts = if is_usual { &mut usual } else { &mut added };
-                    *counts.entry(place).or_default() += 1;
-                }
+            for (place, is_usual) in places(&fs::read_to_string(scenario).unwrap()) {
+                let counts = if is_usual { &mut usual } else { &mut added };
+                *counts.entry(place).or_default() += 1;
             }
         }
         let name = area.file_name().unwrap().display();
@@ -158,6 +141,30 @@ fn testing(page: &str) -> String {
         "<!-- End: scenarios. -->\n",
         &table,
     )
+}
+
+/// Where the scenario with this text runs, as its header says: guest and mode, and whether in every
+/// run. The defaults are those of tests/vm/run.
+fn places(scenario: &str) -> Vec<(String, bool)> {
+    let header = |key: &str| {
+        let key = format!("# {key}: ");
+        scenario.lines().find_map(|line| line.strip_prefix(&key))
+    };
+    let guests = header("suites").unwrap_or("bookworm trixie");
+    let modes = header("mode").unwrap_or("v2");
+    let usually = match header("long") {
+        Some(_) => "",
+        None => header("usually").unwrap_or(guests),
+    };
+    let mut places = Vec::new();
+    for guest in guests.split(' ') {
+        let is_usual = usually.split(' ').any(|name| name == guest);
+        places.extend(modes.split(' ').map(|mode| match mode {
+            "v2" => (guest.to_owned(), is_usual),
+            mode => (format!("{guest}/{mode}"), is_usual),
+        }));
+    }
+    places
 }
 
 /// How many scenarios run on a guest.

@@ -54,3 +54,15 @@ install_missing() {
   "${get[@]}" update >&2 || return 1
   "${get[@]}" install -y --no-install-recommends "${packages[@]}" >&2 </dev/null
 }
+
+# debian_mirror: DEBIAN_MIRROR, or the mirror from which this machine's apt takes Debian; empty on
+# another distribution, for which mmdebstrap and debootstrap know one
+debian_mirror() {
+  local mirror=${DEBIAN_MIRROR:-}
+  # shellcheck disable=SC2016  # apt's own
+  [ -n "$mirror" ] || mirror=$(
+    apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 2>/dev/null |
+      awk '$1 == "Debian" && $2 !~ /-/ && !found++ { print $3 }'
+  )
+  echo "${mirror%/}"
+}
