@@ -288,7 +288,7 @@ pub(super) fn with_words(host: &Host, is_inside: bool, which: &Controllers) -> A
     }
     let mut advice = edit(source, &change);
     if let Some(source) = source.filter(|source| source.loader == Loader::RaspberryPi) {
-        let file = shell_word(&source.file.display().to_string());
+        let file = shell_word(source.file.display());
         let append = format!("sed -i '1s/$/ {words}/' {file}");
         advice.commands = vec![append, REBOOT.to_owned()];
     }
@@ -356,7 +356,7 @@ fn edit(source: Option<&Source>, change: &str) -> Advice {
         Loader::Extlinux => (format!("{change} the append line in {file}"), None),
         Loader::Armbian => (format!("{change} extraargs= in {file}"), None),
         Loader::BootScript => {
-            let script = shell_word(&file.to_string());
+            let script = shell_word(&file);
             (
                 format!("{change} bootargs in /boot/boot.cmd and build {file} from it again"),
                 Some(format!(

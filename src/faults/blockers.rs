@@ -160,7 +160,7 @@ impl<'a> Blocked<'a> {
     /// The units of the tasks as words of a shell; `None` where a task has no unit.
     fn units(&self) -> Option<String> {
         let has_unit = |task: &&Task| task.unit().is_some();
-        let words: Vec<String> = self.homes().iter().map(|unit| shell_word(unit)).collect();
+        let words: Vec<String> = self.homes().iter().map(shell_word).collect();
         self.tasks.iter().all(has_unit).then(|| words.join(" "))
     }
 }

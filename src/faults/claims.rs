@@ -72,7 +72,7 @@ fn on_v1(case: &Case, claim: &Claim) -> Finding {
 
 /// Unmounts it, in the mount namespace in which it is mounted.
 fn unmount(claim: &Claim, point: &Path) -> String {
-    let point = shell_word(&point.display().to_string());
+    let point = shell_word(point.display());
     match &claim.mounted_for {
         Some(process) => format!("nsenter --mount --target {} umount {point}", process.pid),
         None => format!("umount {point}"),

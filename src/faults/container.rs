@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cgroup::Controllers;
+use crate::faults::finding::shell_word;
 use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
 use crate::host::Host;
 use crate::host::container::Manager;
@@ -58,7 +59,7 @@ pub(super) fn read_only(host: &Host, mount: &Path) -> Finding {
             "In a container, configure the container manager to mount it writable. Otherwise \
              remount it and restart kubelite",
             [
-                format!("mount -o remount,rw {}", mount.display()),
+                format!("mount -o remount,rw {}", shell_word(mount.display())),
                 MICROK8S.restart(),
             ],
         )

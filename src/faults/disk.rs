@@ -5,7 +5,7 @@
 //! start, and on the kubelet's state files, which it writes at its first start.
 
 use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::finding::{Finding, Impact, Location, Remedy, shell_word};
 use crate::host::Host;
 use crate::host::disk::{Disk, Ext4Error};
 use crate::host::mounts::FileSystem;
@@ -106,7 +106,7 @@ fn read_only(disk: &Disk, system: &FileSystem) -> Finding {
 }
 
 fn full(system: &FileSystem, room: Room) -> Option<Finding> {
-    let point = system.point.display();
+    let point = shell_word(system.point.display());
     let (free, search) = if room.bytes < LEAST_BYTES {
         let free = format!("{} KiB free", room.bytes / 1024);
         (free, format!("du -xh {point} | sort -h | tail -30"))

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -296,11 +296,13 @@ pub(super) fn hold_back(findings: &mut [Finding]) {
     }
 }
 
-/// `word` as one word of a shell: in quotes where the shell would change it.
-pub(super) fn shell_word(word: &str) -> String {
+/// `word` as one word of a shell: in quotes where the shell would change it. Whatever was read on
+/// the host goes through this before it becomes part of a command.
+pub(super) fn shell_word(word: impl Display) -> String {
+    let word = word.to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
+        word
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }

@@ -43,10 +43,7 @@ pub(super) fn is_frozen(
     let remedy = if populated {
         Remedy::run(
             "The cgroup contains processes that may have been frozen on purpose. If not, thaw it",
-            [format!(
-                "echo {thawed} > {}",
-                shell_word(&location.to_string())
-            )],
+            [format!("echo {thawed} > {}", shell_word(&location))],
         )
     } else {
         Remedy::step(Step::Thaw(group.clone()))

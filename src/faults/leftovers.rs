@@ -104,7 +104,7 @@ pub(super) fn finding(
         let default = if default.is_empty() { "''" } else { default };
         let file = group.under(mount).join(setting.file);
         found.push(format!("{} is {:?}", setting.file, setting.value));
-        let file = shell_word(&file.display().to_string());
+        let file = shell_word(file.display());
         undo.push(format!("echo {default} > {file}"));
     }
     let is_idle = leftovers.iter().any(|left| left.setting.file == "cpu.idle");

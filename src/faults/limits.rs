@@ -165,10 +165,7 @@ fn lift(case: &Case, group: &Group, file: &'static str) -> Remedy {
 pub(super) fn not_ours(location: &Location, none: &str) -> Remedy {
     Remedy::run(
         "The cgroup does not belong to the kubelet. Unless the limit was set on purpose, remove it",
-        [format!(
-            "echo {none} > {}",
-            shell_word(&location.to_string())
-        )],
+        [format!("echo {none} > {}", shell_word(location))],
     )
 }
 

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::finding::{Finding, Impact, Location, Remedy, shell_word};
 use crate::host::Host;
 use crate::host::container::Manager;
 use crate::host::node::Inotify;
@@ -239,14 +239,15 @@ pub(super) fn restore(file: &Path) -> Remedy {
     let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
     let data = Path::new(MICROK8S.current).parent();
     let is_of_microk8s = data.is_some_and(|data| file.starts_with(data));
-    let path = file.display();
+    let path = shell_word(file.display());
     let restart = MICROK8S.restart();
     let new_ca = "microk8s refresh-certs --cert ca.crt".to_owned();
     match folder.to_str().filter(|_| is_of_microk8s) {
         Some("args") => {
             let default = format!(
-                "cp --backup {}/current/default-args/{name} {path}",
-                MICROK8S.snap
+                "cp --backup {}/current/default-args/{} {path}",
+                MICROK8S.snap,
+                shell_word(&name)
             );
             let (services, restart) = if name == "containerd" {
                 (
@@ -276,7 +277,10 @@ pub(super) fn restore(file: &Path) -> Remedy {
             [new_ca, restart],
         ),
         _ => Remedy::run(
-            format!("Restore {path} from a backup, then restart kubelite"),
+            format!(
+                "Restore {} from a backup, then restart kubelite",
+                file.display()
+            ),
             [restart],
         ),
     }

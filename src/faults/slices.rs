@@ -16,6 +16,7 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
+use crate::faults::finding::shell_word;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step};
 use crate::host::partitions::Cpus;
 use crate::host::units::{self, SliceUnit, UnitFile};
@@ -350,7 +351,7 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
             "Put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] into {file}, then \
              start the slice"
         );
-        let start = format!("systemctl start {}", path.name().display());
+        let start = format!("systemctl start {}", shell_word(path.name().display()));
         let remedy = Remedy::run(words, ["systemctl daemon-reload", start.as_str()]);
         (impact, remedy)
     } else {
@@ -370,7 +371,7 @@ pub(super) fn masked(location: Location, path: &CgroupPath, file: &Path) -> Find
     let impact =
         Impact::fatal("systemd never starts a masked unit, so the kubelet does not start either");
     let words = format!("Unmask the slice (or remove {file}), then restart kubelite");
-    let unmask = format!("systemctl unmask {}", path.name().display());
+    let unmask = format!("systemctl unmask {}", shell_word(path.name().display()));
     let commands = [
         unmask,
         "systemctl daemon-reload".to_owned(),
@@ -389,7 +390,7 @@ pub(super) fn failed(location: Location, path: &CgroupPath, words: &str, is_fit:
         )
     };
     let evidence = format!("systemd did not create the slice: {words}");
-    let status = format!("systemctl status {}", path.name().display());
+    let status = format!("systemctl status {}", shell_word(path.name().display()));
     let remedy = Remedy::run(
         "Find out whether systemd rejects the files of the slice, and whether the bus is running",
         [status.as_str(), "systemctl status dbus.service"],

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::faults::checksum::{self, Checksum, CpuState, MemoryState};
 use crate::faults::fault::{Fault, Nature};
-use crate::faults::finding::{Finding, Impact, Location, Remedy};
+use crate::faults::finding::{Finding, Impact, Location, Remedy, shell_word};
 use crate::faults::terms::{Learned, Occasion, Terms};
 use crate::host::Host;
 use crate::host::partitions::Cpus;
@@ -397,7 +397,7 @@ fn containers_live(host: &Host, learned: &Learned) -> bool {
 fn remove(file: &StateFile, words: &str) -> Remedy {
     let commands = [
         "microk8s stop".to_owned(),
-        format!("rm {}", file.path.display()),
+        format!("rm {}", shell_word(file.path.display())),
         "microk8s start".to_owned(),
     ];
     Remedy::run(words, commands)

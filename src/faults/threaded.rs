@@ -103,12 +103,11 @@ fn cure(case: &Case, group: &Group) -> Remedy {
         if !steps.is_empty() {
             return Remedy::Steps(steps);
         }
-        let directory = case.directory(&group.path).display().to_string();
+        let directory = shell_word(case.directory(&group.path).display());
         return Remedy::run(
             "A cgroup below this one is threaded. Find it and remove it",
             [format!(
-                "grep -rlx threaded --include=cgroup.type {}",
-                shell_word(&directory)
+                "grep -rlx threaded --include=cgroup.type {directory}"
             )],
         );
     };
@@ -135,7 +134,8 @@ fn cure(case: &Case, group: &Group) -> Remedy {
 fn foreign_below(case: &Case, own: &Group) -> Option<Remedy> {
     let mut below = own.threaded_children.iter().map(|name| own.path.join(name));
     let path = below.find(|path| !case.layout.is_own(path))?;
-    let directory = case.directory(&path).display().to_string();
+    let directory = case.directory(&path);
+    let directory = directory.display();
     Some(Remedy::run(
         format!("{directory} is threaded. Stop the processes in it, then remove it"),
         [format!("rmdir {}", shell_word(&directory))],

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupPath, Controllers};
 use crate::faults::absent::CONTROLLER_ABSENT;
+use crate::faults::finding::shell_word;
 use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy, Step, absent, container};
 use crate::host::Host;
 use crate::host::mounts::{CGROUP_MOUNT, CgroupMount};
@@ -202,7 +203,8 @@ pub(in crate::faults) fn nothing(host: &Host) -> Finding {
 
 fn unmount(point: impl Display) -> Remedy {
     let words = "Find out which program created this mount, then unmount it and restart kubelite";
-    Remedy::run(words, [format!("umount {point}"), MICROK8S.restart()])
+    let umount = format!("umount {}", shell_word(point));
+    Remedy::run(words, [umount, MICROK8S.restart()])
 }
 
 /// Mounts the hierarchy as systemd would, if no directory has to be created and nothing is hidden.
@@ -212,7 +214,8 @@ fn remount(hierarchy: &Unmounted) -> Remedy {
     if options == SYSTEMD_HIERARCHY {
         options = format!("none,{options},xattr");
     }
-    let mut by_hand = vec![format!("mount -t cgroup -o {options} cgroup {point}")];
+    let directory = shell_word(&point);
+    let mut by_hand = vec![format!("mount -t cgroup -o {options} cgroup {directory}")];
     let restart = is_needed(hierarchy).then(|| MICROK8S.restart());
     match hierarchy.place {
         Place::Empty => Remedy::Steps(vec![Step::Mount {
@@ -229,7 +232,7 @@ fn remount(hierarchy: &Unmounted) -> Remedy {
         }
         Place::Absent => {
             by_hand.insert(0, "mount -o remount,rw /sys/fs/cgroup".to_owned());
-            by_hand.insert(1, format!("mkdir {point}"));
+            by_hand.insert(1, format!("mkdir {directory}"));
             by_hand.push("mount -o remount,ro /sys/fs/cgroup".to_owned());
             by_hand.extend(restart);
             let words = format!(

@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
+use crate::faults::finding::shell_word;
 use crate::faults::slices::{
     DIES_OF_LIMITS, SLICE_FOREIGN, SLICE_UNOWNED, UNOWNED, failed, masked, may_be_asked_for,
 };
@@ -55,7 +56,7 @@ fn foreign(case: &V1Case, location: Location, path: &CgroupPath, file: &Path) ->
     };
     let file = file.display();
     let evidence = format!("The unit file {file} is installed, but the slice is not started");
-    let start = format!("systemctl start {}", path.name().display());
+    let start = format!("systemctl start {}", shell_word(path.name().display()));
     let remedy = Remedy::run(
         "Start the slice, and have it started at every boot",
         [start],
