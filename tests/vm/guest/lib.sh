@@ -115,10 +115,13 @@ UNIT
   systemctl daemon-reload
 }
 kubelite_said() { journal -u "$UNIT" | grep -q -- "$1"; }
-# journal ARG...: prints messages of this boot since journal_from_here, which a reset calls
-journal() { journalctl -b -q -o cat ${CURSOR:+--after-cursor="$CURSOR"} "$@"; }
+# journal ARG...: prints messages of this boot since journal_from_here, which a reset calls. From an
+# entry of our own on, which no selection matches: after a cursor, journalctl of systemd 252 leaves
+# out the first entry that is selected.
+journal() { journalctl -b -q -o cat ${CURSOR:+--cursor="$CURSOR"} "$@"; }
 journal_from_here() {
-  journalctl --sync; CURSOR=$(journalctl -b -q -n 1 -o export | sed -n 's/^__CURSOR=//p')
+  systemd-cat -t from-here -p debug echo 'from here'; journalctl --sync
+  CURSOR=$(journalctl -b -q -t from-here -n 1 -o export | sed -n 's/^__CURSOR=//p')
 }
 CURSOR=
 

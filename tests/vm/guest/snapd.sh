@@ -76,8 +76,7 @@ runs() { # [REVISION]
   changes_end_done
   reports healthy
 }
-# pre_start_said OCCASION OUTCOME: an entry since journal_from_here. They are not left to journalctl
-# to select: with --after-cursor that of systemd 252 skips the first match.
+# pre_start_said OCCASION OUTCOME: an entry since journal_from_here
 pre_start_said() {
   journalctl --sync; journal -o json >"$WORK/journal"
   grep "\"OCCASION\":\"$1\"" "$WORK/journal" | grep -Eq "\"MESSAGE\":\"$2:"
