@@ -339,14 +339,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
         no_restart: false,
     };
     let mut parser = lexopt::Parser::from_args(args);
+    let (mut given, mut shutdown) = (0, false);
     while let Some(arg) = parser.next()? {
+        given += 1;
         match arg {
             Short('n') | Long("dry-run") => options.dry_run = true,
             Short('v') | Long("verbose") => options.verbose = true,
             Long("pre-start") => options.occasion = Occasion::PreStart,
             Long("early") => options.occasion = Occasion::Early,
             Long("boot") => options.occasion = Occasion::Boot,
-            Long("shutdown") => return Ok(Command::Shutdown),
+            Long("shutdown") => shutdown = true,
             Long("no-restart") => options.no_restart = true,
             Long("root") => {
                 options.root = Some(parser.value()?.into());
@@ -365,7 +367,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
             _ => return Err(arg.unexpected()),
         }
     }
-    Ok(Command::Run(options))
+    match (shutdown, given) {
+        (false, _) => Ok(Command::Run(options)),
+        (true, 1) => Ok(Command::Shutdown),
+        // With --dry-run nothing must be written, and --shutdown does nothing but write.
+        (true, _) => Err("--shutdown takes no other option".into()),
+    }
 }
 
 /// The word after `--explain`, if there is one.

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 /// Records a clean shutdown. It never delays a shutdown for long, and never makes it fail.
 fn shutdown() -> Exit {
     let to_journal = report::journal::is_stream_of(&io::stderr());
-    sys::arm_deadline(sys::DEADLINE_AT_BOOT, to_journal);
+    sys::arm_deadline(sys::DEADLINE_AT_BOOT, to_journal, Exit::Fine as u8);
     run::shutdown().unwrap_or_else(|error| {
         let sentence = "Could not record that this boot ended cleanly";
         complain(to_journal, &format!("{sentence}: {error}."));
@@ -43,7 +43,11 @@ fn examine(options: &Options) -> Exit {
         Occasion::Boot | Occasion::Early => sys::DEADLINE_AT_BOOT,
         Occasion::ByHand | Occasion::PreStart => sys::DEADLINE,
     };
-    sys::arm_deadline(seconds, to_journal);
+    let timed_out = match options.occasion {
+        Occasion::Boot => Exit::Fine,
+        Occasion::Early | Occasion::ByHand | Occasion::PreStart => Exit::Broken,
+    };
+    sys::arm_deadline(seconds, to_journal, timed_out as u8);
     let mut report = run::run(options);
     sys::doing("writing the report");
     if let Some(folder) = &options.textfile {

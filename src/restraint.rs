@@ -8,11 +8,18 @@ use crate::host::service::Service;
 /// How the reason begins if an administrator has to start kubelite.
 pub const DISABLED: &str = "kubelite is disabled";
 
+/// Why kubelite's wrapper starts nothing.
+pub const GUARDED: &str = "MicroK8s' low memory guard is on";
+
 /// Why nothing may be changed, as a clause; `None` if a kubelet is about to start.
 ///
-/// The pre-start of the kubelet always repairs. A run by hand also repairs a host without the unit,
+/// The pre-start of the kubelet always repairs, unless the kubelet's wrapper then ends at once. A
+/// run by hand also repairs a host without the unit,
 /// which snapd does not manage.
 pub fn restraint(service: Service, occasion: Occasion) -> Option<String> {
+    if service.guarded {
+        return Some(format!("{DISABLED} ({GUARDED})"));
+    }
     let is_wanted = service.enabled || service.active;
     let acts = match occasion {
         Occasion::PreStart => true,
@@ -43,6 +50,7 @@ mod tests {
         active: false,
         refreshed: false,
         stopped: false,
+        guarded: false,
     };
 
     fn acts(service: Service) -> [bool; 4] {
@@ -87,6 +95,18 @@ mod tests {
                 ..DISABLED
             }),
             [true; 4]
+        );
+    }
+
+    #[test]
+    fn nothing_is_changed_under_the_low_memory_guard() {
+        assert_eq!(
+            acts(Service {
+                enabled: true,
+                guarded: true,
+                ..DISABLED
+            }),
+            [false; 4]
         );
     }
 

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use crate::cli::{Exit, Options};
 use crate::faults::{self, Finding, Learned, Occasion, Step, Terms, state_files};
-use crate::host::{self, Host, Refusal, Snap, kernel, service};
+use crate::host::{self, Host, Refusal, Snap, Tree, kernel, service};
 use crate::kubelet::{self, Configured, Settings};
 use crate::plan::{Planned, Taken, plan};
 use crate::repair::{Effect, RepairError, capture};
@@ -215,8 +215,14 @@ impl Run<'_> {
                     return Ok(report.unknown(format!("{error}; nothing has been changed since")));
                 }
             };
-            let Some((host, restarts)) = self.mend_tree(&mut report, until)? else {
-                break;
+            let (host, restarts) = match self.mend_tree(&mut report, until) {
+                Ok(Some(restart)) => restart,
+                Ok(None) => break,
+                // What has been done is reported in any case.
+                Err(error) if report.steps.iter().any(Taken::is_done) => {
+                    return Ok(report.unknown(format!("{error}, after the changes below")));
+                }
+                Err(error) => return Err(error),
             };
             drop(lock);
             let restarted = self.take(&host, restarts, until);
@@ -316,11 +322,16 @@ impl Run<'_> {
         let diagnose =
             |learned: &Learned| faults::diagnose(&self.settings, &host, &notes, terms, learned);
         let mut findings = diagnose(&learned);
-        // The kernel may refuse the kubelet a controller that is left to the kubelet's own start.
+        // The kernel may refuse the kubelet a controller that is left to its own start, or that it
+        // would need without the workaround `--cgroups-per-qos=false`.
+        let is_used = self.settings.cgroups_per_qos.value;
         let is_left = terms.occasion == Occasion::ByHand && terms.leave_cpu;
-        let is_foretold = self.options.dry_run || is_left;
+        let is_foretold = self.options.dry_run || is_left || !is_used;
         let names_controllers = |finding: &Finding| !finding.controllers.is_empty();
-        let lacks = || findings.iter().any(names_controllers);
+        let lacks = || {
+            let would_lack = || host.tree.as_ref().is_some_and(|tree| self.would_lack(tree));
+            findings.iter().any(names_controllers) || !is_used && would_lack()
+        };
         if !learned.refusals.is_empty() || is_foretold && lacks() {
             sys::doing("looking for the tasks that block a controller");
             learned.blockers = Some(host::observe_blockers(self.root, &host.kernel)?);
@@ -333,6 +344,14 @@ impl Run<'_> {
             notes,
             findings,
         })
+    }
+
+    /// Whether the kubelet would need a controller that a task can block.
+    fn would_lack(&self, tree: &Tree) -> bool {
+        let layout = self.settings.layout();
+        ["cpu", "cpuset"]
+            .iter()
+            .any(|name| tree.lacks(name, &layout))
     }
 
     fn terms(&self, host: &Host) -> Terms {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::alarm;
@@ -22,12 +22,14 @@ const END: &str = "; no further changes were made\n";
 /// Text for the signal handler. Never freed, so that the handler may read it whenever it runs.
 type Words = Cow<'static, str>;
 
+static STATUS: AtomicU8 = AtomicU8::new(1);
 static BEGINNING: AtomicPtr<Words> = AtomicPtr::new(ptr::null_mut());
 static ACTIVITY: AtomicPtr<Words> = AtomicPtr::new(ptr::null_mut());
 
-/// Ends the process with status 1 once the deadline has passed.
+/// Ends the process with this status once the deadline has passed.
 #[expect(unsafe_code, reason = "a signal handler can be set in no other way")]
-pub fn arm_deadline(seconds: u32, to_journal: bool) {
+pub fn arm_deadline(seconds: u32, to_journal: bool, status: u8) {
+    STATUS.store(status, Ordering::Release);
     let priority = if to_journal { "<3>" } else { "" };
     keep(
         &BEGINNING,
@@ -82,7 +84,7 @@ extern "C" fn give_up(_: libc::c_int) {
     )]
     // SAFETY: _exit does not return.
     unsafe {
-        libc::_exit(1);
+        libc::_exit(STATUS.load(Ordering::Acquire).into());
     }
 }
 

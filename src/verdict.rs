@@ -14,7 +14,7 @@ use crate::kubelet::{Configured, Driver, ErrorKind, Settings, SettingsError};
 use crate::outcome::Outcome;
 use crate::plan::Taken;
 use crate::repair::step::Step;
-use crate::restraint::DISABLED;
+use crate::restraint::{DISABLED, GUARDED};
 use crate::state::{Notes, Shutdown};
 
 /// The verdict if nothing fatal is found. It does not claim that the kubelet starts, because the
@@ -120,7 +120,10 @@ impl Report {
                 args_file,
                 settings,
             } => {
-                self.unusable = settings.as_ref().as_ref().err().map(SettingsError::kind);
+                let error = settings.as_ref().as_ref().err();
+                // A file without contents is a fault of its own.
+                let error = error.filter(|error| !matches!(error, SettingsError::ArgsEmptied(..)));
+                self.unusable = error.map(SettingsError::kind);
                 self.active = Some(Active {
                     revision: revision.clone(),
                     version: *version,
@@ -376,9 +379,14 @@ impl Report {
                 Some(("If kubelite still fails, read its journal", command))
             }
             Outcome::Inactive => {
-                let is_disabled = self.disabled.as_ref()?.starts_with(DISABLED);
-                let next = ("To enable and start MicroK8s", "microk8s start".to_owned());
-                is_disabled.then_some(next)
+                let reason = self.disabled.as_ref()?;
+                let command = if reason.contains(GUARDED) {
+                    "microk8s start --disable-low-memory-guard"
+                } else {
+                    "microk8s start"
+                };
+                let next = ("To enable and start MicroK8s", command.to_owned());
+                reason.starts_with(DISABLED).then_some(next)
             }
             Outcome::Repaired if self.was_fatal() => {
                 let (unit, service) = (MICROK8S.kubelet_unit, MICROK8S.kubelet_service);

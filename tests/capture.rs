@@ -232,7 +232,7 @@ fn kind(path: &str) -> Option<&'static str> {
         _ if is_at("_manager_state") || is_at("_pods_state") => "state",
         _ if last.ends_with(".conf") => "config",
         // Only asked for whether they are there.
-        _ if last == "stopped.lock" || last == "containerd.sock" => return None,
+        _ if is_at("/var/lock/") || last == "containerd.sock" => return None,
         _ if is_at("systemd/") && last.ends_with(".mount") => return None,
         // One word of snapd's, or nothing.
         "/var/lib/snapd/inhibit/microk8s.lock" => return None,

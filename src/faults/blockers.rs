@@ -153,15 +153,32 @@ impl<'a> Blocked<'a> {
         let mut homes: Vec<String> = self.tasks.iter().map(|task| home(task)).collect();
         homes.sort_unstable();
         homes.dedup();
-        homes.truncate(MAX_LISTED);
         homes
     }
 
-    /// The units of the tasks as words of a shell; `None` where a task has no unit.
-    fn units(&self) -> Option<String> {
-        let has_unit = |task: &&Task| task.unit().is_some();
+    /// The same for a sentence. It says what a scope is, if one of them is a scope.
+    fn named_homes(&self) -> String {
+        let mut homes = self.homes();
+        let more = homes.len().saturating_sub(MAX_LISTED);
+        homes.truncate(MAX_LISTED);
+        if more > 0 {
+            homes.push(format!("{more} more"));
+        }
+        let mut named = homes.join(", ");
+        let mut tasks = self.tasks.iter();
+        if tasks.any(|task| task.unit().is_some() && task.service().is_none()) {
+            named += " (a scope is a login, a virtual machine or a container: end it with the \
+                      program that started it)";
+        }
+        named
+    }
+
+    /// The services of the tasks as words of a shell; `None` where a task is not in one.
+    fn services(&self) -> Option<String> {
         let words: Vec<String> = self.homes().iter().map(shell_word).collect();
-        self.tasks.iter().all(has_unit).then(|| words.join(" "))
+        let mut tasks = self.tasks.iter();
+        let all_are = tasks.all(|task| task.service().is_some());
+        all_are.then(|| words.join(" "))
     }
 }
 
@@ -219,10 +236,12 @@ fn unpin(case: &Case, blocked: &Blocked, is_alone: bool) -> Remedy {
 }
 
 fn stop_and_start(blocked: &Blocked, reason: &str) -> Remedy {
-    let homes = blocked.homes();
-    let again = if homes.len() == 1 { "it" } else { "them" };
-    let homes = homes.join(", ");
-    match blocked.units() {
+    let again = match blocked.homes().as_slice() {
+        [_] => "it",
+        _ => "them",
+    };
+    let homes = blocked.named_homes();
+    match blocked.services() {
         Some(units) => Remedy::run(
             format!(
                 "{reason}Stop {homes}, let kubepods-repair enable cpuset, then start {again} again"
@@ -253,8 +272,8 @@ fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
         blocked.subject(),
         blocked.verb("is a real-time task", "are real-time tasks"),
     );
-    let homes = blocked.homes().join(", ");
-    let units = blocked.units();
+    let homes = blocked.named_homes();
+    let units = blocked.services();
     let words = if units.is_some() {
         format!(
             "If {homes} can do without real-time scheduling, put RestrictRealtime=yes into a \

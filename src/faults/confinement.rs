@@ -43,7 +43,9 @@ pub(crate) static SERVICE_CONFINED: Fault = Fault {
 /// One finding for each file that has to be changed.
 pub(super) fn diagnose(settings: &Settings, host: &Host) -> Vec<Finding> {
     let mut harms: Vec<Harm> = Vec::new();
-    harms.extend(of_cgroups(settings, host));
+    if settings.cgroups_per_qos.value {
+        harms.extend(of_cgroups(settings, host));
+    }
     harms.extend(of_kernel_log(host));
     harms.extend(of_sysctls(host));
     harms.extend(of_root_dir(settings, host));
@@ -53,6 +55,12 @@ pub(super) fn diagnose(settings: &Settings, host: &Host) -> Vec<Finding> {
     }
     let files = files.into_iter();
     files.map(|(file, harms)| finding(file, &harms)).collect()
+}
+
+/// What keeps the kubelet from its cgroups if it is set to use them.
+pub(super) fn from_cgroups(settings: &Settings, host: &Host) -> Option<Finding> {
+    let harm = of_cgroups(settings, host)?;
+    Some(finding(&harm.0.file, std::slice::from_ref(&harm)))
 }
 
 fn finding(file: &Path, harms: &[Harm]) -> Finding {
@@ -170,9 +178,6 @@ fn is_read_only(value: &str) -> bool {
 type Harm<'a> = (&'a Assignment, String);
 
 fn of_cgroups<'a>(settings: &Settings, host: &'a Host) -> Option<Harm<'a>> {
-    if !settings.cgroups_per_qos.value {
-        return None;
-    }
     if let Some(private) = assigned(host, "ProtectControlGroups", |value| value == "private") {
         let effect = "The kubelet runs in the root of its own cgroup namespace. A cgroup that \
                       holds processes there cannot enable controllers for its children";

@@ -6,6 +6,7 @@
 
 use crate::cgroup::CgroupPath;
 use crate::faults::controllers::CONTROLLER_NOT_ENABLED;
+use crate::faults::finding::shell_word;
 use crate::faults::threaded::THREADED;
 use crate::faults::{Case, Fault, Finding, Impact, Location, Nature, Remedy, Step, slices};
 use crate::host::group::Kind;
@@ -208,7 +209,7 @@ fn unfit(case: &Case, path: &CgroupPath) -> Option<Finding> {
         (&CONTROLLER_NOT_ENABLED, "cgroup.controllers")
     };
     let impact = Impact::fatal("The kubelet does not start while a controller is missing there");
-    let remove = format!("rmdir {}", case.directory(path).display());
+    let remove = format!("rmdir {}", shell_word(case.directory(path).display()));
     let remedy = Remedy::run(
         "Stop the processes in this cgroup, remove it and restart kubelite. kubepods-repair then \
          creates it again",

@@ -147,6 +147,10 @@ fn judge_tree(
     learned: &Learned,
 ) -> Vec<Finding> {
     let layout = &settings.layout();
+    let is_used = settings.cgroups_per_qos.value;
+    // If it is not used, the question is what would happen without the workaround, when kubelite is
+    // restarted.
+    let terms = if is_used { terms } else { terms.at_pre_start() };
     let case = Case::new(host, tree, layout, terms, learned);
     let mut findings = if tree.writable {
         judge(&case)
@@ -158,10 +162,10 @@ fn judge_tree(
     // Of these the kubelet dies when all its own groups exist, so that nothing has to wait for
     // them.
     findings.extend(groups::unfit_reserved(&case));
-    if settings.cgroups_per_qos.value {
+    if is_used {
         findings
     } else {
-        vec![settings::qos_disabled(settings, &findings)]
+        vec![settings::qos_disabled(settings, host, &findings)]
     }
 }
 

@@ -38,8 +38,9 @@ pub(crate) static FILE_EMPTIED: Fault = Fault {
     meaning: "MicroK8s rewrites its files without syncing them, so a power cut can leave a file \
               empty. With an empty args/kubelet the kubelet runs with its built-in defaults: it \
               looks for another container runtime, uses another root directory, and does not start \
-              if swap is on. Without its certificates, credentials or other arguments kubelite \
-              exits, and the kubelet with it.",
+              if swap is on. Without its certificates, credentials or the arguments of its other \
+              parts kubelite exits, and the kubelet with it. An empty args/kubelite does harm only \
+              on a worker.",
     signs: "The file exists, but its size is 0 bytes or it begins with 64 NUL bytes.",
     remedy: "kubepods-repair reports the file and the commands that restore it. It never edits \
              MicroK8s' files.",
@@ -49,7 +50,8 @@ pub(crate) static FILE_EMPTIED: Fault = Fault {
               for credentials: run microk8s refresh-certs --cert ca.crt, which also replaces every \
               certificate that the CA has signed; other nodes then have to join the cluster again. \
               For certs/serviceaccount.key: copy it from another control plane node, or delete it \
-              and run microk8s refresh-certs --cert ca.crt.",
+              and run microk8s refresh-certs --cert ca.crt. For certs and credentials on a worker: \
+              leave the cluster with microk8s leave, and join it again.",
     does: "reports the file and the commands that restore it",
     threads: &[
         "canonical/microk8s#4089",
@@ -215,26 +217,47 @@ pub(super) fn diagnose(settings: &Settings, host: &Host) -> Vec<Finding> {
 
 fn emptied(settings: &Settings, host: &Host) -> Vec<Finding> {
     let all = settings.emptied.iter().chain(&host.node.emptied);
+    let is_worker = host.node.is_worker;
     let finding = |(file, filling): &(PathBuf, Filling)| {
-        let impact = Impact::fatal(if file.ends_with(MICROK8S.kubelet_args) {
-            "The kubelet then runs with its built-in defaults: it looks for another container \
-             runtime, uses another root directory, and does not start if swap is on"
+        let is_args = |name: &str| file.ends_with(name);
+        if is_args(MICROK8S.kubelet_args) {
+            return emptied_args(file, *filling);
+        }
+        let impact = if !is_args(MICROK8S.kubelite_args) {
+            Impact::fatal("kubelite exits without this file, and the kubelet with it")
+        } else if is_worker {
+            Impact::fatal(
+                "kubelite then starts a control plane as well, which a worker does not have, and \
+                 exits",
+            )
         } else {
-            "kubelite exits without this file, and the kubelet with it"
-        });
-        let what = match filling {
-            Filling::Zeros => "filled with NUL bytes",
-            Filling::Nothing | Filling::Something => "empty (0 bytes)",
+            Impact::notice("The same arguments are built into kubelite, so it starts")
         };
-        let evidence = format!("The file is {what}, as a power cut can leave it");
-        let location = Location::File(file.clone());
-        FILE_EMPTIED.finding(impact, location, evidence, restore(file))
+        lost(file, *filling, impact, is_worker)
     };
     all.map(finding).collect()
 }
 
-/// How to get the contents of one of MicroK8s' files back.
-pub(super) fn restore(file: &Path) -> Remedy {
+/// The file with the kubelet's arguments has lost its contents.
+pub(super) fn emptied_args(file: &Path, filling: Filling) -> Finding {
+    let effect = "The kubelet then runs with its built-in defaults: it looks for another container \
+                  runtime, uses another root directory, and does not start if swap is on";
+    lost(file, filling, Impact::fatal(effect), false)
+}
+
+fn lost(file: &Path, filling: Filling, impact: Impact, is_worker: bool) -> Finding {
+    let what = match filling {
+        Filling::Zeros => "filled with NUL bytes",
+        Filling::Nothing | Filling::Something => "empty (0 bytes)",
+    };
+    let evidence = format!("The file is {what}, as a power cut can leave it");
+    let location = Location::File(file.to_owned());
+    FILE_EMPTIED.finding(impact, location, evidence, restore(file, is_worker))
+}
+
+/// How to get the contents of one of MicroK8s' files back. A worker's certificates and credentials
+/// come from the cluster (MicroK8s' `join.py`).
+pub(super) fn restore(file: &Path, is_worker: bool) -> Remedy {
     let name = file.file_name().unwrap_or_default().display().to_string();
     let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
     let data = Path::new(MICROK8S.current).parent();
@@ -262,6 +285,11 @@ pub(super) fn restore(file: &Path) -> Remedy {
             );
             Remedy::run(words, [default, restart])
         }
+        Some("certs" | "credentials") if is_worker => Remedy::run(
+            "Run microk8s add-node --worker on a control plane node, which prints a command that \
+             joins a worker. Leave the cluster here, then run that command",
+            ["microk8s leave"],
+        ),
         Some("certs") if name == "server.crt" => Remedy::run(
             "Create a new server certificate",
             ["microk8s refresh-certs --cert server.crt"],

@@ -2,9 +2,10 @@
 
 use nix::errno::Errno;
 
-use crate::faults::disk;
-use crate::faults::node::restore;
+use crate::faults::node::{self, restore};
 use crate::faults::{Fault, Finding, Impact, Location, Nature, Remedy};
+use crate::faults::{confinement, disk};
+use crate::host::Host;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::kubelet::{ErrorKind, Settings, SettingsError};
 use crate::root::ReadError;
@@ -57,7 +58,9 @@ pub(crate) static QOS_DISABLED: Fault = Fault {
     nature: Nature::Fault,
 };
 
-pub(super) fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Finding {
+/// `hypothetical` is what would be wrong with the tree without the workaround, when kubelite is
+/// restarted.
+pub(super) fn qos_disabled(settings: &Settings, host: &Host, hypothetical: &[Finding]) -> Finding {
     let location = Location::Setting(settings.cgroups_per_qos.origin.clone());
     if settings.enforces_without_qos() {
         let evidence = "cgroups-per-qos is false, but enforce-node-allocatable is not empty";
@@ -71,8 +74,10 @@ pub(super) fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Fin
     }
     let evidence = "cgroups-per-qos is false, so the kubelet creates no kubepods cgroup and there \
                     is nothing to repair";
+    let confined = confinement::from_cgroups(settings, host);
     let blocker = hypothetical
         .iter()
+        .chain(&confined)
         .find(|finding| finding.is_beyond_repair());
     let remedy = if let Some(Finding { fault, .. }) = blocker {
         let fault = fault.name;
@@ -92,10 +97,11 @@ pub(super) fn qos_disabled(settings: &Settings, hypothetical: &[Finding]) -> Fin
 /// The one finding of a host whose kubelet settings are not known: nothing that depends on them is
 /// touched.
 pub fn unreadable(error: &SettingsError) -> Finding {
+    if let SettingsError::ArgsEmptied(file, filling) = error {
+        return node::emptied_args(file, *filling);
+    }
     let impact = Impact::fatal(match error.kind() {
-        ErrorKind::Refused if error.failed_read().is_some() => {
-            "The kubelet does not start without this file"
-        }
+        ErrorKind::Refused if is_absent(error) => "The kubelet does not start without this file",
         ErrorKind::Refused => "The kubelet does not start because of this error",
         ErrorKind::Unknown => {
             "kubepods-repair cannot tell which cgroups the kubelet needs, so it changes nothing"
@@ -105,12 +111,29 @@ pub fn unreadable(error: &SettingsError) -> Finding {
     SETTINGS_UNREADABLE.finding(impact, location, error.evidence(), correct(error))
 }
 
+fn is_absent(error: &SettingsError) -> bool {
+    error.failed_read().is_some() || matches!(error, SettingsError::ArgsMissing(_))
+}
+
 fn correct(error: &SettingsError) -> Remedy {
     let path = error.path();
     let file = path.display();
     match error {
         SettingsError::Read { error, .. } => unread(error),
-        SettingsError::NotText { path, .. } => restore(path),
+        SettingsError::NotText { path, .. } | SettingsError::ArgsEmptied(path, _) => {
+            restore(path, false)
+        }
+        SettingsError::ArgsMissing(path) if path.ends_with(MICROK8S.kubelet_args) => {
+            restore(path, false)
+        }
+        SettingsError::ArgsMissing(_) => {
+            let how = format!(
+                "Create {file}, or correct --{} in /var/snap/microk8s/current/{}, then restart \
+                 kubelite",
+                MICROK8S.kubelet_args_flag, MICROK8S.kubelite_args
+            );
+            Remedy::run(how, [MICROK8S.restart()])
+        }
         SettingsError::RuntimeUnknown { endpoint, .. } => {
             let how = format!(
                 "Set --cgroup-driver in {file} to the driver that the runtime at {endpoint} uses \

@@ -338,28 +338,32 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
     }
     let file = file.display();
     let evidence = format!("The unit file {file} is installed, and the slice lacks {lacking}");
-    let mut inside = Vec::new();
-    if *path == case.layout.kubepods {
-        inside = ask_for_all(case);
-    }
-    let (impact, remedy) = if inside.is_empty() {
-        let impact = Impact::degraded(
+    let is_kubepods = *path == case.layout.kubepods;
+    let impact = if is_kubepods {
+        Impact::fatal(
+            "The kubelet never starts such a slice and fails with \"root container [kubepods] \
+             doesn't exist\"",
+        )
+    } else {
+        Impact::degraded(
             "The kubelet does not change such a slice, so the pods below do not get all their \
              limits",
-        );
+        )
+    };
+    let inside = if is_kubepods {
+        ask_for_all(case)
+    } else {
+        Vec::new()
+    };
+    let remedy = if inside.is_empty() {
         let words = format!(
             "Put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] into {file}, then \
              start the slice"
         );
         let start = format!("systemctl start {}", shell_word(path.name().display()));
-        let remedy = Remedy::run(words, ["systemctl daemon-reload", start.as_str()]);
-        (impact, remedy)
+        Remedy::run(words, ["systemctl daemon-reload", start.as_str()])
     } else {
-        let impact = Impact::fatal(
-            "The kubelet never starts such a slice and fails with \"root container [kubepods] \
-             doesn't exist\"",
-        );
-        (impact, Remedy::Steps(inside))
+        Remedy::Steps(inside)
     };
     let finding = SLICE_FOREIGN.finding(impact, case.at(path), evidence, remedy);
     Some(finding.about(lacking))

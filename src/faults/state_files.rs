@@ -318,11 +318,25 @@ fn memory_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Tr
         ));
     }
     for (number, node) in &state.nodes {
-        let (was, is) = (node.memory.get("memory")?.total, is.get(number)?);
-        if was != *is {
-            return Some(Trouble::Outdated(format!(
-                "The file records {was} bytes of memory for NUMA node {number}, which has {is}"
-            )));
+        let is = is.get(number)?;
+        let mut totals = vec![("memory", is.total)];
+        if let Some(huge) = &is.huge {
+            totals.extend(huge.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
+            let is_gone = |name: &&String| *name != "memory" && !huge.contains_key(*name);
+            if let Some(name) = node.memory.keys().find(is_gone) {
+                return Some(Trouble::Outdated(format!(
+                    "The file records {name} for NUMA node {number}, which has none"
+                )));
+            }
+        }
+        for (name, is) in totals {
+            let was = node.memory.get(name).map(|table| table.total);
+            if was != Some(is) {
+                let was = was.map_or("no".to_owned(), |was| was.to_string());
+                return Some(Trouble::Outdated(format!(
+                    "The file records {was} bytes of {name} for NUMA node {number}, which has {is}"
+                )));
+            }
         }
     }
     None

@@ -59,6 +59,15 @@ impl Terms {
         }
     }
 
+    /// The terms of the pre-start that follows.
+    pub(super) fn at_pre_start(self) -> Self {
+        Self {
+            occasion: Occasion::PreStart,
+            leave_cpu: false,
+            ..self
+        }
+    }
+
     /// Whether stale pod cgroups may be removed: only if no kubelet runs that could be about to use
     /// them.
     pub(super) fn may_remove(self, pods: &PodGroups) -> bool {

@@ -23,15 +23,37 @@ const SWAPS: &str = "/proc/swaps";
 const KERNEL_LOG: &str = "/dev/kmsg";
 
 /// Files without which kubelite ends, and the kubelet with it (canonical/microk8s#4089, #3912,
-/// #4296). None of them is ever empty on purpose.
-const FILES: [&str; 6] = [
-    "args/containerd",
-    "args/kube-apiserver",
-    "certs/ca.crt",
-    "certs/server.crt",
-    "certs/serviceaccount.key",
-    "credentials/kubelet.config",
+/// #4296), and the nodes on which that is so. None of them is ever empty on purpose. kubelite runs
+/// everything in one process, and ends it when one part returns an error; kube-proxy, the scheduler
+/// and the controller manager do so without the kubeconfig that their arguments name
+/// (`cmd/kubelite/app/daemons/daemon.go` in MicroK8s' patch).
+const FILES: [(&str, On); 14] = [
+    ("args/containerd", On::Every),
+    ("args/kube-apiserver", On::ControlPlane),
+    ("args/kube-controller-manager", On::ControlPlane),
+    ("args/kube-proxy", On::Every),
+    ("args/kube-scheduler", On::ControlPlane),
+    ("certs/ca.crt", On::ControlPlane),
+    ("certs/ca.remote.crt", On::Worker),
+    ("certs/server.crt", On::ControlPlane),
+    ("certs/serviceaccount.key", On::ControlPlane),
+    ("credentials/client.config", On::ControlPlane),
+    ("credentials/controller.config", On::ControlPlane),
+    ("credentials/kubelet.config", On::Every),
+    ("credentials/proxy.config", On::Every),
+    ("credentials/scheduler.config", On::ControlPlane),
 ];
+
+/// The nodes that need a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    Every,
+    ControlPlane,
+    Worker,
+}
+
+/// Makes a node a worker (MicroK8s' `join.py` and `run-kubelite-with-args`).
+pub(super) const WORKER: &str = "var/lock/clustered.lock";
 
 /// What is known of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,8 +61,8 @@ pub struct Node {
     /// The CPUs that are online; only read with the CPU manager's static policy, or with
     /// `--reserved-cpus`.
     pub online_cpus: Option<Cpus>,
-    /// Bytes of memory by NUMA node; only read with the memory manager's Static policy.
-    pub memory: BTreeMap<i64, u64>,
+    /// The memory by NUMA node; only read with the memory manager's Static policy.
+    pub memory: BTreeMap<i64, NodeMemory>,
     /// The kind of each swap area (`file`, `partition`); only read if the kubelet refuses swap.
     pub swaps: Vec<String>,
     /// The present values of [`SYSCTLS`](crate::host::sandbox::SYSCTLS); only read with
@@ -51,10 +73,22 @@ pub struct Node {
     /// Those files of MicroK8s without which the kubelet does not start, and that are empty or
     /// begin with NUL bytes.
     pub emptied: Vec<(PathBuf, Filling)>,
+    /// Whether this is a worker; only looked up if one of MicroK8s' files has lost its contents.
+    pub is_worker: bool,
     /// Whether this is a container without the kernel log.
     pub lacks_kernel_log: bool,
     /// The inotify resource that is used up, and its limit.
     pub inotify: Option<(Inotify, String)>,
+}
+
+/// The memory of a NUMA node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeMemory {
+    /// All of it, in bytes.
+    pub total: u64,
+    /// Bytes in huge pages by the kubelet's name for their size, such as `hugepages-2Mi`; `None` if
+    /// the kernel does not list any.
+    pub huge: Option<BTreeMap<String, u64>>,
 }
 
 /// What the kernel limits for each user of inotify.
@@ -88,9 +122,11 @@ pub fn observe(
     boot: &Boot,
 ) -> Result<Node, ReadError> {
     let sysctl_mount = mounts::file_system(mountinfo, Path::new(mounts::SYSCTLS));
+    let (emptied, is_worker) = emptied(root, settings, revision)?;
     let mut node = Node {
         sysctls_read_only: sysctl_mount.is_some_and(|mount| mount.read_only),
-        emptied: emptied(root, revision)?,
+        emptied,
+        is_worker,
         lacks_kernel_log: lacks_kernel_log(root, boot)?,
         inotify: inotify(root),
         ..Node::default()
@@ -123,23 +159,40 @@ fn lacks_kernel_log(root: &Root, boot: &Boot) -> Result<bool, ReadError> {
     Ok(is_container && !is_there(KERNEL_LOG)? && is_there("/dev/null")?)
 }
 
-/// The files that are empty or begin with NUL bytes. A key that only its owner can read is
-/// skipped.
-fn emptied(root: &Root, revision: Option<&str>) -> Result<Vec<(PathBuf, Filling)>, ReadError> {
+/// The files that this node needs and that are empty or begin with NUL bytes, and whether it is a
+/// worker. A key that only its owner can read is skipped.
+fn emptied(
+    root: &Root,
+    settings: &Settings,
+    revision: Option<&str>,
+) -> Result<(Vec<(PathBuf, Filling)>, bool), ReadError> {
+    let Some(revision) = revision else {
+        return Ok((Vec::new(), false));
+    };
+    let data = MICROK8S.data(revision);
     let mut emptied = Vec::new();
-    for (revision, name) in revision
-        .iter()
-        .flat_map(|one| FILES.map(|name| (one, name)))
-    {
-        let path = MICROK8S.data(revision).join(name);
+    for (name, on) in FILES {
+        let path = data.join(name);
         match root.filling(&path) {
             Ok(None | Some(Filling::Something)) => {}
-            Ok(Some(filling)) => emptied.push((path, filling)),
+            Ok(Some(filling)) => emptied.push((path, filling, on)),
             Err(error) if error.errno == Errno::EACCES => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(emptied)
+    if emptied.is_empty() && settings.emptied.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let is_worker = root.exists(&data.join(WORKER))?;
+    let not_needed = if is_worker {
+        On::ControlPlane
+    } else {
+        On::Worker
+    };
+    emptied.retain(|(_, _, on)| *on != not_needed);
+    let emptied = emptied.into_iter();
+    let emptied = emptied.map(|(path, filling, _)| (path, filling));
+    Ok((emptied.collect(), is_worker))
 }
 
 /// The inotify resource that is used up, if any: cAdvisor watches every cgroup.
@@ -153,21 +206,58 @@ fn inotify(root: &Root) -> Option<(Inotify, String)> {
     Some((used_up, kernel::value(root, &file)))
 }
 
-/// The memory of each NUMA node in bytes, from `Node 0 MemTotal: 16777216 kB` in its `meminfo`, as
-/// cAdvisor reads it.
-fn memory(root: &Root) -> Result<BTreeMap<i64, u64>, ReadError> {
+/// The memory of each NUMA node, from `Node 0 MemTotal: 16777216 kB` in its `meminfo`, as cAdvisor
+/// reads it.
+fn memory(root: &Root) -> Result<BTreeMap<i64, NodeMemory>, ReadError> {
     let mut memory = BTreeMap::new();
     let nodes = Path::new(NUMA_NODES);
     for folder in root.directories(nodes)?.unwrap_or_default() {
         let name = folder.to_string_lossy();
         let number = name.strip_prefix("node").map(str::parse);
         let Some(Ok(number)) = number else { continue };
-        let meminfo = root.read_value(&nodes.join(&folder).join("meminfo"))?;
+        let folder = nodes.join(&folder);
+        let meminfo = root.read_value(&folder.join("meminfo"))?;
         if let Some(kilobytes) = total(&meminfo.unwrap_or_default()) {
-            memory.insert(number, kilobytes.saturating_mul(1024));
+            let total = kilobytes.saturating_mul(1024);
+            let huge = huge_pages(root, &folder.join("hugepages"))?;
+            memory.insert(number, NodeMemory { total, huge });
         }
     }
     Ok(memory)
+}
+
+/// The huge pages of a NUMA node, from `hugepages-2048kB/nr_hugepages` in this folder, as cAdvisor
+/// reads them.
+fn huge_pages(root: &Root, folder: &Path) -> Result<Option<BTreeMap<String, u64>>, ReadError> {
+    let Some(sizes) = root.directories(folder)? else {
+        return Ok(None);
+    };
+    let mut huge = BTreeMap::new();
+    for name in sizes {
+        let kilobytes = name.to_str().and_then(|name| {
+            let size = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+            size.parse::<u64>().ok()
+        });
+        let pages = root.read_value(&folder.join(&name).join("nr_hugepages"))?;
+        let pages = pages.and_then(|pages| pages.trim().parse::<u64>().ok());
+        if let (Some(kilobytes), Some(pages)) = (kilobytes, pages) {
+            let bytes = kilobytes.saturating_mul(1024).saturating_mul(pages);
+            huge.insert(format!("hugepages-{}", binary(kilobytes)), bytes);
+        }
+    }
+    Ok(Some(huge))
+}
+
+/// Kilobytes as Kubernetes writes such a quantity: `64Ki`, `2Mi`, `1Gi`.
+fn binary(kilobytes: u64) -> String {
+    let mut size = kilobytes;
+    for unit in ["Ki", "Mi", "Gi"] {
+        if !size.is_multiple_of(1024) || unit == "Gi" {
+            return format!("{size}{unit}");
+        }
+        size /= 1024;
+    }
+    format!("{size}Ti")
 }
 
 fn total(meminfo: &str) -> Option<u64> {

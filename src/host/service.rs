@@ -12,6 +12,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use crate::host::node::WORKER;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::{ReadError, Root};
 
@@ -23,9 +24,12 @@ const INVOCATIONS: &str = "/run/systemd/units";
 /// not.
 const MANAGER: &str = "/run/systemd/private";
 const STOPPED: &str = "var/lock/stopped.lock";
+/// MicroK8s creates it on a machine with little memory. kubelite's wrapper then starts nothing,
+/// unless the node is a [`WORKER`].
+const GUARD: &str = "var/lock/low-memory-guard.lock";
 
 /// kubelite's service.
-#[expect(clippy::struct_excessive_bools, reason = "five independent facts")]
+#[expect(clippy::struct_excessive_bools, reason = "six independent facts")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// snapd has written its unit. Otherwise [`Self::enabled`] means nothing.
@@ -38,6 +42,8 @@ pub struct Service {
     pub refreshed: bool,
     /// `microk8s stop` has stopped it, and nothing has started it since.
     pub stopped: bool,
+    /// MicroK8s' low memory guard keeps it from doing anything.
+    pub guarded: bool,
 }
 
 /// Examines the service of this revision.
@@ -46,8 +52,9 @@ pub struct Service {
 /// When it cannot be determined whether a file exists.
 pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     let unit = MICROK8S.kubelet_unit;
+    let data = MICROK8S.data(revision);
     let enabled = is_link(root, &Path::new(ENABLED).join(unit))?;
-    // If it is enabled, the other facts do not matter.
+    // If it is enabled, the facts about a service at rest do not matter.
     let active = !enabled && has_invocation(root)?;
     let rests = !enabled && !active;
     Ok(Service {
@@ -55,7 +62,8 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
         enabled,
         active,
         refreshed: rests && MICROK8S.is_refreshed(root),
-        stopped: rests && root.exists(&MICROK8S.data(revision).join(STOPPED))?,
+        stopped: rests && root.exists(&data.join(STOPPED))?,
+        guarded: root.exists(&data.join(GUARD))? && !root.exists(&data.join(WORKER))?,
     })
 }
 

@@ -67,6 +67,12 @@ impl Task {
         let unit = parts.next().filter(|part| is_unit(part))?;
         (!parts.any(is_unit)).then_some(unit)
     }
+
+    /// The same if it is a service. A scope (a login, a virtual machine, a container) is gone once
+    /// it is stopped: systemd cannot start it (systemd.scope(5)).
+    pub fn service(&self) -> Option<&str> {
+        self.unit().filter(|unit| unit.ends_with(".service"))
+    }
 }
 
 /// The names of processes that are a kubelet.

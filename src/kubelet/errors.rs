@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::kubelet::setting::{Driver, Origin};
-use crate::root::ReadError;
 use crate::root::keep::{fault, known_fault};
+use crate::root::{Filling, ReadError};
 
 /// What it means for the kubelet's start that its settings cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,12 @@ pub enum SettingsError {
         /// What it means for the kubelet's start.
         kind: ErrorKind,
     },
+    /// The args file does not exist: kubelite exits (`ReadArgsFromFile` of MicroK8s' kubelite).
+    #[error("{} does not exist", .0.display())]
+    ArgsMissing(PathBuf),
+    /// A power cut has emptied the args file, and without its contents the settings are not known.
+    #[error("{} has lost its contents", .0.display())]
+    ArgsEmptied(PathBuf, Filling),
     /// The kubelet asks its container runtime for the driver, and that runtime is not MicroK8s'
     /// own.
     #[error(
@@ -191,6 +197,7 @@ impl SettingsError {
             Self::Read { kind, .. } | Self::Invalid { kind, .. } | Self::NotText { kind, .. } => {
                 *kind
             }
+            Self::ArgsMissing(_) | Self::ArgsEmptied(..) => ErrorKind::Refused,
             Self::RuntimeUnknown { .. } | Self::VersionUnknown { .. } => ErrorKind::Unknown,
         }
     }
@@ -224,7 +231,8 @@ impl SettingsError {
                  {kubelet}. Which one counts depends on the kubelet's version, which cannot be \
                  read from the snap"
             ),
-            Self::RuntimeUnknown { .. } => self.to_string(),
+            Self::ArgsMissing(_) => "It does not exist".to_owned(),
+            Self::ArgsEmptied(..) | Self::RuntimeUnknown { .. } => self.to_string(),
         }
     }
 
@@ -235,7 +243,9 @@ impl SettingsError {
             Self::Invalid { path, .. }
             | Self::NotText { path, .. }
             | Self::RuntimeUnknown { path, .. }
-            | Self::VersionUnknown { path, .. } => path.clone(),
+            | Self::VersionUnknown { path, .. }
+            | Self::ArgsMissing(path)
+            | Self::ArgsEmptied(path, _) => path.clone(),
         }
     }
 

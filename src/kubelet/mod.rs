@@ -82,20 +82,25 @@ pub fn read(root: &Root) -> Configured {
             let keep = keep::checked_text(|text| args::keep(text, &variables, &flags::reading));
             match root.keeping(&keep).read_bytes(&args_file) {
                 Err(error) if error.errno == Errno::ENOENT => {
-                    let file = args_file.display();
-                    return Configured::Inactive(format!("{file} does not exist"));
+                    Err(SettingsError::ArgsMissing(args_file.clone()))
                 }
                 Err(error) => Err(error.into()),
                 Ok(content) => {
                     let kubelite = MICROK8S.data(&revision).join(MICROK8S.kubelite_args);
-                    let mut emptied = vec![(kubelite, filling)];
-                    emptied.push((args_file.clone(), Filling::of(&content)));
+                    let own = Filling::of(&content);
+                    let mut emptied = vec![(kubelite, filling), (args_file.clone(), own)];
                     emptied.retain(|(_, filling)| *filling != Filling::Something);
                     let settings = read_settings(root, &revision, version, &args_file, &content);
-                    settings.map(|settings| Settings {
-                        emptied,
-                        ..settings
-                    })
+                    match settings {
+                        // Whatever is not known then, is not known because of that.
+                        Err(_) if own != Filling::Something => {
+                            Err(SettingsError::ArgsEmptied(args_file.clone(), own))
+                        }
+                        settings => settings.map(|settings| Settings {
+                            emptied,
+                            ..settings
+                        }),
+                    }
                 }
             }
         }

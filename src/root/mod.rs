@@ -331,7 +331,8 @@ impl Root {
     /// # Errors
     /// When it cannot be read.
     pub fn filling(&self, path: &Path) -> Result<Option<Filling>, ReadError> {
-        let answer = self.open(path, OFlag::O_RDONLY).and_then(filling_of);
+        let file = self.open(path, OFlag::O_RDONLY);
+        let answer = file.and_then(|file| self.filling_of(file));
         self.note(path, &answer, |filling| {
             Found::File(match filling {
                 Filling::Nothing => Vec::new(),
@@ -343,6 +344,19 @@ impl Root {
             Err(Errno::EISDIR | Errno::EOPNOTSUPP) => Ok(None),
             answer => absent_is_none(answer.map_err(failed("read", path))),
         }
+    }
+
+    /// What the file contains, judged by its first bytes.
+    fn filling_of(&self, file: OwnedFd) -> Result<Filling, Errno> {
+        let mut bytes = [0; 64];
+        let length = retry(|| nix::unistd::read(&file, &mut bytes))?;
+        let file = File::from(file);
+        if length == 0 && !file.metadata().is_ok_and(|file| file.is_file()) {
+            // A pipe without a writer looks like an empty file.
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.leave_open(file.into());
+        Ok(Filling::of(bytes.get(..length).unwrap_or_default()))
     }
 
     /// The free space on the file system at `path`; `None` if `path` does not exist, or a capture
@@ -505,17 +519,6 @@ impl Reader<'_> {
             .note(path, &answer, |bytes| Found::File((self.keep)(bytes)));
         answer.map_err(failed("read", path))
     }
-}
-
-/// What the file contains, judged by its first bytes.
-fn filling_of(file: OwnedFd) -> Result<Filling, Errno> {
-    let mut bytes = [0; 64];
-    let length = retry(|| nix::unistd::read(&file, &mut bytes))?;
-    if length == 0 && !File::from(file).metadata().is_ok_and(|file| file.is_file()) {
-        // A pipe without a writer looks like an empty file.
-        return Err(Errno::EOPNOTSUPP);
-    }
-    Ok(Filling::of(bytes.get(..length).unwrap_or_default()))
 }
 
 /// Repeats a call that a signal has interrupted.

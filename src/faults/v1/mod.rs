@@ -109,7 +109,7 @@ pub(super) fn diagnose(
     if !settings.cgroups_per_qos.value {
         findings.retain(Finding::is_fatal);
         of_groups.extend(findings.clone());
-        findings.push(kubelet_settings::qos_disabled(settings, &of_groups));
+        findings.push(kubelet_settings::qos_disabled(settings, host, &of_groups));
         return findings;
     }
     findings.extend(of_groups);

@@ -284,7 +284,9 @@ fn looked_at(
         return Ok(None);
     };
     let is_covered = mount.covered_by.is_some();
-    if !CHECKED.contains(&name) || mount == made_in && !is_covered {
+    // Of several mounts at one place, both use the one that is visible there.
+    let is_same = mount.point == made_in.point && made_in.covered_by.is_none();
+    if !CHECKED.contains(&name) || is_same {
         return Ok(None);
     }
     let has_kubepods = !is_covered && root.exists(&kubepods.under(&mount.point))?;
