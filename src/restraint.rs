@@ -8,8 +8,8 @@ use crate::host::service::Service;
 /// How the reason begins if an administrator has to start kubelite.
 pub const DISABLED: &str = "kubelite is disabled";
 
-/// Why kubelite's wrapper starts nothing.
-pub const GUARDED: &str = "MicroK8s' low memory guard is on";
+/// The reason if kubelite's wrapper starts nothing.
+pub const GUARDED: &str = "MicroK8s' low memory guard keeps kubelite from starting";
 
 /// Why nothing may be changed, as a clause; `None` if a kubelet is about to start.
 ///
@@ -18,7 +18,7 @@ pub const GUARDED: &str = "MicroK8s' low memory guard is on";
 /// which snapd does not manage.
 pub fn restraint(service: Service, occasion: Occasion) -> Option<String> {
     if service.guarded {
-        return Some(format!("{DISABLED} ({GUARDED})"));
+        return Some(GUARDED.to_owned());
     }
     let is_wanted = service.enabled || service.active;
     let acts = match occasion {

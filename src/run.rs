@@ -220,7 +220,8 @@ impl Run<'_> {
                 Ok(None) => break,
                 // What has been done is reported in any case.
                 Err(error) if report.steps.iter().any(Taken::is_done) => {
-                    return Ok(report.unknown(format!("{error}, after the changes below")));
+                    let reason = format!("{error}; what was changed before that is listed");
+                    return Ok(report.unknown(reason));
                 }
                 Err(error) => return Err(error),
             };
@@ -316,7 +317,7 @@ impl Run<'_> {
         let host = host::observe(self.root, &self.settings, &self.snap)?;
         let notes = Notes::read(self.root, &host.boot);
         let terms = self.terms(&host);
-        if state_files::asks_for_containers(&self.settings, &host) {
+        if state_files::asks_for_containers(&self.settings, &host, terms) {
             learned.containers_run = host::containers_run(self.root, &self.settings, &host)?;
         }
         let diagnose =

@@ -122,7 +122,8 @@ impl Report {
             } => {
                 let error = settings.as_ref().as_ref().err();
                 // A file without contents is a fault of its own.
-                let error = error.filter(|error| !matches!(error, SettingsError::ArgsEmptied(..)));
+                let error =
+                    error.filter(|error| !matches!(error, SettingsError::ArgsEmptied { .. }));
                 self.unusable = error.map(SettingsError::kind);
                 self.active = Some(Active {
                     revision: revision.clone(),
@@ -380,13 +381,13 @@ impl Report {
             }
             Outcome::Inactive => {
                 let reason = self.disabled.as_ref()?;
-                let command = if reason.contains(GUARDED) {
-                    "microk8s start --disable-low-memory-guard"
-                } else {
-                    "microk8s start"
-                };
-                let next = ("To enable and start MicroK8s", command.to_owned());
-                reason.starts_with(DISABLED).then_some(next)
+                let start = "microk8s start".to_owned();
+                if reason == GUARDED {
+                    let command = format!("{start} --disable-low-memory-guard");
+                    return Some(("To start MicroK8s nevertheless", command));
+                }
+                let is_disabled = reason.starts_with(DISABLED);
+                is_disabled.then_some(("To enable and start MicroK8s", start))
             }
             Outcome::Repaired if self.was_fatal() => {
                 let (unit, service) = (MICROK8S.kubelet_unit, MICROK8S.kubelet_service);

@@ -29,12 +29,14 @@ pub(crate) static PINNED_TASK_BLOCKS_CPUSET: Fault = Fault {
              blocks a controller, but only once per boot. Before k8s-dqlite starts again, its \
              pre-start enables cpuset and anchors it in kubepods. After that its threads do no \
              harm. kubepods-repair restarts no other unit.",
-    by_hand: "Restart kubelite: snap restart microk8s.daemon-kubelite. If another unit is \
-              reported, or k8s-dqlite was restarted before, stop the unit, run \
-              kubepods-repair, and start the unit again. To prevent the fault, start the unit \
-              after kubepods-repair.service, or keep it from using io_uring (for k8s-dqlite: \
-              UV_USE_IO_URING=0 in /var/snap/microk8s/current/args/k8s-dqlite-env), or use a \
-              kernel without such threads: 6.3 or later, or 6.1.110 or a later 6.1.",
+    by_hand: "Restart kubelite: snap restart microk8s.daemon-kubelite. If another service is \
+              reported, or k8s-dqlite was restarted before, stop the service, run kubepods-repair, \
+              and start the service again. A scope (a login, a virtual machine, a container) \
+              cannot be started again: end it with the program that started it. To prevent the \
+              fault, start the service after kubepods-repair.service, or keep it from using \
+              io_uring (for k8s-dqlite: UV_USE_IO_URING=0 in \
+              /var/snap/microk8s/current/args/k8s-dqlite-env), or use a kernel without such \
+              threads: 6.3 or later, or 6.1.110 or a later 6.1.",
     threads: &[
         "canonical/microk8s#4378",
         "canonical/microk8s#4361",
@@ -63,10 +65,10 @@ pub(crate) static REALTIME_TASK_BLOCKS_CPU: Fault = Fault {
              once cpu is enabled, no task outside the root cgroup can become real-time, and the \
              unit would fail to start.",
     by_hand: "If the program works without real-time scheduling, as multipathd does, put \
-              RestrictRealtime=yes under [Service] in a drop-in for its unit (systemctl edit \
-              UNIT), and restart the unit. If you do not need rtkit, remove it. Or boot a kernel \
-              without the option. From kernel 6.16 on, rt_group_sched=0 on the kernel command \
-              line has the same effect. Then restart kubelite: snap restart \
+              RestrictRealtime=yes under [Service] in a drop-in for its service (systemctl edit \
+              UNIT), and restart the service. If you do not need rtkit, remove it. Or boot a \
+              kernel without the option. From kernel 6.16 on, rt_group_sched=0 on the kernel \
+              command line has the same effect. Then restart kubelite: snap restart \
               microk8s.daemon-kubelite. Units that require real-time scheduling fail to start \
               while cpu is enabled.",
     threads: &[
@@ -156,7 +158,7 @@ impl<'a> Blocked<'a> {
         homes
     }
 
-    /// The same for a sentence. It says what a scope is, if one of them is a scope.
+    /// The same for a sentence.
     fn named_homes(&self) -> String {
         let mut homes = self.homes();
         let more = homes.len().saturating_sub(MAX_LISTED);
@@ -164,13 +166,18 @@ impl<'a> Blocked<'a> {
         if more > 0 {
             homes.push(format!("{more} more"));
         }
-        let mut named = homes.join(", ");
+        joined(&homes)
+    }
+
+    /// What a scope is, if a task is in one: a sentence with a space after it.
+    fn scopes(&self) -> &'static str {
         let mut tasks = self.tasks.iter();
         if tasks.any(|task| task.unit().is_some() && task.service().is_none()) {
-            named += " (a scope is a login, a virtual machine or a container: end it with the \
-                      program that started it)";
+            "A scope is a login, a virtual machine or a container: end it with the program that \
+             started it. "
+        } else {
+            ""
         }
-        named
     }
 
     /// The services of the tasks as words of a shell; `None` where a task is not in one.
@@ -253,7 +260,8 @@ fn stop_and_start(blocked: &Blocked, reason: &str) -> Remedy {
             ],
         ),
         None => Remedy::tell(format!(
-            "{reason}End the pinned tasks in {homes}, then run kubepods-repair again"
+            "{reason}{}End the pinned tasks in {homes}, then run kubepods-repair again",
+            blocked.scopes()
         )),
     }
 }
@@ -280,7 +288,8 @@ fn realtime(case: &Case, blockers: &Blockers) -> Option<Finding> {
              drop-in for it and restart it. Otherwise stop it. Then restart kubelite"
         )
     } else {
-        format!("End the real-time tasks in {homes}, then restart kubelite")
+        let scopes = blocked.scopes();
+        format!("{scopes}End the real-time tasks in {homes}, then restart kubelite")
     };
     let (impact, remedy) = if is_refused || blockers.rt_group_sched == Some(true) {
         let impact = Impact::fatal(

@@ -150,7 +150,11 @@ fn judge_tree(
     let is_used = settings.cgroups_per_qos.value;
     // If it is not used, the question is what would happen without the workaround, when kubelite is
     // restarted.
-    let terms = if is_used { terms } else { terms.at_pre_start() };
+    let terms = if is_used {
+        terms
+    } else {
+        Terms::at_pre_start()
+    };
     let case = Case::new(host, tree, layout, terms, learned);
     let mut findings = if tree.writable {
         judge(&case)

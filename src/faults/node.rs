@@ -50,8 +50,8 @@ pub(crate) static FILE_EMPTIED: Fault = Fault {
               for credentials: run microk8s refresh-certs --cert ca.crt, which also replaces every \
               certificate that the CA has signed; other nodes then have to join the cluster again. \
               For certs/serviceaccount.key: copy it from another control plane node, or delete it \
-              and run microk8s refresh-certs --cert ca.crt. For certs and credentials on a worker: \
-              leave the cluster with microk8s leave, and join it again.",
+              and run microk8s refresh-certs --cert ca.crt. On a worker, for certs, credentials \
+              and args/kubelet: leave the cluster with microk8s leave, and join it again.",
     does: "reports the file and the commands that restore it",
     threads: &[
         "canonical/microk8s#4089",
@@ -216,16 +216,14 @@ pub(super) fn diagnose(settings: &Settings, host: &Host) -> Vec<Finding> {
 }
 
 fn emptied(settings: &Settings, host: &Host) -> Vec<Finding> {
-    let all = settings.emptied.iter().chain(&host.node.emptied);
     let is_worker = host.node.is_worker;
-    let finding = |(file, filling): &(PathBuf, Filling)| {
-        let is_args = |name: &str| file.ends_with(name);
-        if is_args(MICROK8S.kubelet_args) {
-            return emptied_args(file, *filling);
+    let of_args = settings.emptied.iter().map(|(file, filling)| {
+        if !file.ends_with(MICROK8S.kubelite_args) {
+            return emptied_args(file, *filling, is_worker);
         }
-        let impact = if !is_args(MICROK8S.kubelite_args) {
-            Impact::fatal("kubelite exits without this file, and the kubelet with it")
-        } else if is_worker {
+        // The wrapper's sed adds a worker's --start-control-plane=false only to a first line, which
+        // a file of 0 bytes does not have.
+        let impact = if is_worker && *filling == Filling::Nothing {
             Impact::fatal(
                 "kubelite then starts a control plane as well, which a worker does not have, and \
                  exits",
@@ -234,15 +232,19 @@ fn emptied(settings: &Settings, host: &Host) -> Vec<Finding> {
             Impact::notice("The same arguments are built into kubelite, so it starts")
         };
         lost(file, *filling, impact, is_worker)
-    };
-    all.map(finding).collect()
+    });
+    let others = host.node.emptied.iter().map(|(file, filling)| {
+        let impact = Impact::fatal("kubelite exits without this file, and the kubelet with it");
+        lost(file, *filling, impact, is_worker)
+    });
+    of_args.chain(others).collect()
 }
 
 /// The file with the kubelet's arguments has lost its contents.
-pub(super) fn emptied_args(file: &Path, filling: Filling) -> Finding {
+pub(super) fn emptied_args(file: &Path, filling: Filling, is_worker: bool) -> Finding {
     let effect = "The kubelet then runs with its built-in defaults: it looks for another container \
                   runtime, uses another root directory, and does not start if swap is on";
-    lost(file, filling, Impact::fatal(effect), false)
+    lost(file, filling, Impact::fatal(effect), is_worker)
 }
 
 fn lost(file: &Path, filling: Filling, impact: Impact, is_worker: bool) -> Finding {
@@ -255,8 +257,8 @@ fn lost(file: &Path, filling: Filling, impact: Impact, is_worker: bool) -> Findi
     FILE_EMPTIED.finding(impact, location, evidence, restore(file, is_worker))
 }
 
-/// How to get the contents of one of MicroK8s' files back. A worker's certificates and credentials
-/// come from the cluster (MicroK8s' `join.py`).
+/// How to get the contents of one of MicroK8s' files back. A worker's certificates, credentials and
+/// the kubelet's arguments come from the cluster (MicroK8s' `join.py`).
 pub(super) fn restore(file: &Path, is_worker: bool) -> Remedy {
     let name = file.file_name().unwrap_or_default().display().to_string();
     let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
@@ -265,7 +267,16 @@ pub(super) fn restore(file: &Path, is_worker: bool) -> Remedy {
     let path = shell_word(file.display());
     let restart = MICROK8S.restart();
     let new_ca = "microk8s refresh-certs --cert ca.crt".to_owned();
-    match folder.to_str().filter(|_| is_of_microk8s) {
+    let folder = folder.to_str().filter(|_| is_of_microk8s);
+    let is_kubelets = file.ends_with(MICROK8S.kubelet_args);
+    if is_worker && (is_kubelets || matches!(folder, Some("certs" | "credentials"))) {
+        return Remedy::run(
+            "Run microk8s add-node on a control plane node. Leave the cluster here, then run the \
+             join command that it prints, with --worker",
+            ["microk8s leave"],
+        );
+    }
+    match folder {
         Some("args") => {
             let default = format!(
                 "cp --backup {}/current/default-args/{} {path}",
@@ -285,11 +296,6 @@ pub(super) fn restore(file: &Path, is_worker: bool) -> Remedy {
             );
             Remedy::run(words, [default, restart])
         }
-        Some("certs" | "credentials") if is_worker => Remedy::run(
-            "Run microk8s add-node --worker on a control plane node, which prints a command that \
-             joins a worker. Leave the cluster here, then run that command",
-            ["microk8s leave"],
-        ),
         Some("certs") if name == "server.crt" => Remedy::run(
             "Create a new server certificate",
             ["microk8s refresh-certs --cert server.crt"],

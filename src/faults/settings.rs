@@ -17,11 +17,11 @@ pub(crate) static SETTINGS_UNREADABLE: Fault = Fault {
     message_id: "0200e4dffd7b4c8792f3cbd47ca38741",
     title: "The kubelet's settings are invalid or not known",
     meaning: "kubepods-repair reads the kubelet's settings to learn which cgroups the kubelet \
-              needs. Either a file contains a setting that this version of the kubelet refuses, so \
-              that the kubelet does not start. Or kubepods-repair cannot find out the value of a \
-              setting: it cannot read the file, or the value depends on the environment of the \
-              service, on another container runtime, or on a version of the kubelet that is not \
-              known.",
+              needs. Either a file does not exist, or contains a setting that this version of the \
+              kubelet refuses, so that the kubelet does not start. Or kubepods-repair cannot find \
+              out the value of a setting: it cannot read the file, or the value depends on the \
+              environment of the service, on another container runtime, or on a version of the \
+              kubelet that is not known.",
     signs: "The args file, a KubeletConfiguration file or containerd's configuration cannot be \
             read or parsed, or a value breaks the kubelet's own rules. The finding names the file \
             and the line and says what is wrong. Where the kubelet itself refuses the setting, it \
@@ -97,8 +97,13 @@ pub(super) fn qos_disabled(settings: &Settings, host: &Host, hypothetical: &[Fin
 /// The one finding of a host whose kubelet settings are not known: nothing that depends on them is
 /// touched.
 pub fn unreadable(error: &SettingsError) -> Finding {
-    if let SettingsError::ArgsEmptied(file, filling) = error {
-        return node::emptied_args(file, *filling);
+    if let SettingsError::ArgsEmptied {
+        path,
+        filling,
+        is_worker,
+    } = error
+    {
+        return node::emptied_args(path, *filling, *is_worker);
     }
     let impact = Impact::fatal(match error.kind() {
         ErrorKind::Refused if is_absent(error) => "The kubelet does not start without this file",
@@ -112,7 +117,7 @@ pub fn unreadable(error: &SettingsError) -> Finding {
 }
 
 fn is_absent(error: &SettingsError) -> bool {
-    error.failed_read().is_some() || matches!(error, SettingsError::ArgsMissing(_))
+    error.failed_read().is_some() || matches!(error, SettingsError::ArgsMissing { .. })
 }
 
 fn correct(error: &SettingsError) -> Remedy {
@@ -120,13 +125,14 @@ fn correct(error: &SettingsError) -> Remedy {
     let file = path.display();
     match error {
         SettingsError::Read { error, .. } => unread(error),
-        SettingsError::NotText { path, .. } | SettingsError::ArgsEmptied(path, _) => {
-            restore(path, false)
+        SettingsError::NotText { path, .. } => restore(path, false),
+        SettingsError::ArgsEmptied {
+            path, is_worker, ..
+        } => restore(path, *is_worker),
+        SettingsError::ArgsMissing { path, is_worker } if path.ends_with(MICROK8S.kubelet_args) => {
+            restore(path, *is_worker)
         }
-        SettingsError::ArgsMissing(path) if path.ends_with(MICROK8S.kubelet_args) => {
-            restore(path, false)
-        }
-        SettingsError::ArgsMissing(_) => {
+        SettingsError::ArgsMissing { .. } => {
             let how = format!(
                 "Create {file}, or correct --{} in /var/snap/microk8s/current/{}, then restart \
                  kubelite",

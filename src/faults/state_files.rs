@@ -81,11 +81,12 @@ pub(crate) static CHECKPOINT_OUTDATED: Fault = Fault {
               CPUs … doesn't match with CPUs in state\" or \"not all reserved cpus … are \
               present\", for the memory \"the expected machine state is different from the real \
               one\". This happens when a virtual machine was resized, when a CPU is offline, when \
-              a new kernel or firmware leaves some megabytes more or less, and after a power cut \
-              between the two writes with which the kubelet assigns CPUs to a container.",
+              a new kernel or firmware leaves some megabytes more or less, when other huge pages \
+              are reserved, and after a power cut between the two writes with which the kubelet \
+              assigns CPUs to a container.",
     signs: "The CPUs in cpu_manager_state are not those in /sys/devices/system/cpu/online, a \
-            reserved CPU is not in its default set, or the memory in memory_manager_state is not \
-            that in /sys/devices/system/node.",
+            reserved CPU is not in its default set, or the memory or the huge pages in \
+            memory_manager_state are not those in /sys/devices/system/node.",
     remedy: "Before the kubelet starts, and only while no container runs, kubepods-repair renames \
              the file to NAME.damaged-BOOT-ID. The kubelet then creates a new file. \
              kubepods-repair deletes nothing.",
@@ -124,7 +125,7 @@ pub(super) fn diagnose(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in &host.state_files {
-        findings.extend(match trouble(settings, host, file) {
+        findings.extend(match trouble(settings, host, terms, file) {
             Some(Trouble::OtherPolicy(written)) => differs(settings, file, &written),
             Some(trouble) => {
                 let lives = containers_live(host, learned);
@@ -137,9 +138,9 @@ pub(super) fn diagnose(
 }
 
 /// Whether it matters if a container runs: a file that would be set aside records what it uses.
-pub fn asks_for_containers(settings: &Settings, host: &Host) -> bool {
+pub fn asks_for_containers(settings: &Settings, host: &Host, terms: Terms) -> bool {
     host.state_files.iter().any(|file| {
-        let trouble = trouble(settings, host, file);
+        let trouble = trouble(settings, host, terms, file);
         matches!(trouble, Some(Trouble::Damaged(_) | Trouble::Outdated(_)))
     })
 }
@@ -165,7 +166,7 @@ fn is_read(settings: &Settings, version: Option<Version>, name: &str) -> bool {
     }
 }
 
-fn trouble(settings: &Settings, host: &Host, file: &StateFile) -> Option<Trouble> {
+fn trouble(settings: &Settings, host: &Host, terms: Terms, file: &StateFile) -> Option<Trouble> {
     let fields = match parse(file) {
         Ok(fields) => fields,
         Err(reason) => return Some(Trouble::Damaged(reason)),
@@ -175,7 +176,7 @@ fn trouble(settings: &Settings, host: &Host, file: &StateFile) -> Option<Trouble
     }
     match file.name {
         CPU_MANAGER => cpu_trouble(settings, host, &fields),
-        MEMORY_MANAGER => memory_trouble(settings, host, &fields),
+        MEMORY_MANAGER => memory_trouble(settings, host, terms, &fields),
         DRA_MANAGER => distrusted(checksum::of_claims(&fields)),
         _ => distrusted(checksum::of_pods(&fields)),
     }
@@ -289,7 +290,12 @@ fn cpu_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Troub
 }
 
 /// Rests on `Start` in `cm/memorymanager/policy_static.go` (`areMachineStatesEqual`).
-fn memory_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Trouble> {
+fn memory_trouble(
+    settings: &Settings,
+    host: &Host,
+    terms: Terms,
+    fields: &Value,
+) -> Option<Trouble> {
     let state = MemoryState::deserialize(fields).ok();
     let checksum = state
         .as_ref()
@@ -320,7 +326,9 @@ fn memory_trouble(settings: &Settings, host: &Host, fields: &Value) -> Option<Tr
     for (number, node) in &state.nodes {
         let is = is.get(number)?;
         let mut totals = vec![("memory", is.total)];
-        if let Some(huge) = &is.huge {
+        // They may be reserved later in the boot.
+        let huge = is.huge.as_ref();
+        if let Some(huge) = huge.filter(|_| !terms.occasion.precedes_pre_start()) {
             totals.extend(huge.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
             let is_gone = |name: &&String| *name != "memory" && !huge.contains_key(*name);
             if let Some(name) = node.memory.keys().find(is_gone) {

@@ -60,11 +60,11 @@ impl Terms {
     }
 
     /// The terms of the pre-start that follows.
-    pub(super) fn at_pre_start(self) -> Self {
+    pub(super) fn at_pre_start() -> Self {
         Self {
             occasion: Occasion::PreStart,
             leave_cpu: false,
-            ..self
+            no_restart: false,
         }
     }
 

@@ -52,9 +52,6 @@ enum On {
     Worker,
 }
 
-/// Makes a node a worker (MicroK8s' `join.py` and `run-kubelite-with-args`).
-pub(super) const WORKER: &str = "var/lock/clustered.lock";
-
 /// What is known of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
@@ -183,7 +180,7 @@ fn emptied(
     if emptied.is_empty() && settings.emptied.is_empty() {
         return Ok((Vec::new(), false));
     }
-    let is_worker = root.exists(&data.join(WORKER))?;
+    let is_worker = MICROK8S.is_worker(root, revision)?;
     let not_needed = if is_worker {
         On::ControlPlane
     } else {

@@ -12,7 +12,6 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::host::node::WORKER;
 use crate::kubelet::microk8s::MICROK8S;
 use crate::root::{ReadError, Root};
 
@@ -25,7 +24,7 @@ const INVOCATIONS: &str = "/run/systemd/units";
 const MANAGER: &str = "/run/systemd/private";
 const STOPPED: &str = "var/lock/stopped.lock";
 /// MicroK8s creates it on a machine with little memory. kubelite's wrapper then starts nothing,
-/// unless the node is a [`WORKER`].
+/// unless the node is a worker.
 const GUARD: &str = "var/lock/low-memory-guard.lock";
 
 /// kubelite's service.
@@ -63,8 +62,18 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
         active,
         refreshed: rests && MICROK8S.is_refreshed(root),
         stopped: rests && root.exists(&data.join(STOPPED))?,
-        guarded: root.exists(&data.join(GUARD))? && !root.exists(&data.join(WORKER))?,
+        guarded: is_guarded(root, revision)?,
     })
+}
+
+/// Whether MicroK8s' low memory guard is on. Only root and MicroK8s' group can see that; for others
+/// it counts as off.
+fn is_guarded(root: &Root, revision: &str) -> Result<bool, ReadError> {
+    match root.exists(&MICROK8S.data(revision).join(GUARD)) {
+        Ok(true) => Ok(!MICROK8S.is_worker(root, revision)?),
+        Err(error) if error.errno == Errno::EACCES => Ok(false),
+        answer => answer,
+    }
 }
 
 /// Whether it is enabled but not running: it was stopped, or systemd no longer restarts it. While

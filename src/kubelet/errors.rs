@@ -131,11 +131,23 @@ pub enum SettingsError {
         kind: ErrorKind,
     },
     /// The args file does not exist: kubelite exits (`ReadArgsFromFile` of MicroK8s' kubelite).
-    #[error("{} does not exist", .0.display())]
-    ArgsMissing(PathBuf),
+    #[error("{} does not exist", path.display())]
+    ArgsMissing {
+        /// The file.
+        path: PathBuf,
+        /// Whether the node is a worker.
+        is_worker: bool,
+    },
     /// A power cut has emptied the args file, and without its contents the settings are not known.
-    #[error("{} has lost its contents", .0.display())]
-    ArgsEmptied(PathBuf, Filling),
+    #[error("{} has lost its contents", path.display())]
+    ArgsEmptied {
+        /// The file.
+        path: PathBuf,
+        /// What it contains instead.
+        filling: Filling,
+        /// Whether the node is a worker.
+        is_worker: bool,
+    },
     /// The kubelet asks its container runtime for the driver, and that runtime is not MicroK8s'
     /// own.
     #[error(
@@ -197,7 +209,7 @@ impl SettingsError {
             Self::Read { kind, .. } | Self::Invalid { kind, .. } | Self::NotText { kind, .. } => {
                 *kind
             }
-            Self::ArgsMissing(_) | Self::ArgsEmptied(..) => ErrorKind::Refused,
+            Self::ArgsMissing { .. } | Self::ArgsEmptied { .. } => ErrorKind::Refused,
             Self::RuntimeUnknown { .. } | Self::VersionUnknown { .. } => ErrorKind::Unknown,
         }
     }
@@ -231,8 +243,8 @@ impl SettingsError {
                  {kubelet}. Which one counts depends on the kubelet's version, which cannot be \
                  read from the snap"
             ),
-            Self::ArgsMissing(_) => "It does not exist".to_owned(),
-            Self::ArgsEmptied(..) | Self::RuntimeUnknown { .. } => self.to_string(),
+            Self::ArgsMissing { .. } => "It does not exist".to_owned(),
+            Self::ArgsEmptied { .. } | Self::RuntimeUnknown { .. } => self.to_string(),
         }
     }
 
@@ -244,8 +256,8 @@ impl SettingsError {
             | Self::NotText { path, .. }
             | Self::RuntimeUnknown { path, .. }
             | Self::VersionUnknown { path, .. }
-            | Self::ArgsMissing(path)
-            | Self::ArgsEmptied(path, _) => path.clone(),
+            | Self::ArgsMissing { path, .. }
+            | Self::ArgsEmptied { path, .. } => path.clone(),
         }
     }
 

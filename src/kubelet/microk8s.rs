@@ -128,6 +128,15 @@ impl Product {
         hint.is_ok_and(|hint| is_so(&hint))
     }
 
+    /// Whether this node is a worker: it starts no control plane (`join.py`,
+    /// `run-kubelite-with-args`).
+    ///
+    /// # Errors
+    /// When that cannot be determined.
+    pub fn is_worker(&self, root: &Root, revision: &str) -> Result<bool, ReadError> {
+        root.exists(&self.data(revision).join("var/lock/clustered.lock"))
+    }
+
     /// The value that `snap run` gives a variable, where it is one of its own that does not depend
     /// on the service.
     pub fn variable(&self, name: &str, revision: &str) -> Option<String> {

@@ -82,7 +82,13 @@ pub fn read(root: &Root) -> Configured {
             let keep = keep::checked_text(|text| args::keep(text, &variables, &flags::reading));
             match root.keeping(&keep).read_bytes(&args_file) {
                 Err(error) if error.errno == Errno::ENOENT => {
-                    Err(SettingsError::ArgsMissing(args_file.clone()))
+                    Err(match MICROK8S.is_worker(root, &revision) {
+                        Ok(is_worker) => SettingsError::ArgsMissing {
+                            path: args_file.clone(),
+                            is_worker,
+                        },
+                        Err(error) => error.into(),
+                    })
                 }
                 Err(error) => Err(error.into()),
                 Ok(content) => {
@@ -94,7 +100,14 @@ pub fn read(root: &Root) -> Configured {
                     match settings {
                         // Whatever is not known then, is not known because of that.
                         Err(_) if own != Filling::Something => {
-                            Err(SettingsError::ArgsEmptied(args_file.clone(), own))
+                            Err(match MICROK8S.is_worker(root, &revision) {
+                                Ok(is_worker) => SettingsError::ArgsEmptied {
+                                    path: args_file.clone(),
+                                    filling: own,
+                                    is_worker,
+                                },
+                                Err(error) => error.into(),
+                            })
                         }
                         settings => settings.map(|settings| Settings {
                             emptied,
