@@ -73,7 +73,7 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
                     options.occasion == Occasion::ByHand && service::is_idle(root, service);
                 restraint(service, options.occasion)
             }
-            Err(error) => return report.unknown(error.to_string()),
+            Err(error) => return unread(root, options, report, &error),
         };
     }
     if report.is_left_alone() && !options.dry_run {
@@ -85,11 +85,11 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
             Ok(settings) => settings,
             Err(error) => {
                 let failed = error.failed_read();
-                if let Some(finding) = failed.and_then(|read| failed_disk(root, read)) {
+                let disk = failed.and_then(|read| failed_disk(root, read));
+                if disk.is_some() {
                     report.unusable = None;
-                    return unexamined(root, options, report, vec![finding]);
                 }
-                let finding = faults::settings::unreadable(&error);
+                let finding = disk.unwrap_or_else(|| faults::settings::unreadable(&error));
                 return unexamined(root, options, report, vec![finding]);
             }
         },
@@ -102,11 +102,17 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
     };
     match run.examine(report.clone()) {
         Ok(report) => report,
-        Err(error) => match failed_disk(root, &error) {
-            Some(finding) => unexamined(root, options, report, vec![finding]),
-            None => report.unknown(error.to_string()),
-        },
+        Err(error) => unread(root, options, report, &error),
     }
+}
+
+/// The report on a host of which something could not be read.
+fn unread(root: &Root, options: &Options, mut report: Report, error: &ReadError) -> Report {
+    let Some(finding) = failed_disk(root, error) else {
+        return report.unknown(error.to_string());
+    };
+    report.unusable = None;
+    unexamined(root, options, report, vec![finding])
 }
 
 /// Why a read failed, if that is due to the whole file system with MicroK8s' data.
