@@ -39,13 +39,10 @@ fn shutdown() -> Exit {
 fn examine(options: &Options) -> Exit {
     let start = Instant::now();
     let to_journal = report::journal::is_stream_of(&io::stderr());
-    let seconds = match options.occasion {
-        Occasion::Boot | Occasion::Early => sys::DEADLINE_AT_BOOT,
-        Occasion::ByHand | Occasion::PreStart => sys::DEADLINE,
-    };
-    let timed_out = match options.occasion {
-        Occasion::Boot => Exit::Fine,
-        Occasion::Early | Occasion::ByHand | Occasion::PreStart => Exit::Broken,
+    let (seconds, timed_out) = match options.occasion {
+        Occasion::Boot => (sys::DEADLINE_AT_BOOT, Exit::Fine),
+        Occasion::Early => (sys::DEADLINE_AT_BOOT, Exit::Broken),
+        Occasion::ByHand | Occasion::PreStart => (sys::DEADLINE, Exit::Broken),
     };
     sys::arm_deadline(seconds, to_journal, timed_out as u8);
     let mut report = run::run(options);

@@ -14,8 +14,7 @@ pub const GUARDED: &str = "MicroK8s' low memory guard keeps kubelite from starti
 /// Why nothing may be changed, as a clause; `None` if a kubelet is about to start.
 ///
 /// The pre-start of the kubelet always repairs, unless the kubelet's wrapper then ends at once. A
-/// run by hand also repairs a host without the unit,
-/// which snapd does not manage.
+/// run by hand also repairs a host without the unit, which snapd does not manage.
 pub fn restraint(service: Service, occasion: Occasion) -> Option<String> {
     if service.guarded {
         return Some(GUARDED.to_owned());

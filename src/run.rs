@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use crate::cli::{Exit, Options};
 use crate::faults::{self, Finding, Learned, Occasion, Step, Terms, state_files};
-use crate::host::{self, Host, Refusal, Snap, Tree, kernel, service};
+use crate::host::{self, Host, Refusal, Snap, kernel, service};
 use crate::kubelet::{self, Configured, Settings};
 use crate::plan::{Planned, Taken, plan};
 use crate::repair::{Effect, RepairError, capture};
@@ -86,9 +86,6 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
             Err(error) => {
                 let failed = error.failed_read();
                 let disk = failed.and_then(|read| failed_disk(root, read));
-                if disk.is_some() {
-                    report.unusable = None;
-                }
                 let finding = disk.unwrap_or_else(|| faults::settings::unreadable(&error));
                 return unexamined(root, options, report, vec![finding]);
             }
@@ -107,12 +104,11 @@ fn examine(root: &Root, options: &Options, mut report: Report) -> Report {
 }
 
 /// The report on a host of which something could not be read.
-fn unread(root: &Root, options: &Options, mut report: Report, error: &ReadError) -> Report {
-    let Some(finding) = failed_disk(root, error) else {
-        return report.unknown(error.to_string());
-    };
-    report.unusable = None;
-    unexamined(root, options, report, vec![finding])
+fn unread(root: &Root, options: &Options, report: Report, error: &ReadError) -> Report {
+    match failed_disk(root, error) {
+        Some(finding) => unexamined(root, options, report, vec![finding]),
+        None => report.unknown(error.to_string()),
+    }
 }
 
 /// Why a read failed, if that is due to the whole file system with MicroK8s' data.
@@ -335,10 +331,7 @@ impl Run<'_> {
         let is_left = terms.occasion == Occasion::ByHand && terms.leave_cpu;
         let is_foretold = self.options.dry_run || is_left || !is_used;
         let names_controllers = |finding: &Finding| !finding.controllers.is_empty();
-        let lacks = || {
-            let would_lack = || host.tree.as_ref().is_some_and(|tree| self.would_lack(tree));
-            findings.iter().any(names_controllers) || !is_used && would_lack()
-        };
+        let lacks = || findings.iter().any(names_controllers) || !is_used && self.would_lack(&host);
         if !learned.refusals.is_empty() || is_foretold && lacks() {
             sys::doing("looking for the tasks that block a controller");
             learned.blockers = Some(host::observe_blockers(self.root, &host.kernel)?);
@@ -354,11 +347,10 @@ impl Run<'_> {
     }
 
     /// Whether the kubelet would need a controller that a task can block.
-    fn would_lack(&self, tree: &Tree) -> bool {
+    fn would_lack(&self, host: &Host) -> bool {
         let layout = self.settings.layout();
-        ["cpu", "cpuset"]
-            .iter()
-            .any(|name| tree.lacks(name, &layout))
+        let tree = host.tree.as_ref();
+        tree.is_some_and(|tree| tree.lacks("cpu", &layout) || tree.lacks("cpuset", &layout))
     }
 
     fn terms(&self, host: &Host) -> Terms {

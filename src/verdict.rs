@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Exit, Options};
+use crate::faults::settings::SETTINGS_UNREADABLE;
 use crate::faults::{Finding, Nature, Occasion, Remedy, Severity};
 use crate::host::Host;
 use crate::host::v1::Hierarchy;
@@ -120,11 +121,7 @@ impl Report {
                 args_file,
                 settings,
             } => {
-                let error = settings.as_ref().as_ref().err();
-                // A file without contents is a fault of its own.
-                let error =
-                    error.filter(|error| !matches!(error, SettingsError::ArgsEmptied { .. }));
-                self.unusable = error.map(SettingsError::kind);
+                self.unusable = settings.as_ref().as_ref().err().map(SettingsError::kind);
                 self.active = Some(Active {
                     revision: revision.clone(),
                     version: *version,
@@ -294,7 +291,9 @@ impl Report {
         let own = beyond.iter().find(|finding| !waits(finding));
         let would_act = self.dry_run && !self.steps.is_empty();
         if let Some(finding) = own.or(beyond.first()) {
-            return match self.unusable {
+            // The settings are not known either where a file or a disk is to blame.
+            let is_of_settings = finding.fault == &SETTINGS_UNREADABLE;
+            return match self.unusable.filter(|_| is_of_settings) {
                 Some(ErrorKind::Unknown) => Verdict {
                     sentence: "it is not known whether the kubelet will start: its configuration \
                                cannot be determined"

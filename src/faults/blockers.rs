@@ -243,10 +243,8 @@ fn unpin(case: &Case, blocked: &Blocked, is_alone: bool) -> Remedy {
 }
 
 fn stop_and_start(blocked: &Blocked, reason: &str) -> Remedy {
-    let again = match blocked.homes().as_slice() {
-        [_] => "it",
-        _ => "them",
-    };
+    let is_alone = blocked.homes().len() == 1;
+    let again = if is_alone { "it" } else { "them" };
     let homes = blocked.named_homes();
     match blocked.services() {
         Some(units) => Remedy::run(

@@ -360,7 +360,7 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
             "Put CPUWeight=100 and AllowedCPUs= with all CPUs under [Slice] into {file}, then \
              start the slice"
         );
-        let start = format!("systemctl start {}", shell_word(path.name().display()));
+        let start = systemctl("start", path);
         Remedy::run(words, ["systemctl daemon-reload", start.as_str()])
     } else {
         Remedy::Steps(inside)
@@ -369,13 +369,18 @@ fn foreign(case: &Case, path: &CgroupPath, file: &Path) -> Option<Finding> {
     Some(finding.about(lacking))
 }
 
+/// A command of `systemctl` for a slice.
+pub(super) fn systemctl(verb: &str, slice: &CgroupPath) -> String {
+    format!("systemctl {verb} {}", shell_word(slice.name().display()))
+}
+
 pub(super) fn masked(location: Location, path: &CgroupPath, file: &Path) -> Finding {
     let file = file.display();
     let evidence = format!("{file} masks the slice");
     let impact =
         Impact::fatal("systemd never starts a masked unit, so the kubelet does not start either");
     let words = format!("Unmask the slice (or remove {file}), then restart kubelite");
-    let unmask = format!("systemctl unmask {}", shell_word(path.name().display()));
+    let unmask = systemctl("unmask", path);
     let commands = [
         unmask,
         "systemctl daemon-reload".to_owned(),
@@ -394,7 +399,7 @@ pub(super) fn failed(location: Location, path: &CgroupPath, words: &str, is_fit:
         )
     };
     let evidence = format!("systemd did not create the slice: {words}");
-    let status = format!("systemctl status {}", shell_word(path.name().display()));
+    let status = systemctl("status", path);
     let remedy = Remedy::run(
         "Find out whether systemd rejects the files of the slice, and whether the bus is running",
         [status.as_str(), "systemctl status dbus.service"],

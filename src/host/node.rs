@@ -186,10 +186,9 @@ fn emptied(
     } else {
         On::Worker
     };
-    emptied.retain(|(_, _, on)| *on != not_needed);
-    let emptied = emptied.into_iter();
-    let emptied = emptied.map(|(path, filling, _)| (path, filling));
-    Ok((emptied.collect(), is_worker))
+    let needed = emptied.into_iter().filter(|(_, _, on)| *on != not_needed);
+    let needed = needed.map(|(path, filling, _)| (path, filling));
+    Ok((needed.collect(), is_worker))
 }
 
 /// The inotify resource that is used up, if any: cAdvisor watches every cgroup.
@@ -247,14 +246,10 @@ fn huge_pages(root: &Root, folder: &Path) -> Result<Option<BTreeMap<String, u64>
 
 /// Kilobytes as Kubernetes writes such a quantity: `64Ki`, `2Mi`, `1Gi`.
 fn binary(kilobytes: u64) -> String {
-    let mut size = kilobytes;
-    for unit in ["Ki", "Mi", "Gi"] {
-        if !size.is_multiple_of(1024) || unit == "Gi" {
-            return format!("{size}{unit}");
-        }
-        size /= 1024;
-    }
-    format!("{size}Ti")
+    let mut units = [(1 << 20, "Gi"), (1 << 10, "Mi"), (1, "Ki")].into_iter();
+    let unit = units.find(|(unit, _)| kilobytes.is_multiple_of(*unit));
+    let (unit, name) = unit.unwrap_or((1, "Ki"));
+    format!("{}{name}", kilobytes / unit)
 }
 
 fn total(meminfo: &str) -> Option<u64> {

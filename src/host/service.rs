@@ -51,7 +51,6 @@ pub struct Service {
 /// When it cannot be determined whether a file exists.
 pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
     let unit = MICROK8S.kubelet_unit;
-    let data = MICROK8S.data(revision);
     let enabled = is_link(root, &Path::new(ENABLED).join(unit))?;
     // If it is enabled, the facts about a service at rest do not matter.
     let active = !enabled && has_invocation(root)?;
@@ -61,7 +60,7 @@ pub fn observe(root: &Root, revision: &str) -> Result<Service, ReadError> {
         enabled,
         active,
         refreshed: rests && MICROK8S.is_refreshed(root),
-        stopped: rests && root.exists(&data.join(STOPPED))?,
+        stopped: rests && root.exists(&MICROK8S.data(revision).join(STOPPED))?,
         guarded: is_guarded(root, revision)?,
     })
 }

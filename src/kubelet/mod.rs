@@ -82,13 +82,7 @@ pub fn read(root: &Root) -> Configured {
             let keep = keep::checked_text(|text| args::keep(text, &variables, &flags::reading));
             match root.keeping(&keep).read_bytes(&args_file) {
                 Err(error) if error.errno == Errno::ENOENT => {
-                    Err(match MICROK8S.is_worker(root, &revision) {
-                        Ok(is_worker) => SettingsError::ArgsMissing {
-                            path: args_file.clone(),
-                            is_worker,
-                        },
-                        Err(error) => error.into(),
-                    })
+                    Err(lost(root, &revision, &args_file, None))
                 }
                 Err(error) => Err(error.into()),
                 Ok(content) => {
@@ -100,14 +94,7 @@ pub fn read(root: &Root) -> Configured {
                     match settings {
                         // Whatever is not known then, is not known because of that.
                         Err(_) if own != Filling::Something => {
-                            Err(match MICROK8S.is_worker(root, &revision) {
-                                Ok(is_worker) => SettingsError::ArgsEmptied {
-                                    path: args_file.clone(),
-                                    filling: own,
-                                    is_worker,
-                                },
-                                Err(error) => error.into(),
-                            })
+                            Err(lost(root, &revision, &args_file, Some(own)))
                         }
                         settings => settings.map(|settings| Settings {
                             emptied,
@@ -123,6 +110,20 @@ pub fn read(root: &Root) -> Configured {
         version,
         args_file,
         settings: Box::new(settings),
+    }
+}
+
+/// Why there are no settings if the args file does not exist, or contains only this.
+fn lost(root: &Root, revision: &str, args_file: &Path, filling: Option<Filling>) -> SettingsError {
+    let path = args_file.to_owned();
+    match (MICROK8S.is_worker(root, revision), filling) {
+        (Err(error), _) => error.into(),
+        (Ok(is_worker), None) => SettingsError::ArgsMissing { path, is_worker },
+        (Ok(is_worker), Some(filling)) => SettingsError::ArgsEmptied {
+            path,
+            filling,
+            is_worker,
+        },
     }
 }
 

@@ -9,9 +9,9 @@
 use std::path::Path;
 
 use crate::cgroup::{CgroupPath, Controllers};
-use crate::faults::finding::shell_word;
 use crate::faults::slices::{
     DIES_OF_LIMITS, SLICE_FOREIGN, SLICE_UNOWNED, UNOWNED, failed, masked, may_be_asked_for,
+    systemctl,
 };
 use crate::faults::v1::case::V1Case;
 use crate::faults::{Finding, Impact, Location, Remedy, Step};
@@ -56,7 +56,7 @@ fn foreign(case: &V1Case, location: Location, path: &CgroupPath, file: &Path) ->
     };
     let file = file.display();
     let evidence = format!("The unit file {file} is installed, but the slice is not started");
-    let start = format!("systemctl start {}", shell_word(path.name().display()));
+    let start = systemctl("start", path);
     let remedy = Remedy::run(
         "Start the slice, and have it started at every boot",
         [start],
